@@ -1,0 +1,1 @@
+"""Measured against peers in the same run, through the public functions of the rooms only."""

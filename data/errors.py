@@ -1,0 +1,21 @@
+"""The errors a person can act on: each names the thing, the value and the remedy."""
+
+
+class AttuneError(Exception):
+    """Base of every error whose message is meant for the person at the keyboard; the CLI prints it without a trace."""
+
+
+class WorkspaceError(AttuneError):
+    """The workspace or its settings cannot be used."""
+
+
+class DataError(AttuneError):
+    """A table, file or value does not fit the contract."""
+
+
+class NotFittedError(AttuneError):
+    """A model was asked before it learnt."""
+
+
+class ModelFileError(AttuneError):
+    """A stored model is missing, truncated or changed."""

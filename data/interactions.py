@@ -1,0 +1,105 @@
+"""Who touched what, how strongly and when: the recommenders' input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from data.errors import DataError
+from data.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Weighted, timed interactions of users with items, sorted by user and then by time.
+
+    Attributes:
+        users: Ids of the rows.
+        items: Ids of the columns.
+        user: Codes, int32 of shape (n,).
+        item: Codes, int32 of shape (n,).
+        weight: Strength of interest, float32 of shape (n,), positive and finite.
+        at: Seconds since 1970 UTC, int64 of shape (n,).
+    """
+
+    users: Vocabulary
+    items: Vocabulary
+    user: np.ndarray
+    item: np.ndarray
+    weight: np.ndarray
+    at: np.ndarray
+
+    @classmethod
+    def from_frame(
+        cls, frame: pd.DataFrame, *, users: Vocabulary | None = None, items: Vocabulary | None = None
+    ) -> Interactions:
+        """Interactions from columns `user_id, item_id` and optionally `weight` and `at` (seconds since 1970).
+
+        Given vocabularies fix the codes; rows with ids outside them are left out. Without them the ids found
+        are taken in sorted order, so the same data gives the same codes.
+
+        Raises:
+            DataError: a weight that is not a positive finite number.
+
+        Example:
+            >>> found = Interactions.from_frame(pd.DataFrame({"user_id": ["b", "a"], "item_id": ["x", "x"]}))
+            >>> found.matrix.shape
+            (2, 1)
+        """
+        user_ids = frame["user_id"].astype(str).to_numpy(dtype=object)
+        item_ids = frame["item_id"].astype(str).to_numpy(dtype=object)
+        users = users or Vocabulary(sorted(set(user_ids)))
+        items = items or Vocabulary(sorted(set(item_ids)))
+        user, item = users.codes(user_ids), items.codes(item_ids)
+        weight = frame["weight"].to_numpy(np.float32) if "weight" in frame else np.ones(len(frame), np.float32)
+        at = frame["at"].to_numpy(np.int64) if "at" in frame else np.zeros(len(frame), np.int64)
+        bad = ~(np.isfinite(weight) & (weight > 0))
+        if bad.any():
+            raise DataError(
+                f"weight: {int(bad.sum())} of {len(frame)} interactions have no positive finite weight "
+                f"(first: {weight[bad][0]}). Leave them out, or mend recommender.event_weights."
+            )
+        kept = np.flatnonzero((user >= 0) & (item >= 0))
+        order = kept[np.lexsort((item[kept], at[kept], user[kept]))]
+        return cls(
+            users=users,
+            items=items,
+            user=user[order].astype(np.int32),
+            item=item[order].astype(np.int32),
+            weight=weight[order],
+            at=at[order],
+        )
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @cached_property
+    def matrix(self) -> sparse.csr_matrix:
+        """Summed weights, shape (n_users, n_items), float32."""
+        shape = (len(self.users), len(self.items))
+        matrix = sparse.csr_matrix((self.weight, (self.user, self.item)), shape=shape, dtype=np.float32)
+        matrix.sum_duplicates()
+        return matrix
+
+    def where(self, mask: np.ndarray) -> Interactions:
+        """The interactions for which `mask`, bool of shape (n,), is true; the vocabularies stay."""
+        return Interactions(
+            users=self.users,
+            items=self.items,
+            user=self.user[mask],
+            item=self.item[mask],
+            weight=self.weight[mask],
+            at=self.at[mask],
+        )
+
+    def before(self, moment: int) -> Interactions:
+        """What happened before `moment` (seconds since 1970)."""
+        return self.where(self.at < moment)
+
+    def since(self, moment: int) -> Interactions:
+        """What happened at or after `moment` (seconds since 1970)."""
+        return self.where(self.at >= moment)

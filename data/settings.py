@@ -1,0 +1,176 @@
+"""Every setting of a workspace, with its default; `attune.toml` overrides the default, `ATTUNE_*` overrides both."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from data.errors import WorkspaceError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A table of `attune.toml`; a misspelt key is refused rather than ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Shop(Section):
+    """[shop]: who this is for."""
+
+    name: str = "shop"
+    currency: str = Field("USD", pattern="^[A-Z]{3}$")
+    salt: str = Field("attune", description="mixed into stable hashes such as a user's arm")
+
+
+class Data(Section):
+    """[data]: when tables are not fit to train on."""
+
+    max_bad_share: Share = Field(0.05, description="a table with a larger share of bad rows fails the check")
+    max_age_days: float | None = Field(None, description="newest event or order may be at most this old")
+    max_clock_skew_minutes: float = Field(60, description="received this long before it occurred = clock skew")
+    memory_limit_gb: float | None = Field(None, gt=0, description="DuckDB's memory; empty = its own default")
+
+
+class Features(Section):
+    """[features]: what may be known of a person."""
+
+    attributes: tuple[str, ...] = Field((), description="further columns of `users` that become features")
+    form_answers: tuple[str, ...] = Field((), description="form answers (columns of form_submitted events)")
+    sensitive: tuple[str, ...] = (
+        "age", "birthday", "birthdate", "date_of_birth", "gender", "sex", "religion", "health", "ethnicity",
+        "race", "politics", "sexual_orientation", "disability", "income", "marital_status", "pregnancy",
+    )  # fmt: skip
+    sensitive_reasons: dict[str, str] = Field(
+        default_factory=dict,
+        description="a sensitive attribute is a feature only if it is named here with the reason",
+    )
+    top_categories: int = Field(8, ge=0, le=100, description="categories that get shares of their own")
+
+
+class Propensity(Section):
+    """[propensity.NAME]: a label, declared."""
+
+    event: str = Field(description="'no order', 'order', 'order in CATEGORY', 'click' or 'spend'")
+    population: str = Field("True", description="who is asked about, an expression over features")
+    horizon_days: int = Field(90, ge=1, le=3650)
+
+
+class Training(Section):
+    """[training]: how models are fitted and compared."""
+
+    seed: int = 0
+    cutoffs: int = Field(6, ge=2, le=120, description="snapshots per propensity model")
+    step_days: int = Field(30, ge=1, description="days between two cutoffs")
+    bootstrap: int = Field(1000, ge=100, description="resamples behind each interval")
+
+
+class Recommender(Section):
+    """[recommender]: what counts as interest, and for how long."""
+
+    event_weights: dict[str, float] = Field(
+        default_factory=lambda: {
+            "product_viewed": 1.0,
+            "product_clicked": 1.0,
+            "product_added": 3.0,
+            "product_added_to_wishlist": 2.0,
+            "product_reviewed": 2.0,
+            "order": 5.0,
+        },
+        description="weight of an event on an item; 'order' is an order line or order_completed",
+    )
+    half_life_days: float = Field(90, gt=0, description="an interaction counts half after so many days")
+    horizon_days: int = Field(14, ge=1, description="what a recommender is judged on: the days after the cutoff")
+
+
+class RegistrySettings(Section):
+    """[registry]: where model versions live."""
+
+    uri: str = Field("", description="MLflow tracking URI; empty = a sqlite file in the workspace")
+
+
+class StateSettings(Section):
+    """[state]: where live data lives."""
+
+    url: str = Field("", description="SQLAlchemy URL; empty = a SQLite file in the workspace")
+
+
+class Serving(Section):
+    """[serving]: the HTTP service."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(3000, ge=0, le=65535)
+    require_keys: bool = Field(True, description="false only for trying things out on one's own machine")
+    poll_seconds: float = Field(2, gt=0, description="how often the champion aliases are looked at")
+    timeout_seconds: float = Field(2, gt=0)
+    max_body_bytes: int = Field(2_000_000, ge=1_000)
+    max_k: int = Field(200, ge=1)
+
+
+def _default_propensity() -> dict[str, Propensity]:
+    return {
+        "churn": Propensity(event="no order", population="orders_life > 0 and days_since_order < 180", horizon_days=90),
+        "purchase": Propensity(event="order", population="True", horizon_days=30),
+    }
+
+
+class Settings(BaseSettings):
+    """All settings of a workspace.
+
+    Example:
+        >>> Settings().shop.currency
+        'USD'
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ATTUNE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    shop: Shop = Shop()
+    data: Data = Data()
+    features: Features = Features()
+    segments: dict[str, str] = Field(default_factory=dict, description="NAME = an expression over features")
+    propensity: dict[str, Propensity] = Field(default_factory=_default_propensity)
+    training: Training = Training()
+    recommender: Recommender = Recommender()
+    registry: RegistrySettings = RegistrySettings()
+    state: StateSettings = StateSettings()
+    serving: Serving = Serving()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
+        return env_settings, init_settings
+
+    @classmethod
+    def load(cls, path: Path) -> Settings:
+        """The settings of one `attune.toml` (a missing file means all defaults).
+
+        Raises:
+            WorkspaceError: the file is no TOML, or a key or value is not known; names each place.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            if "propensity" in values:
+                named = {name: label.model_dump() for name, label in _default_propensity().items()}
+                for name, label in values["propensity"].items():
+                    named[name] = {**named.get(name, {}), **label}
+                values["propensity"] = named
+            return cls(**values)
+        except tomllib.TOMLDecodeError as error:
+            raise WorkspaceError(f"{path}: not valid TOML: {error}. Mend that line.") from error
+        except ValidationError as error:
+            places = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+            )
+            raise WorkspaceError(f"{path}: {places}. `docs/settings.md` lists every setting.") from error

@@ -1,0 +1,1 @@
+"""Importers: other people's files become the contract's tables, streaming."""

@@ -1,0 +1,1 @@
+"""Measures and reports: arrays and frames in, documented results with intervals out."""

@@ -1,0 +1,1 @@
+"""Recommenders behind one interface: sparse histories in, ranked items out."""

@@ -1,0 +1,1 @@
+"""Pure decision code: rules, arms, ranking. Imports no bentoml and no sqlalchemy."""

@@ -1,0 +1,1 @@
+"""Jobs: snapshots become fitted, compared and promoted versions."""
