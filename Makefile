@@ -1,0 +1,58 @@
+# Everything a newcomer needs: `make demo`, then `make test`. Both set up .venv by themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKSPACE ?= workspace
+DATA ?= ../shared/data
+
+.PHONY: help setup demo test test-slow lint format serve bench-setup bench docs clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,serve,dev]'
+	@touch $@
+
+setup: $(VENV)/.ready  ## make .venv with everything (the other targets do it when needed)
+
+demo: setup  ## a simulated shop from raw tables to a live, ranked answer
+	$(BIN)/attune demo --workspace $(WORKSPACE)
+
+test: setup  ## the tests, in minutes
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+test-slow: setup  ## the long tests too
+	$(BIN)/python -m pytest -q -ra
+
+lint: setup  ## style, types, and the layers of docs/architecture.md
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+serve: setup  ## the HTTP service on 127.0.0.1
+	$(BIN)/attune serve --workspace $(WORKSPACE)
+
+bench-setup: .venv-peers/.ready  ## the peers that benchmarks compare with, in an environment of their own
+
+.venv-peers/.ready: benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	@touch $@
+
+bench: setup  ## every benchmark that docs/benchmarks.md quotes
+	$(BIN)/python -m benchmarks all --data $(DATA)
+
+docs: setup  ## write the pages that are made from code
+	$(BIN)/python -m data.docs
+
+clean:  ## remove what can be made again (not .venv)
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
