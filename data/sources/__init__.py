@@ -1,1 +1,101 @@
-"""Importers: other people's files become the contract's tables, streaming."""
+"""Importers: a shop's files become the contract's tables in a workspace. A file per source.
+
+An importer reads an `Intake` and returns `Brought` expressions; nothing is loaded, DuckDB streams the rows from the
+file to `tables/`, so a file larger than memory imports.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from data.errors import DataError
+from data.settings import Settings
+from data.sources.intake import Brought, Intake, literal
+from data.sources.online_retail import online_retail
+from data.sources.write import ImportSummary, refuse_overwriting, write_refused, write_tables
+from data.tables import connect
+from data.workspace import Workspace
+
+__all__ = ["SOURCES", "ImportSummary", "Source", "import_source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of data that can be imported.
+
+    Attributes:
+        name: As it is called on the command line.
+        about: What it reads, in one line.
+        function: The importer.
+        needs_mapping: Whether a mapping file says what its columns are.
+    """
+
+    name: str
+    about: str
+    function: Callable[[Intake], Brought]
+    needs_mapping: bool = False
+
+
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (Source("online-retail", "UCI Online Retail: invoice lines (Parquet or CSV)", online_retail),)
+}
+"""Every source by name."""
+
+
+def import_source(
+    source: str, path: Path | str, workspace: Path | str, *, mapping: Path | str | None = None, replace: bool = False
+) -> ImportSummary:
+    """Import a file or folder into a workspace, which is made if it is not there.
+
+    Rows that became nothing go to `quarantine/import-<source>.parquet`, each with its reason. The tables are written
+    whole or not at all.
+
+    Args:
+        source: A name in `SOURCES`.
+        path: The file or folder.
+        workspace: The workspace's folder.
+        mapping: What the columns of the `tables` source are.
+        replace: Put the imported rows in the place of tables that are there already.
+
+    Raises:
+        DataError: a file is missing, empty or of another layout; or a table is there already.
+    """
+    path, home = Path(path), Workspace(Path(workspace))
+    chosen = _chosen(source, path, mapping)
+    settings = Settings.load(home.settings_file)
+    home.path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=home.path) as folder:
+        scratch = Path(folder)
+        backend = connect(memory_limit_gb=settings.data.memory_limit_gb)
+        backend.raw_sql(f"SET temp_directory={literal(scratch / 'spill')}")
+        try:
+            brought = chosen.function(Intake(backend, path, scratch, Path(mapping) if mapping else None))
+            refuse_overwriting(home, brought.tables, replace=replace)
+            Workspace.create(home.path, currency=brought.currency or "USD")
+            refused_file = home.quarantine_dir / f"import-{source}.parquet"
+            refused = write_refused(backend, brought.refused, refused_file)
+            rows = write_tables(backend, home, brought.tables, scratch)
+        except duckdb.Error as error:
+            raise DataError(f"{path} cannot be read: {error}. Mend the file, or remove it.") from error
+        finally:
+            backend.disconnect()
+    return ImportSummary(source, rows, refused, refused_file if refused else None)
+
+
+def _chosen(source: str, path: Path, mapping: Path | str | None) -> Source:
+    if source not in SOURCES:
+        raise DataError(f"{source!r} is no source. Known: {', '.join(SOURCES)}.")
+    chosen = SOURCES[source]
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Check the path.")
+    if chosen.needs_mapping and mapping is None:
+        raise DataError(f"The source {source!r} needs --mapping FILE.toml; docs/importing.md shows one.")
+    if mapping is not None and not chosen.needs_mapping:
+        raise DataError(f"The source {source!r} takes no mapping. Leave --mapping away, or import as 'tables'.")
+    return chosen

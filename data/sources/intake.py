@@ -1,0 +1,139 @@
+"""What every importer is given (`Intake`) and gives back (`Brought`), and how it reads files without loading them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ibis.backends.duckdb import Backend
+from ibis.expr import types as ir
+
+from data.errors import DataError
+
+READERS = {
+    ".parquet": "read_parquet({files})",
+    ".csv": "read_csv({files}, all_varchar=true)",
+    ".tsv": "read_csv({files}, all_varchar=true, delim='\t')",
+    ".jsonl": "read_json({files}, format='newline_delimited')",
+    ".ndjson": "read_json({files}, format='newline_delimited')",
+    ".json": "read_json({files})",
+}
+"""How DuckDB streams a file, by the end of its name (`.gz` after it is fine). CSV columns stay text: a wrong value
+can then be told from a missing one."""
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What an importer makes of its files.
+
+    Attributes:
+        tables: Expressions by name of the contract's table; only the columns that the source has.
+        refused: The source's rows that became nothing, each with its `reason`; None if that cannot happen.
+        currency: ISO code, where the source says it.
+    """
+
+    tables: Mapping[str, ir.Table]
+    refused: ir.Table | None = None
+    currency: str | None = None
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What an importer is given.
+
+    Attributes:
+        backend: A DuckDB that spills to disk.
+        path: The file or folder to import.
+        scratch: A folder that lives as long as the import.
+        mapping: The TOML file of the `tables` source.
+    """
+
+    backend: Backend
+    path: Path
+    scratch: Path
+    mapping: Path | None = None
+
+    def view(self, name: str, query: str) -> ir.Table:
+        """Name a query over the views made so far; it is read again at every use."""
+        self.backend.raw_sql(f"CREATE OR REPLACE VIEW {name} AS {query}")
+        return self.backend.table(name)
+
+    def stage(self, name: str, query: str) -> ir.Table:
+        """Name a query and keep its rows in scratch: for what is costly to read twice."""
+        file = literal(self.scratch / f"{name}.parquet")
+        self.backend.raw_sql(f"COPY ({query}) TO {file} (FORMAT parquet)")
+        return self.view(name, f"SELECT * FROM read_parquet({file})")
+
+    def file(self, *names: str) -> Path:
+        """`path` itself if it is a file, else the first of `names` in it, with any known ending.
+
+        Raises:
+            DataError: the folder has none of them.
+        """
+        found = self.optional_file(*names)
+        if found is None:
+            raise DataError(
+                f"{self.path} has no {' or '.join(names)} ({', '.join(READERS)}); "
+                f"it has {sorted(p.name for p in self.path.iterdir())[:12]}. Point at the folder or file that does."
+            )
+        return found
+
+    def optional_file(self, *names: str) -> Path | None:
+        """As `file`, None where there is none."""
+        if self.path.is_file():
+            return self.path
+        return next((p for n in names for e in READERS if (p := self.path / f"{n}{e}").is_file()), None)
+
+    def read(self, name: str, file: Path, *, needs: Sequence[str], optional: Sequence[str] = ()) -> ir.Table:
+        """The view `name` over a file or a folder of files, with the columns `needs` and `optional`.
+
+        Optional columns that the file has not are null, as text. All other columns of the file are there too.
+
+        Raises:
+            DataError: the file cannot be read, lacks columns or has no rows.
+        """
+        found = list(self.view(name, f"SELECT * FROM {scan(file)}").columns)
+        missing = [column for column in needs if column not in found]
+        if missing:
+            raise DataError(f"{file}: columns {missing} are missing; it has {found}. Is it the right file?")
+        absent = [f"NULL::VARCHAR AS {quoted(column)}" for column in optional if column not in found]
+        table = self.view(name, f"SELECT {', '.join(['*', *absent])} FROM {scan(file)}")
+        if not self.backend.raw_sql(f"SELECT 1 FROM {name} LIMIT 1").fetchall():
+            raise DataError(f"{file} has no rows. Import a file that has some.")
+        return table
+
+
+def scan(path: Path) -> str:
+    """The SQL that streams a file, or all files of one kind in a folder.
+
+    Raises:
+        DataError: no such path, or a kind that is not known.
+
+    Example:
+        >>> with __import__("tempfile").NamedTemporaryFile(suffix=".csv.gz") as file:
+        ...     scan(Path(file.name))
+        "read_csv(['/...csv.gz'], all_varchar=true)"
+    """
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
+    if not files:
+        raise DataError(f"{path} does not exist or is empty. Check the path.")
+    kinds = {ending(file) for file in files}
+    if len(kinds) > 1 or not kinds <= set(READERS):
+        raise DataError(f"{path}: cannot read {sorted(kinds)}. Give files of one kind of {', '.join(READERS)}.")
+    return READERS[kinds.pop()].format(files=f"[{', '.join(map(literal, files))}]")
+
+
+def ending(file: Path) -> str:
+    """The end of a file's name that tells its kind, without a `.gz` after it."""
+    return (file.with_suffix("") if file.suffix == ".gz" else file).suffix.lower()
+
+
+def literal(value: object) -> str:
+    """A value as an SQL string."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def quoted(name: str) -> str:
+    """A column's name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
