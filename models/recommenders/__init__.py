@@ -1,1 +1,31 @@
 """Recommenders behind one interface: sparse histories in, ranked items out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.errors import ModelFileError
+from models.recommenders.als import ALS
+from models.recommenders.base import Ranking, Recommender, read_about
+from models.recommenders.item_neighbours import ItemNeighbours
+from models.recommenders.popularity import Popularity
+from models.recommenders.repeat_purchase import RepeatPurchase
+
+__all__ = ["MODELS", "Ranking", "Recommender", "load"]
+
+MODELS: dict[str, type[Recommender]] = {
+    model.name: model for model in (Popularity, RepeatPurchase, ItemNeighbours, ALS)
+}
+"""Every recommender by name."""
+
+
+def load(folder: Path) -> Recommender:
+    """The recommender saved in a folder, whichever it is.
+
+    Raises:
+        ModelFileError: the folder is damaged, or its model is unknown to this version of Attune.
+    """
+    name = read_about(folder)["name"]
+    if name not in MODELS:
+        raise ModelFileError(f"{folder} holds the model {name!r}; known are {', '.join(MODELS)}. Train it anew.")
+    return MODELS[name].load(folder)

@@ -1,0 +1,310 @@
+"""What every recommender is: sparse histories in, the best items out, and nobody inside the model."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy import sparse
+
+from data.errors import DataError, ModelFileError, NotFittedError
+from data.files import replacing
+from data.interactions import Interactions
+from data.vocabulary import Vocabulary
+
+BLOCK_CELLS = 2**22
+"""Users x items that are scored at once: bounds the memory of `recommend` to about 100 MB."""
+
+Groups = Sequence[str | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The best items of each row, best first; equal scores are in the order of their codes.
+
+    Attributes:
+        items: Codes, int32 of shape (n, k); -1 at the end of a row where there is nothing more to say.
+        scores: float32 of shape (n, k), NaN where `items` is -1. Comparable within a row only.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+
+class Recommender(ABC):
+    """Base of the recommenders. Public methods validate; `_fit`, `_score`, `_similar` and `_drops` compute.
+
+    Hyperparameters are keyword-only arguments of `__init__`, kept under their own names. Learnt state is
+    numpy arrays under the names in `_arrays` and JSON values under those in `_values`.
+
+    Attributes:
+        name: What the model is called in `MODELS`, in files and in reports.
+        serves_cold_users: Whether an empty history gets a ranking; if not, its row is all -1.
+        items: The ids of the item codes, known once fitted.
+    """
+
+    name: ClassVar[str]
+    serves_cold_users: ClassVar[bool] = False
+    _arrays: ClassVar[tuple[str, ...]] = ()
+    _values: ClassVar[tuple[str, ...]] = ()
+
+    items: Vocabulary
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The hyperparameters by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def fit(self, interactions: Interactions) -> Self:
+        """Learn from interactions; a second fit forgets the first.
+
+        Raises:
+            DataError: there are no interactions.
+        """
+        if not len(interactions):
+            raise DataError(
+                f"{self.name}: there are no interactions to learn from. "
+                "Choose a later cutoff, or import events or orders with an item_id and a user_id."
+            )
+        self.items = interactions.items
+        self._fit(interactions)
+        return self
+
+    def recommend(
+        self,
+        histories: sparse.csr_matrix,
+        k: int,
+        *,
+        exclude_seen: bool = True,
+        allowed: np.ndarray | None = None,
+        excluded: sparse.csr_matrix | None = None,
+        groups: Groups | None = None,
+    ) -> Ranking:
+        """The k best items for each history, scored in blocks so that memory stays bounded.
+
+        Args:
+            histories: Weights of what each user touched, shape (n_users, n_items). Weights that are not
+                positive and finite are as good as absent. A row without any is a stranger.
+            k: How many; more than the catalogue holds is fine, the rest is -1.
+            exclude_seen: Leave out what is in the user's history.
+            allowed: bool of shape (n_items,); only these may be recommended.
+            excluded: Anything stored here, shape (n_users, n_items), is left out for that user.
+            groups: A segment or category per user, or None, for models that know groups; others ignore it.
+
+        Raises:
+            NotFittedError: `fit` or `load` comes first.
+            DataError: a shape does not fit the catalogue; k is below 1.
+        """
+        histories = self._clean(histories)
+        n_users, n_items = histories.shape
+        if k < 1:
+            raise DataError(f"k is {k}; ask for at least one item.")
+        if allowed is not None and (allowed.shape != (n_items,) or allowed.dtype != np.bool_):
+            raise DataError(f"allowed is {allowed.dtype} of shape {allowed.shape}; give bool of shape ({n_items},).")
+        if excluded is not None and excluded.shape != histories.shape:
+            raise DataError(f"excluded has shape {excluded.shape}; give {histories.shape}.")
+        if groups is not None and len(groups) != n_users:
+            raise DataError(f"groups has {len(groups)} names; give one (or None) for each of {n_users} users.")
+
+        items = np.full((n_users, k), -1, dtype=np.int32)
+        scores = np.full((n_users, k), np.nan, dtype=np.float32)
+        rows = max(1, BLOCK_CELLS // max(1, n_items))
+        for start in range(0, n_users, rows):
+            block = slice(start, start + rows)
+            known = histories[block]
+            score = self._score(known, None if groups is None else groups[block])
+            if not self.serves_cold_users:
+                score[np.diff(known.indptr) == 0] = -np.inf
+            if exclude_seen:
+                score[known.nonzero()] = -np.inf
+            if excluded is not None:
+                left_out = excluded[block].tocoo()
+                score[left_out.row, left_out.col] = -np.inf
+            if allowed is not None:
+                score[:, ~allowed] = -np.inf
+            best = top_k(score, k)
+            items[block], scores[block] = best.items, best.scores
+        return Ranking(items, scores)
+
+    def similar(self, item_codes: Sequence[int] | np.ndarray, k: int) -> Ranking:
+        """The k items most like each of `item_codes`, itself left out; all -1 for an unknown item (code -1).
+
+        Raises:
+            NotFittedError: `fit` or `load` comes first.
+            DataError: k is below 1, or a code is outside the catalogue.
+        """
+        codes = self._known_codes(item_codes)
+        if k < 1:
+            raise DataError(f"k is {k}; ask for at least one item.")
+        score = np.full((len(codes), len(self.items)), -np.inf, dtype=np.float32)
+        known = np.flatnonzero(codes >= 0)
+        if len(known):
+            score[known] = self._similar(codes[known])
+            score[known, codes[known]] = -np.inf
+        return top_k(score, k)
+
+    def reasons(self, history: sparse.csr_matrix, item_codes: Sequence[int] | np.ndarray) -> np.ndarray:
+        """For each item the history item without which its score would fall most, int64 of shape (n,).
+
+        -1 where no history item holds the score up (a popular item, say).
+
+        Args:
+            history: One user's weights, shape (1, n_items).
+            item_codes: The recommended items.
+
+        Raises:
+            NotFittedError: `fit` or `load` comes first.
+            DataError: more than one history, or a code outside the catalogue.
+        """
+        history = self._clean(history)
+        if history.shape[0] != 1:
+            raise DataError(f"history has {history.shape[0]} rows; reasons are for one user at a time.")
+        codes = self._known_codes(item_codes)
+        reasons = np.full(len(codes), -1, dtype=np.int64)
+        asked = np.flatnonzero(codes >= 0)
+        if history.nnz and len(asked):
+            drops = self._drops(history, codes[asked])
+            strongest = history.indices[drops.argmax(axis=1)]
+            reasons[asked] = np.where(drops.max(axis=1) > 0, strongest, -1)
+        return reasons
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json`, the item ids and one npy file per array; the folder appears whole or not at all.
+
+        Raises:
+            NotFittedError: there is nothing to save yet.
+        """
+        self._check_fitted()
+        about = {
+            "name": self.name,
+            "params": self.params,
+            "values": {name: getattr(self, name) for name in self._values},
+            "n_items": len(self.items),
+            "items_hash": self.items.hash,
+        }
+        with replacing(folder) as beside:
+            beside.mkdir()
+            self.items.save(beside, "items")
+            for name in self._arrays:
+                np.save(beside / f"{name}.npy", getattr(self, name), allow_pickle=False)
+            (beside / "model.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; arrays stay on disk, memory-mapped.
+
+        Raises:
+            ModelFileError: a file is missing or cut short, belongs to another model, or the item ids are not
+                the ones the model was fitted with.
+        """
+        about = read_about(folder)
+        if about["name"] != cls.name:
+            raise ModelFileError(f"{folder} holds the model {about['name']!r}, not {cls.name!r}.")
+        try:
+            model = cls(**about["params"])
+            model.items = Vocabulary.load(folder, "items")
+            for name in cls._arrays:
+                setattr(model, name, np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            for name in cls._values:
+                setattr(model, name, about["values"][name])
+        except (OSError, ValueError, KeyError, TypeError, EOFError, DataError) as error:
+            raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error
+        if model.items.hash != about["items_hash"]:
+            raise ModelFileError(
+                f"{folder}: the item ids ({model.items.hash[:8]}) are not the ones the model was fitted with "
+                f"({about['items_hash'][:8]}). Fetch the version again, or train anew."
+            )
+        return model
+
+    @abstractmethod
+    def _fit(self, interactions: Interactions) -> None:
+        """Learn every array and value."""
+
+    @abstractmethod
+    def _score(self, histories: sparse.csr_matrix, groups: Groups | None, /) -> np.ndarray:
+        """A fresh float32 array (n_users, n_items), higher is better; -inf where the model has nothing to say."""
+
+    def _similar(self, codes: np.ndarray, /) -> np.ndarray:
+        """float32 (n, n_items), higher is more alike; -inf where the model has nothing to say."""
+        return np.full((len(codes), len(self.items)), -np.inf, dtype=np.float32)
+
+    def _drops(self, history: sparse.csr_matrix, codes: np.ndarray, /) -> np.ndarray:
+        """How far each score falls without each history item, float (n_codes, history.nnz)."""
+        return np.zeros((len(codes), history.nnz))
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "items"):
+            raise NotFittedError(f"{self.name} has not learnt yet: call fit(interactions) or load(folder) first.")
+
+    def _clean(self, histories: sparse.csr_matrix) -> sparse.csr_matrix:
+        self._check_fitted()
+        if histories.shape[1] != len(self.items):
+            raise DataError(
+                f"histories have {histories.shape[1]} columns; {self.name} knows {len(self.items)} items. "
+                "Build them with the model's own `items`."
+            )
+        clean = sparse.csr_matrix(histories, dtype=np.float32, copy=True)
+        clean.sum_duplicates()
+        clean.data[~(np.isfinite(clean.data) & (clean.data > 0))] = 0
+        clean.eliminate_zeros()
+        return clean
+
+    def _known_codes(self, item_codes: Sequence[int] | np.ndarray) -> np.ndarray:
+        self._check_fitted()
+        codes = np.asarray(item_codes, dtype=np.int64).reshape(-1)
+        if len(codes) and (codes.max() >= len(self.items) or codes.min() < -1):
+            raise DataError(f"item codes {codes.min()}..{codes.max()} are not all in 0..{len(self.items) - 1}.")
+        return codes
+
+
+def top_k(scores: np.ndarray, k: int) -> Ranking:
+    """The k best columns of each row; equal scores by column, so the answer never depends on the sort.
+
+    Args:
+        scores: float32 of shape (n, n_items); NaN and -inf are never ranked.
+        k: How many, at least 1.
+
+    Example:
+        >>> top_k(np.float32([[1, 3, 3, -np.inf]]), 3).items.tolist()
+        [[1, 2, 0]]
+    """
+    n, n_items = scores.shape
+    kept = min(k, n_items)
+    # One unsigned key per cell: the score's order-preserving bits, then the column counted down. No two are equal.
+    bits = np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf).astype(np.float32) + np.float32(0)
+    raw = bits.view(np.uint32)
+    order = np.where(raw >> 31, ~raw, raw | np.uint32(1 << 31)).astype(np.uint64)
+    keys = (order << np.uint64(32)) | np.arange(n_items, 0, -1, dtype=np.uint64)
+    if kept < n_items:
+        keys = np.partition(keys, n_items - kept, axis=1)[:, n_items - kept :]
+    keys = np.sort(keys, axis=1)[:, ::-1]
+    columns = n_items - (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    found = np.take_along_axis(bits, columns, axis=1)
+    ranked = found > -np.inf
+    items = np.full((n, k), -1, dtype=np.int32)
+    best = np.full((n, k), np.nan, dtype=np.float32)
+    items[:, :kept] = np.where(ranked, columns, -1)
+    best[:, :kept] = np.where(ranked, found, np.nan)
+    return Ranking(items, best)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The `model.json` of a saved recommender.
+
+    Raises:
+        ModelFileError: it is missing or no JSON of a model.
+    """
+    file = folder / "model.json"
+    try:
+        about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not {"name", "params", "values", "items_hash"} <= about.keys():
+            raise ModelFileError(f"{file} does not describe a recommender. Fetch the version again, or train anew.")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"{file} cannot be read: {error}. Fetch the version again, or train anew.") from error
+    return about

@@ -1,0 +1,123 @@
+"""What many took lately: overall, and within a segment of users or a category of items. The serving fallback."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from scipy import sparse
+
+from data.errors import DataError
+from data.interactions import Interactions
+from models.recommenders.base import Groups, Recommender
+
+DAY_SECONDS = 86_400
+LIFE_PRIOR = 1e-3
+"""The weight of all time beside the window's: enough to order what the window does not hold."""
+GROUP_PRIOR = 100.0
+"""A group's shares lean on everybody's as if so much further weight had been seen: small groups lean most."""
+
+
+class Popularity(Recommender):
+    """Share of the weight of the last `window_days` before the newest interaction, decayed by age.
+
+    Items that nobody touched within the window come last, by their share of all time. Within a group the share
+    is shrunk towards everybody's, p(i|g) = (n_gi + m p_i) / (n_g + m): the mean of a Dirichlet posterior.
+    Weights that were decayed before are decayed further.
+
+    Serves strangers. Knows nothing of the person; hard to beat where catalogues turn over fast.
+
+    Example:
+        >>> import pandas as pd
+        >>> taken = Interactions.from_frame(pd.DataFrame({"user_id": ["a", "b", "b"], "item_id": ["x", "x", "y"]}))
+        >>> model = Popularity().fit(taken)
+        >>> model.items.ids(model.recommend(sparse.csr_matrix((1, 2)), 2).items[0])
+        ['x', 'y']
+    """
+
+    name = "popularity"
+    serves_cold_users = True
+    _arrays = ("overall", "indptr", "indices", "data")
+    _values = ("groups",)
+
+    overall: np.ndarray
+    """Everybody's shares p, float32 of shape (n_items,)."""
+    groups: list[str]
+    """The segments and categories; row g of the sparse (indptr, indices, data) holds their weights n_gi."""
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+
+    def __init__(self, *, window_days: float = 90, half_life_days: float = 30) -> None:
+        self.window_days = window_days
+        self.half_life_days = half_life_days
+
+    def fit(
+        self, interactions: Interactions, *, user_groups: Groups | None = None, item_groups: Groups | None = None
+    ) -> Self:
+        """Learn everybody's taste, and each group's.
+
+        Args:
+            interactions: Who touched what, when.
+            user_groups: A segment (or None) for each user code; popularity among these users.
+            item_groups: A category (or None) for each item code; popularity among these items.
+
+        Raises:
+            DataError: no interactions, a wrong number of names, or a segment named like a category.
+        """
+        super().fit(interactions)
+        recent = self._recent(interactions)
+        segments, by_segment = _by_group(user_groups, interactions.user, len(interactions.users), interactions, recent)
+        categories, by_category = _by_group(item_groups, interactions.item, len(self.items), interactions, recent)
+        if shared := set(segments) & set(categories):
+            raise DataError(f"{min(shared)!r} is a segment and a category. Prefix one of them.")
+        self.groups = segments + categories
+        weights = sparse.vstack([by_segment, by_category], format="csr", dtype=np.float32)
+        self.indptr, self.indices, self.data = weights.indptr, weights.indices, weights.data
+        return self
+
+    def _fit(self, interactions: Interactions) -> None:
+        n_items = len(self.items)
+        recent = self._recent(interactions)
+        life = np.bincount(interactions.item, interactions.weight, n_items)
+        counts = np.bincount(interactions.item, recent, n_items)
+        self.overall = _shrunk(counts, life / life.sum(), LIFE_PRIOR * recent.sum()).astype(np.float32)
+
+    def _recent(self, interactions: Interactions) -> np.ndarray:
+        """Weights, decayed by their age and 0 outside the window."""
+        age_days = (interactions.at.max() - interactions.at) / DAY_SECONDS
+        decayed = interactions.weight * np.exp2(-age_days / self.half_life_days)
+        return np.where(age_days <= self.window_days, decayed, 0)
+
+    def _score(self, histories: sparse.csr_matrix, groups: Groups | None) -> np.ndarray:
+        scores = np.tile(self.overall, (histories.shape[0], 1))
+        if groups is None or not self.groups:
+            return scores
+        row_of = {name: row for row, name in enumerate(self.groups)}
+        rows = np.array([row_of.get(group or "", -1) for group in groups])
+        grouped = rows >= 0
+        shape = (len(self.groups), len(self.items))
+        weights = sparse.csr_matrix((self.data, self.indices, self.indptr), shape=shape, copy=False)
+        scores[grouped] = _shrunk(weights[rows[grouped]].toarray(), self.overall, GROUP_PRIOR)
+        return scores
+
+
+def _shrunk(counts: np.ndarray, prior: np.ndarray, strength: float) -> np.ndarray:
+    """Shares of each row of `counts`, shrunk towards the shares `prior` by a weight of `strength`."""
+    shares: np.ndarray = (counts + strength * prior) / (counts.sum(axis=-1, keepdims=True) + strength)
+    return shares
+
+
+def _by_group(
+    names: Groups | None, member: np.ndarray, n_members: int, interactions: Interactions, weight: np.ndarray
+) -> tuple[list[str], sparse.csr_matrix]:
+    """The distinct names in order, and each one's weight of every item; `names` is by the codes in `member`."""
+    named = [None] * n_members if names is None else list(names)
+    if len(named) != n_members:
+        raise DataError(f"there are {len(named)} group names for {n_members} codes; give one (or None) for each.")
+    groups = sorted({name for name in named if name is not None})
+    row_of = {name: row for row, name in enumerate(groups)}
+    rows = np.array([-1 if name is None else row_of[name] for name in named])[member]
+    kept = (rows >= 0) & (weight > 0)
+    cells = (weight[kept], (rows[kept], interactions.item[kept]))
+    return groups, sparse.csr_matrix(cells, shape=(len(groups), len(interactions.items)))
