@@ -8,10 +8,10 @@ import sys
 
 import typer
 
-VERBS: tuple[str, ...] = ("import_",)
+VERBS: tuple[str, ...] = ("import_", "sync")
 """Verbs in the order that `attune --help` shows them; a verb named like a keyword lives in `<verb>_.py`."""
 
-GROUPS: tuple[str, ...] = ()
+GROUPS: tuple[str, ...] = ("keys",)
 """Files whose `app` is a group of verbs (`attune keys create`)."""
 
 app = typer.Typer(

@@ -19,3 +19,7 @@ class NotFittedError(AttuneError):
 
 class ModelFileError(AttuneError):
     """A stored model is missing, truncated or changed."""
+
+
+class StateUnavailableError(AttuneError):
+    """The live state cannot be read or written now: locked, full or not reachable."""

@@ -42,11 +42,11 @@ def read_raw(backend: Backend, folder: Path) -> dict[str, ir.Table]:
     raw: dict[str, ir.Table] = {}
     for file in sorted(folder.glob("*.duckdb")):
         backend.attach(file, name="shop", read_only=True)
-        raw |= {
-            name: backend.table(name, database=("shop", "main"))
-            for name in backend.list_tables(database=("shop", "main"))
-            if name in TABLES
-        }
+        # Not backend.list_tables: Ibis 12 asks DuckDB 2 for a method that it no longer has.
+        there = backend.con.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'shop'"
+        ).fetchall()
+        raw |= {name: backend.table(name, database=("shop", "main")) for (name,) in there if name in TABLES}
     for name in TABLES:
         readers = {
             f"{name}.parquet": backend.read_parquet,
@@ -203,7 +203,7 @@ def _known(table: ir.Table, spec: TableSpec, moment: ir.TimestampScalar) -> ir.T
     if spec.history:
         order = [
             ibis.desc(table[spec.happened_at]),
-            *(table[c] for c in table.columns if c not in spec.history),
+            *(table[c] for c in table.columns if c not in (*spec.history, spec.happened_at)),
         ]
         newest = ibis.row_number().over(group_by=list(spec.history), order_by=order)
         table = table.mutate(newest=newest).filter(lambda t: t.newest == 0).drop("newest")

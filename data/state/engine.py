@@ -1,0 +1,150 @@
+"""The state's database: opening it, bringing its schema up to date, reading and writing in transactions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from data.errors import StateUnavailableError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_TIMEOUT_SECONDS = 1.0
+
+# WAL: readers never wait for the writer. FULL: a commit is on the disk before it returns, so that what was
+# acknowledged survives kill -9 and a power cut; the service commits many requests at once, which shares the cost.
+SQLITE_PRAGMAS = {
+    "journal_mode": "WAL",
+    "synchronous": "FULL",
+    "busy_timeout": int(BUSY_TIMEOUT_SECONDS * 1000),
+    "foreign_keys": "ON",
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """The live state behind one URL.
+
+    Attributes:
+        engine: SQLAlchemy's; use `reading` and `writing` rather than the engine itself.
+
+    Example:
+        >>> state = State.open("sqlite://")
+        >>> with state.reading() as connection:
+        ...     connection.scalar(sa.text("select count(*) from events"))
+        0
+    """
+
+    engine: sa.Engine
+
+    @classmethod
+    def open(cls, url: str) -> State:
+        """The state at a SQLAlchemy URL, its schema brought up to date.
+
+        Raises:
+            StateUnavailableError: the database cannot be reached, is locked, or is no database.
+        """
+        try:
+            parsed = sa.make_url(url)
+        except sa.exc.ArgumentError as error:
+            raise StateUnavailableError(f"state.url {url!r} is no SQLAlchemy URL: {error}.") from error
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if parsed.get_backend_name() == "sqlite":
+            in_memory = parsed.database in (None, "", ":memory:")
+            options = {"connect_args": {"check_same_thread": False}}
+            if in_memory:
+                options["poolclass"] = sa.StaticPool
+        engine = sa.create_engine(parsed, **options)
+        if engine.dialect.name == "sqlite":
+            sa.event.listen(engine, "connect", _prepare_sqlite)
+            sa.event.listen(engine, "begin", _begin_sqlite)
+        state = cls(engine)
+        with state.writing() as connection:
+            _upgrade(connection)
+        return state
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection to read with.
+
+        Raises:
+            StateUnavailableError: as `writing`.
+        """
+        with _translated(self.engine), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A connection in a transaction: committed, and on the disk, when the body ends; undone if it fails.
+
+        Raises:
+            StateUnavailableError: locked for longer than a second, disk full, or not reachable. Nothing was stored.
+        """
+        with _translated(self.engine), self.engine.connect() as connection:
+            writer = connection.execution_options(attune_writes=True)
+            with writer.begin():
+                yield writer
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated(engine: sa.Engine) -> Iterator[None]:
+    """Database trouble as one kind of error that says what to do."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip()
+        remedy = next((text for sign, text in REMEDIES.items() if sign in reason.lower()), "See that it is reachable")
+        where = engine.url.render_as_string(hide_password=True)
+        raise StateUnavailableError(
+            f"The state {where} cannot be used now: {reason}. {remedy}; nothing is lost."
+        ) from error
+    except sa.exc.DatabaseError as error:
+        if isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError)):
+            raise
+        where = engine.url.render_as_string(hide_password=True)
+        raise StateUnavailableError(
+            f"The state {where} cannot be used: {error.orig}. Put a backup in its place, or set state.url."
+        ) from error
+
+
+REMEDIES = {
+    "locked": "Another program is writing to it; try again shortly",
+    "full": "Free some disk space and try again",
+    "readonly": "Give this user the right to write there",
+    "unable to open": "See that its folder exists and can be written",
+}
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:  # noqa: ARG001
+    connection.isolation_level = None  # SQLAlchemy's BEGIN below is the only one
+    cursor = connection.cursor()
+    for name, value in SQLITE_PRAGMAS.items():
+        cursor.execute(f"PRAGMA {name}={value}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # IMMEDIATE: a writer waits for its turn at the start; a reader that turns writer would be refused at once.
+    writes = connection.get_execution_options().get("attune_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    """Run the migrations that this database has not seen."""
+    from alembic import command  # noqa: PLC0415 - only opening pays for alembic
+    from alembic.config import Config  # noqa: PLC0415
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

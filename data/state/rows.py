@@ -1,0 +1,149 @@
+"""Rows as an app sends them (JSON), fitted to the contract or refused with the field and the reason."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from data.contract import ColumnType, TableSpec
+
+MAX_TEXT = 10_000
+MAX_ID = 512
+MAX_EXTRA = 100
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+EXTRA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+class RowRefusedError(ValueError):
+    """A row does not fit the contract.
+
+    Attributes:
+        field: The column at fault.
+        reason: What is wrong and what would be right.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+def fit(spec: TableSpec, row: Mapping[str, Any]) -> dict[str, Any]:
+    """`row` with every column of the contract, typed; what the contract does not know goes to `extra`.
+
+    Raises:
+        RowRefusedError: a required column is missing, or a value is not of its column's type.
+
+    Example:
+        >>> from data.contract import TABLES
+        >>> row = {"user_id": "ann", "purpose": "email", "granted": True, "at": "2026-01-01", "form": "footer"}
+        >>> fit(TABLES["consents"], row)["extra"]
+        {'form': 'footer'}
+    """
+    fitted: dict[str, Any] = {}
+    for column in spec.columns:
+        value = row.get(column.name)
+        if value is None or value == "":
+            if column.required:
+                raise RowRefusedError(column.name, "is missing")
+            fitted[column.name] = None
+            continue
+        if column.name in spec.key and isinstance(value, str) and len(value) > MAX_ID:
+            raise RowRefusedError(column.name, f"is longer than {MAX_ID} characters")
+        if column.about.startswith("JSON") and isinstance(value, (dict, list)):
+            value = json.dumps(value)
+        fitted[column.name] = READERS[column.type](column.name, value)
+    fitted["extra"] = _extra({name.lower(): value for name, value in row.items() if name not in spec.by_name}, spec)
+    return fitted
+
+
+def text(field: str, value: Any) -> str:
+    """A string, or a whole number as one (ids are often numbers)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise RowRefusedError(field, "is not a string")
+    if len(value) > MAX_TEXT:
+        raise RowRefusedError(field, f"is longer than {MAX_TEXT} characters")
+    if UNSTORABLE.search(value):
+        raise RowRefusedError(field, "holds a character that cannot be stored (NUL or half a surrogate pair)")
+    return value
+
+
+def moment(field: str, value: Any) -> datetime:
+    """An ISO 8601 time; without a time zone it is UTC, as everywhere in the contract."""
+    try:
+        found = datetime.fromisoformat(value)
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RowRefusedError(field, "is not an ISO 8601 time such as 2026-01-31T12:00:00Z") from error
+    if not 1970 <= found.year <= 2200:
+        raise RowRefusedError(field, f"lies in the year {found.year}")
+    return found
+
+
+def number(field: str, value: Any) -> float:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RowRefusedError(field, "is not a number")
+    if abs(value) > 1e300 or not math.isfinite(value):
+        raise RowRefusedError(field, "is not a finite number")
+    return float(value)
+
+
+def whole(field: str, value: Any) -> int:
+    """A whole number that fits 64 bits."""
+    found = number(field, value)
+    if found != int(found) or abs(found) >= 2**63:
+        raise RowRefusedError(field, "is not a whole number")
+    return int(value)
+
+
+def truth(field: str, value: Any) -> bool:
+    """True or false, and nothing like it."""
+    if not isinstance(value, bool):
+        raise RowRefusedError(field, "is neither true nor false")
+    return value
+
+
+def _list_of(read: Callable[[str, Any], Any]) -> Callable[[str, Any], list[Any]]:
+    def read_all(field: str, value: Any) -> list[Any]:
+        if not isinstance(value, list) or len(value) > MAX_TEXT:
+            raise RowRefusedError(field, "is not a list")
+        return [read(field, entry) for entry in value]
+
+    return read_all
+
+
+READERS: dict[ColumnType, Callable[[str, Any], Any]] = {
+    "string": text,
+    "time": moment,
+    "float": number,
+    "int": whole,
+    "bool": truth,
+    "strings": _list_of(text),
+    "floats": _list_of(number),
+}
+
+
+def _extra(found: dict[str, Any], spec: TableSpec) -> dict[str, Any] | None:
+    """Names are lower case, because column names are the same in either case."""
+    if not found:
+        return None
+    if len(found) > MAX_EXTRA:
+        raise RowRefusedError("extra", f"the row has more than {MAX_EXTRA} columns outside the contract")
+    for name in found:
+        if name in spec.by_name:
+            raise RowRefusedError(name, "is to be written in lower case")
+        if not EXTRA_NAME.fullmatch(name):
+            raise RowRefusedError(name[:64], "is no column name: letters, digits and _, at most 63")
+    written = json.dumps(found, ensure_ascii=False)
+    if len(written) > MAX_TEXT:
+        raise RowRefusedError("extra", f"the columns outside the contract take more than {MAX_TEXT} characters")
+    if "\\u0000" in written or UNSTORABLE.search(written):
+        raise RowRefusedError("extra", "holds a character that cannot be stored (NUL or half a surrogate pair)")
+    return found

@@ -1,0 +1,67 @@
+"""Storing rows: appends that a second sending does not change, and upserts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from data.contract import TABLES
+from data.state.schema import tables
+
+Row = Mapping[str, Any]
+Key = tuple[Any, ...]
+
+INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def append(connection: sa.Connection, name: str, rows: Sequence[Row]) -> set[Key]:
+    """Store rows whose key is not there yet; the keys newly stored (of two rows with one key, the first is kept).
+
+    Args:
+        connection: From `State.writing`.
+        name: One of `schema.APPENDED`.
+        rows: As `rows.fit` gives them.
+
+    Example:
+        >>> from data.state import State
+        >>> row = {"anonymous_id": "a1", "user_id": "ann", "at": datetime.fromisoformat("2026-01-01T00:00:00+00:00")}
+        >>> with State.open("sqlite://").writing() as connection:
+        ...     [append(connection, "identities", [row]) for sending in (1, 2)]
+        [{('a1', 'ann')}, set()]
+    """
+    if not rows:
+        return set()
+    table = tables[name]
+    key = TABLES[name].key
+    insert = INSERTS[connection.dialect.name](table)
+    statement = insert.on_conflict_do_nothing(index_elements=key).returning(*(table.c[column] for column in key))
+    return {tuple(stored) for stored in connection.execute(statement, list(rows))}
+
+
+def upsert(connection: sa.Connection, name: str, rows: Sequence[Row], *, at: datetime) -> int:
+    """Store rows, each in the place of the one with its key; the number of different keys.
+
+    Args:
+        connection: From `State.writing`.
+        name: One of `schema.UPSERTED`.
+        rows: As `rows.fit` gives them; of two rows with one key the later is kept.
+        at: The moment of the change. A history (users, items) without `updated_at` is known from then on.
+    """
+    if not rows:
+        return 0
+    table, spec = tables[name], TABLES[name]
+    latest: dict[Key, dict[str, Any]] = {}
+    for row in rows:
+        whole = {**row, "changed_at": at}
+        if spec.history and spec.happened_at:
+            whole[spec.happened_at] = whole.get(spec.happened_at) or at
+        latest[tuple(whole[column] for column in spec.key)] = whole
+    insert = INSERTS[connection.dialect.name](table)
+    replaced = {column.name: insert.excluded[column.name] for column in table.c if column.name not in spec.key}
+    statement = insert.on_conflict_do_update(index_elements=spec.key, set_=replaced)
+    connection.execute(statement, list(latest.values()))
+    return len(latest)

@@ -1,0 +1,198 @@
+"""The live state: schema, appends that a second sending does not change, keys, and trouble with the file."""
+
+import sqlite3
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from data.contract import TABLES
+from data.errors import DataError, StateUnavailableError
+from data.state import State, keys
+from data.state.arrivals import sort_events
+from data.state.rows import RowRefusedError, fit
+from data.state.schema import APPENDED, UPSERTED, metadata, tables
+from data.state.writes import append, upsert
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+EVENT = {"event_id": "e1", "event": "product_viewed", "user_id": "ann", "item_id": "tea", "occurred_at": "2026-01-01"}
+
+
+@pytest.fixture
+def state(tmp_path):
+    opened = State.open(f"sqlite:///{tmp_path / 'state.db'}")
+    yield opened
+    opened.close()
+
+
+def count(state, name):
+    with state.reading() as connection:
+        return connection.scalar(sa.select(sa.func.count()).select_from(tables[name]))
+
+
+def arrivals(*rows):
+    return sort_events(rows, now=NOW, max_clock_skew_minutes=60)
+
+
+def test_the_migrations_make_the_schema_of_the_code(state):
+    with state.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_opening_an_up_to_date_state_changes_nothing(tmp_path):
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    State.open(url).close()
+    State.open(url).close()
+
+
+def test_every_table_of_the_contract_is_in_the_state():
+    assert set(APPENDED) | set(UPSERTED) == set(TABLES)
+
+
+def test_a_second_sending_stores_nothing(state):
+    for expected in (1, 0):
+        with state.writing() as connection:
+            assert arrivals(EVENT).store(connection) == expected
+    assert count(state, "events") == 1
+
+
+def test_one_id_twice_in_a_batch_is_stored_once(state):
+    with state.writing() as connection:
+        assert arrivals(EVENT, EVENT).store(connection) == 1
+
+
+def test_a_failed_transaction_leaves_nothing(state):
+    def store_and_fail():
+        with state.writing() as connection:
+            assert arrivals(EVENT).store(connection) == 1
+            append(connection, "outcomes", [{"outcome_id": "o1"}])
+
+    with pytest.raises(sa.exc.IntegrityError):
+        store_and_fail()
+    assert count(state, "events") == 0
+
+
+def test_times_come_back_in_utc(state):
+    with state.writing() as connection:
+        arrivals({**EVENT, "occurred_at": "2026-01-01T02:00:00+02:00"}).store(connection)
+    with state.reading() as connection:
+        assert connection.scalar(sa.select(tables["events"].c.occurred_at)) == NOW
+
+
+def test_received_at_is_when_the_row_reached_us_whatever_it_says():
+    assert arrivals({**EVENT, "received_at": "1999-01-01"}).events[0]["received_at"] == NOW
+
+
+def test_an_order_becomes_lines_and_a_refund_negative_lines(state):
+    order = {**EVENT, "event": "order_completed", "order_id": 7, "item_id": None}
+    products = [{"product_id": "tea", "quantity": 2, "price": 3.5}, {"item_id": "cup"}]
+    refund = {**order, "event_id": "e2", "event": "order_refunded", "products": [{"item_id": "tea", "quantity": 1}]}
+    with state.writing() as connection:
+        arrivals({**order, "products": products}, refund).store(connection)
+    lines = tables["orders"].c
+    query = sa.select(lines.order_id, lines.line_id, lines.item_id, lines.quantity, lines.unit_price)
+    with state.reading() as connection:
+        found = [tuple(row) for row in connection.execute(query.order_by(lines.seq))]
+    assert found == [("7", "1", "tea", 2.0, 3.5), ("7", "2", "cup", 1.0, None), ("7", "e2/1", "tea", -1.0, None)]
+
+
+def test_an_event_naming_visitor_and_user_ties_them(state):
+    with state.writing() as connection:
+        arrivals({**EVENT, "anonymous_id": "a1"}).store(connection)
+    assert count(state, "identities") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"event_id": None}, "event_id"),
+        ({"event_id": "x" * 600}, "event_id"),
+        ({"event": 1.5}, "event"),
+        ({"user_id": None}, "user_id"),
+        ({"occurred_at": "yesterday"}, "occurred_at"),
+        ({"occurred_at": 17}, "occurred_at"),
+        ({"occurred_at": "2027-01-01T00:00:00Z"}, "occurred_at"),
+        ({"occurred_at": "0001-01-01T00:00:00+14:00"}, "occurred_at"),
+        ({"value": "two"}, "value"),
+        ({"value": True}, "value"),
+        ({"value": 10**400}, "value"),
+        ({"item_id": "a\0b"}, "item_id"),
+        ({"item_id": "\ud800"}, "item_id"),
+        ({"no name": 1}, "no name"),
+        ({"Item_Id": "x"}, "item_id"),
+        ({"event": "order_completed", "products": "tea"}, "products"),
+        ({"event": "order_completed", "products": [{"quantity": 1}]}, "products[0].item_id"),
+        ({"event": "order_completed", "products": [{"item_id": "a", "quantity": "1"}]}, "products[0].quantity"),
+        ({"event": "order_completed", "products": ["tea"]}, "products[0]"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_refused_with_its_field(change, field):
+    found = arrivals({**EVENT, **change})
+    assert [refusal.field for refusal in found.refused] == [field]
+    assert not found.events
+
+
+def test_columns_outside_the_contract_are_kept():
+    assert fit(TABLES["events"], {**EVENT, "Colour": "red"})["extra"] == {"colour": "red"}
+    with pytest.raises(RowRefusedError):
+        fit(TABLES["events"], {**EVENT, "text": "x" * 20_000})
+
+
+def test_an_upsert_replaces_the_row_and_an_item_without_a_time_is_known_from_now_on(state):
+    offer = fit(TABLES["offers"], {"offer_id": "ten", "value": 10})
+    with state.writing() as connection:
+        assert upsert(connection, "offers", [offer, {**offer, "value": 12.0}], at=NOW) == 1
+        upsert(connection, "items", [fit(TABLES["items"], {"item_id": "tea"})], at=NOW)
+    with state.reading() as connection:
+        assert connection.scalar(sa.select(tables["offers"].c.value)) == 12.0
+        assert connection.scalar(sa.select(tables["items"].c.updated_at)) == NOW
+
+
+def test_a_locked_file_is_told_apart_and_nothing_is_lost(state, tmp_path):
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StateUnavailableError, match="locked"), state.writing() as connection:
+        arrivals(EVENT).store(connection)
+    other.execute("ROLLBACK")
+    with state.writing() as connection:
+        assert arrivals(EVENT).store(connection) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["no url", "sqlite:////nowhere/at/all/state.db", "postgresql+psycopg://nobody@127.0.0.1:1/x"]
+)
+def test_a_state_that_cannot_be_opened_says_so(url):
+    with pytest.raises(StateUnavailableError):
+        State.open(url)
+
+
+def test_a_file_that_is_no_database_says_so(tmp_path):
+    (tmp_path / "state.db").write_text("this is no database, though it is long enough to look like one" * 40)
+    with pytest.raises(StateUnavailableError, match="backup"):
+        State.open(f"sqlite:///{tmp_path / 'state.db'}")
+
+
+def test_a_key_opens_until_it_is_revoked_and_is_never_stored(state, tmp_path):
+    key = keys.create(state, role="admin", name="back office")
+    assert keys.role_of(key, keys.in_force(state)) == "admin"
+    assert keys.role_of(key + "0", keys.in_force(state)) is None
+    assert keys.role_of("", keys.in_force(state)) is None
+    state.close()
+    assert key.rpartition("_")[2].encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    [shown] = keys.listed(state)
+    keys.revoke(state, shown.key_id)
+    assert keys.role_of(key, keys.in_force(state)) is None
+    with pytest.raises(DataError, match="not in force"):
+        keys.revoke(state, shown.key_id)
+
+
+def test_a_role_that_is_none_is_refused(state):
+    with pytest.raises(DataError, match="owner"):
+        keys.create(state, role="owner")
+
+
+def test_an_append_of_nothing_is_nothing(state):
+    with state.writing() as connection:
+        assert append(connection, "outcomes", []) == set()
