@@ -1,0 +1,230 @@
+"""The simulated shop: `simulate` writes its tables, and apart from them the truth behind them."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.errors import DataError, WorkspaceError
+from data.files import replacing
+from data.progress import track
+from data.workspace import Workspace
+from simulation.browsing import Calendar, browse, identities_table, own_visits
+from simulation.catalogue import Items, items_table, make_items
+from simulation.people import draw_people, truth_table, users_table
+from simulation.world import World
+
+BATCH = 8_000
+"""Customers simulated at a time: bounds memory, and is part of what a seed means."""
+WORKERS = 2
+UNIQUE = {"event_id", "order_id", "message_id", "decision_id", "outcome_id", "occurred_at", "received_at", "at"}
+"""Columns whose values hardly repeat: Parquet's dictionaries would only cost time."""
+TRUTH = "truth"
+"""The folder of a workspace that only tests, benchmarks and the simulation read."""
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class SimulationSummary:
+    """What was simulated.
+
+    Attributes:
+        users: Customers.
+        days: Days.
+        seed: The seed.
+        start: The first midnight.
+        end: Nothing happens at or after it.
+        rows: Rows of each table.
+    """
+
+    users: int
+    days: int
+    seed: int
+    start: datetime
+    end: datetime
+    rows: dict[str, int]
+
+
+def simulate(
+    workspace: Workspace | Path | str,
+    *,
+    users: int = 20_000,
+    days: int = 180,
+    seed: int = 0,
+    world: World | None = None,
+) -> SimulationSummary:
+    """Write `tables/` and `truth/` of a workspace; the same arguments give the same rows, whatever the machine.
+
+    Args:
+        workspace: A workspace, or the folder to make one in.
+        users: Customers.
+        days: Days, up to the world's end.
+        seed: Another seed, another shop.
+        world: The parameters; None is the default world.
+
+    Raises:
+        WorkspaceError: the workspace holds tables that were not simulated.
+        DataError: fewer than one user or 30 days.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     simulate(folder, users=50, days=30).rows["items"] > 1500
+        True
+    """
+    if users < 1 or days < 30:
+        raise DataError(f"users = {users}, days = {days}: a shop needs at least 1 user and 30 days.")
+    world = world or World.load()
+    if not isinstance(workspace, Workspace):
+        workspace = Workspace.create(workspace)
+    truth_dir = workspace.path / TRUTH
+    if workspace.tables_dir.is_dir() and any(workspace.tables_dir.iterdir()) and not truth_dir.is_dir():
+        raise WorkspaceError(
+            f"{workspace.tables_dir} holds tables that were not simulated; they would be lost. "
+            "Choose another folder with --workspace."
+        )
+    calendar = make_calendar(world, days)
+    items = make_items(world, _stream(seed, 0), days=days, months=calendar.months)
+
+    def batch(number: int) -> Rows:
+        first = number * BATCH
+        return _batch(world, items, calendar, _stream(seed, 1, number), number=number, count=min(BATCH, users - first))
+
+    with replacing(workspace.tables_dir) as tables, replacing(truth_dir) as truth:
+        with _Writer(tables) as table_writer, _Writer(truth) as truth_writer:
+            table_writer.write({"items": items_table(world, items, start_us=calendar.start_us)})
+            truth_writer.write({"items": _items_truth(items)})
+            batches = range(-(-users // BATCH))
+            for _, rows in zip(track(batches, "simulating customers"), _in_order(batch, batches), strict=True):
+                table_writer.write(rows.tables)
+                truth_writer.write(rows.truth)
+        (truth / "world.json").write_text(world.model_dump_json(indent=1), encoding="utf-8")
+        summary = SimulationSummary(
+            users=users,
+            days=days,
+            seed=seed,
+            start=world.time.end - timedelta(days=days),
+            end=world.time.end,
+            rows=table_writer.rows,
+        )
+        (truth / "summary.json").write_text(json.dumps(asdict(summary), default=str, indent=1), encoding="utf-8")
+    return summary
+
+
+def make_calendar(world: World, days: int) -> Calendar:
+    """The days up to the world's end, with their seasons and time zones."""
+    end = world.time.end.astimezone(UTC)
+    start = end - timedelta(days=days)
+    dates = [start + timedelta(days=d) for d in range(days)]
+    months = np.array([date.month for date in dates])
+    visits = world.visits
+    of_year = np.array([date.timetuple().tm_yday for date in dates]) / 365.25 - (visits.year_peak_month - 0.5) / 12
+    weekday = np.array(visits.weekdays)[[date.weekday() for date in dates]]
+    offsets = [
+        [
+            (ZoneInfo(country.timezone).utcoffset(date.replace(tzinfo=None)) or timedelta()).total_seconds() / 3600
+            for date in dates
+        ]
+        for country in world.people.countries
+    ]
+    return Calendar(
+        start_us=int(start.timestamp()) * 1_000_000,
+        days=days,
+        months=months,
+        busyness=weekday / np.mean(visits.weekdays) * (1 + visits.year_strength * np.cos(2 * np.pi * of_year)),
+        utc_offset_hours=np.array(offsets),
+    )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one batch: those a shop sees, and the truth behind them, by table."""
+
+    tables: dict[str, pa.Table]
+    truth: dict[str, pa.Table]
+
+
+def _batch(
+    world: World, items: Items, calendar: Calendar, rng: np.random.Generator, *, number: int, count: int
+) -> Rows:
+    people = draw_people(world, items, rng, first=number * BATCH, count=count, days=calendar.days)
+    visits = own_visits(world, people, calendar, rng)
+    browsed = browse(world, items, people, visits, calendar, rng, batch=number)
+    return Rows(
+        tables={
+            "users": users_table(world, people, rng, start_us=calendar.start_us, days=calendar.days),
+            "identities": identities_table(people, start_us=calendar.start_us, batch=number),
+            "events": browsed.events,
+            "orders": browsed.orders,
+        },
+        truth={"people": truth_table(people)},
+    )
+
+
+def _items_truth(items: Items) -> pa.Table:
+    return pa.table(
+        {
+            "item_id": items.ids,
+            "log_popularity": pa.array(items.log_popularity),
+            "rebuy": pa.array(items.rebuy),
+            "factors": pa.FixedSizeListArray.from_arrays(pa.array(items.factors.ravel()), items.factors.shape[1]),
+        }
+    )
+
+
+def _stream(*key: int) -> np.random.Generator:
+    """Random numbers that depend on the key alone."""
+    return np.random.default_rng(key)
+
+
+def _in_order(make: Callable[[S], T], steps: Sequence[S]) -> Iterator[T]:
+    """`make(step)` for each step, in order, a few ahead of the reader."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        ahead: deque[Future[T]] = deque()
+        for step in steps:
+            ahead.append(pool.submit(make, step))
+            if len(ahead) > WORKERS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+class _Writer:
+    """Parquet files of a folder, each written batch by batch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: dict[str, int] = {}
+        self._open: dict[str, pq.ParquetWriter] = {}
+
+    def __enter__(self) -> _Writer:
+        self.folder.mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._open.values():
+            writer.close()
+
+    def write(self, tables: dict[str, pa.Table]) -> None:
+        """Append rows; the first batch of a table makes its file."""
+        for name, table in tables.items():
+            if name not in self._open:
+                repeated = [column for column in table.column_names if column not in UNIQUE]
+                self._open[name] = pq.ParquetWriter(
+                    self.folder / f"{name}.parquet", table.schema, compression="snappy", use_dictionary=repeated
+                )
+            self._open[name].write_table(table)
+            self.rows[name] = self.rows.get(name, 0) + len(table)
