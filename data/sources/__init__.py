@@ -15,8 +15,11 @@ import duckdb
 
 from data.errors import DataError
 from data.settings import Settings
+from data.sources.complete_journey import complete_journey
 from data.sources.intake import Brought, Intake, literal
+from data.sources.movielens import movielens
 from data.sources.online_retail import online_retail
+from data.sources.retailrocket import retailrocket
 from data.sources.write import ImportSummary, refuse_overwriting, write_refused, write_tables
 from data.tables import connect
 from data.workspace import Workspace
@@ -43,7 +46,12 @@ class Source:
 
 SOURCES: dict[str, Source] = {
     source.name: source
-    for source in (Source("online-retail", "UCI Online Retail: invoice lines (Parquet or CSV)", online_retail),)
+    for source in (
+        Source("online-retail", "UCI Online Retail: invoice lines (Parquet or CSV)", online_retail),
+        Source("retailrocket", "Retailrocket: views, carts and purchases, no prices", retailrocket),
+        Source("complete-journey", "Dunnhumby Complete Journey: a folder of its tables", complete_journey),
+        Source("movielens", "MovieLens: a folder with ratings, and films and users if there are", movielens),
+    )
 }
 """Every source by name."""
 

@@ -17,10 +17,13 @@ READERS = {
     ".tsv": "read_csv({files}, all_varchar=true, delim='\t')",
     ".jsonl": "read_json({files}, format='newline_delimited')",
     ".ndjson": "read_json({files}, format='newline_delimited')",
-    ".json": "read_json({files})",
+    ".json": "read_json({files}, format='auto')",
+    ".dat": "read_csv({files}, all_varchar=true, delim='::', header=false, quote='', encoding='latin-1')",
 }
 """How DuckDB streams a file, by the end of its name (`.gz` after it is fine). CSV columns stay text: a wrong value
 can then be told from a missing one."""
+
+EPOCHS = {"epoch_seconds": 1, "epoch_milliseconds": 1000}
 
 
 @dataclass(frozen=True)
@@ -137,3 +140,32 @@ def literal(value: object) -> str:
 def quoted(name: str) -> str:
     """A column's name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def moment(column: str, *, form: str = "iso", zone: str = "UTC") -> str:
+    """SQL that reads an SQL expression as a time in UTC, null where it is none.
+
+    Args:
+        column: SQL of any type.
+        form: `iso`, `epoch_seconds`, `epoch_milliseconds`, or a strptime pattern.
+        zone: Time zone (IANA name) of times that do not tell their own.
+    """
+    if form in EPOCHS:
+        return f"TRY(to_timestamp(TRY_CAST({column} AS DOUBLE) / {EPOCHS[form]}))"
+    text = f"({column})::VARCHAR"
+    if form != "iso":
+        return f"timezone({literal(zone)}, TRY_STRPTIME({text}, {literal(form)})::TIMESTAMP)"
+    if zone == "UTC":
+        return f"TRY_CAST({text} AS TIMESTAMPTZ)"
+    tells_zone = r"regexp_matches(" + text + r", ':\d\d(\.\d+)? ?(Z|UTC|[+-]\d\d(:?\d\d)?)$')"
+    naive = f"timezone({literal(zone)}, TRY_CAST({text} AS TIMESTAMP))"
+    return f"CASE WHEN {tells_zone} THEN TRY_CAST({text} AS TIMESTAMPTZ) ELSE {naive} END"
+
+
+def row_id(*columns: str) -> str:
+    """SQL of an id made from what a row says, with a running number for rows that say the same.
+
+    The same file gives the same ids whatever the order of its rows.
+    """
+    said = "md5(concat_ws(chr(31), " + ", ".join(f"coalesce({column}::VARCHAR, '')" for column in columns) + "))"
+    return f"left({said}, 20) || '-' || row_number() OVER (PARTITION BY {', '.join(columns)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data.sources.intake import Brought, Intake
+from data.sources.intake import Brought, Intake, moment
 
 SERVICES = (
     "POST", "DOT", "C2", "M", "D", "S", "B", "BANK CHARGES", "AMAZONFEE", "CRUK",
@@ -28,6 +28,8 @@ def online_retail(intake: Intake) -> Brought:
     second_edition = {"InvoiceNo": "Invoice", "UnitPrice": "Price", "CustomerID": "Customer ID"}
     name = {first: other if other in found else first for first, other in second_edition.items()}
     intake.read("raw", file, needs=tuple(name.values()))
+    iso = moment("InvoiceDate", zone="Europe/London")
+    american = moment("InvoiceDate", form="%m/%d/%Y %H:%M", zone="Europe/London")
     intake.view(
         "parsed",
         f"""
@@ -41,9 +43,7 @@ def online_retail(intake: Intake) -> Brought:
             nullif(trim(Description::VARCHAR), '') AS name,
             TRY_CAST(Quantity AS BIGINT) AS quantity,
             TRY_CAST("{name["UnitPrice"]}" AS DOUBLE) AS unit_price,
-            timezone('Europe/London', coalesce(
-                TRY_CAST(InvoiceDate AS TIMESTAMP), TRY_STRPTIME(InvoiceDate::VARCHAR, '%m/%d/%Y %H:%M')
-            )) AS occurred_at,
+            coalesce({iso}, {american}) AS occurred_at,
             nullif(trim(Country::VARCHAR), 'Unspecified') AS country,
             coalesce(Quantity::VARCHAR, 'empty') AS quantity_text,
             coalesce(InvoiceDate::VARCHAR, 'empty') AS time_text

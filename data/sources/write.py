@@ -9,7 +9,7 @@ from pathlib import Path
 from ibis.backends.duckdb import Backend
 from ibis.expr import types as ir
 
-from data.contract import TABLES
+from data.contract import TABLES, TableSpec
 from data.errors import DataError
 from data.files import replacing
 from data.progress import timed
@@ -55,13 +55,13 @@ def write_tables(
 ) -> dict[str, int]:
     """Stream every table to `scratch`, then move all that have rows into the workspace; returns rows by table.
 
-    Rows are sorted by the table's key, so the same input gives the same file. A column without a single value is left
+    Rows are sorted by time and key, so the same input gives the same file. A column without a single value is left
     out: the shop did not bring it.
     """
     rows: dict[str, int] = {}
     for name, table in tables.items():
         with timed(f"writing {name}"):
-            rows[name] = _write(backend, table, TABLES[name].key, scratch / f"new-{name}.parquet")
+            rows[name] = _write(backend, table, TABLES[name], scratch / f"new-{name}.parquet")
     rows = {name: count for name, count in rows.items() if count}
     for name in rows:
         target, *others = _homes(workspace, name)
@@ -87,8 +87,9 @@ def write_refused(backend: Backend, refused: ir.Table | None, target: Path) -> d
     return counts
 
 
-def _write(backend: Backend, table: ir.Table, key: tuple[str, ...], file: Path) -> int:
-    backend.to_parquet(table.order_by(list(key)), file)
+def _write(backend: Backend, table: ir.Table, spec: TableSpec, file: Path) -> int:
+    order = [name for name in dict.fromkeys((spec.happened_at, *spec.key)) if name in table.columns]
+    backend.to_parquet(table.order_by(order), file)
     statistics = f"""
         SELECT path_in_schema, sum(num_values), sum(stats_null_count) FROM parquet_metadata({literal(file)}) GROUP BY 1
     """
