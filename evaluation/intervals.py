@@ -1,0 +1,142 @@
+"""How sure a number is: bootstrap intervals over users, vectorised and seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.errors import DataError
+
+BLOCK_CELLS = 2**22
+"""Resamples x units held at once: bounds memory."""
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""From weights, float (b, n), to a value per row, float (b,); row weights are how often each unit was drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and where it lies with probability `level`; all NaN where the data cannot say.
+
+    Attributes:
+        estimate: The value on the data itself.
+        low: Lower end.
+        high: Upper end.
+        level: Coverage, 0.95 for 95 %.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def bootstrap(
+    statistic: Statistic,
+    n: int,
+    *,
+    groups: np.ndarray | None = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap of a weighted statistic (Efron 1979): units are drawn with replacement.
+
+    The same seed and number of units draw the same resamples, so that two statistics are comparable.
+    Resamples in which the statistic is NaN (a class was not drawn) are left out.
+
+    Args:
+        statistic: Computes the value for many weightings at once.
+        n: Rows.
+        groups: Whom a row belongs to, shape (n,); whole groups are drawn, as when a user has several rows.
+        level: Coverage.
+        resamples: How many.
+        seed: Of the draws.
+
+    Example:
+        >>> values = np.array([1.0, 2.0, 3.0])
+        >>> str(bootstrap(lambda w: w @ values / w.sum(axis=1), 3))
+        '2.0000 [1.0000, 3.0000]'
+    """
+    if groups is not None and groups.shape != (n,):
+        raise DataError(f"groups has shape {groups.shape}; give one per row, ({n},).")
+    estimate = float(statistic(np.ones((1, n)))[0]) if n else np.nan
+    if np.isnan(estimate):
+        return Interval(np.nan, np.nan, np.nan, level)
+    drawn = np.concatenate([statistic(weights) for weights in _weights(n, groups, resamples, seed)])
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), level)
+
+
+def mean(values: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
+    """The mean of a value per user, NaN for users without one left out.
+
+    Example:
+        >>> mean(np.array([1.0, 1.0, np.nan])).estimate
+        1.0
+    """
+    known = values[~np.isnan(values)]
+    return bootstrap(_mean_of(known), len(known), level=level, resamples=resamples, seed=seed)
+
+
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Mean of `first - second`, two values of the same users, each shape (n,).
+
+    Raises:
+        DataError: the shapes differ, or a user has one value and not the other.
+
+    Example:
+        >>> paired_difference(np.array([2.0, 3.0]), np.array([1.0, 2.0])).low
+        1.0
+    """
+    if first.shape != second.shape or (np.isnan(first) != np.isnan(second)).any():
+        raise DataError(f"{first.shape} and {second.shape} values are not of the same users; measure both on the same.")
+    return mean(first - second, level=level, resamples=resamples, seed=seed)
+
+
+def unpaired_difference(
+    first: np.ndarray, second: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Difference of the means of two independent sets of users: each set is drawn on its own.
+
+    Example:
+        >>> round(unpaired_difference(np.array([2.0, 4.0]), np.array([1.0])).estimate, 3)
+        2.0
+    """
+    sets = [values[~np.isnan(values)] for values in (first, second)]
+    if not all(map(len, sets)):
+        return Interval(np.nan, np.nan, np.nan, level)
+    drawn = [
+        np.concatenate([_mean_of(values)(weights) for weights in _weights(len(values), None, resamples, [seed, which])])
+        for which, values in enumerate(sets)
+    ]
+    low, high = np.quantile(drawn[0] - drawn[1], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(sets[0].mean() - sets[1].mean()), float(low), float(high), level)
+
+
+def _mean_of(values: np.ndarray) -> Statistic:
+    def weighted_mean(weights: np.ndarray) -> np.ndarray:
+        result: np.ndarray = weights @ values / weights.sum(axis=1)
+        return result
+
+    return weighted_mean
+
+
+def _weights(n: int, groups: np.ndarray | None, resamples: int, seed: int | list[int]) -> Iterator[np.ndarray]:
+    """Blocks of multinomial counts, float (b, n): how often each row is in each resample."""
+    rng = np.random.default_rng(seed)
+    member = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    n_units = int(member.max()) + 1
+    rows = max(1, BLOCK_CELLS // n)
+    for start in range(0, resamples, rows):
+        b = min(rows, resamples - start)
+        drawn = rng.integers(n_units, size=(b, n_units)) + np.arange(b)[:, None] * n_units
+        counts = np.bincount(drawn.ravel(), minlength=b * n_units).reshape(b, n_units).astype(np.float64)
+        yield counts if groups is None else counts[:, member]
