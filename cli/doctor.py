@@ -125,12 +125,13 @@ def _workspace(path: Path) -> Iterator[Finding]:
 
 
 def _registry(workspace: Workspace) -> Iterator[Finding]:
-    from registry.store import Registry
+    from registry.versions import CHAMPION, Registry
 
-    champions = Registry.of(workspace).champions()
+    registry = Registry.of(workspace)
+    champions = [version for name in registry.names() if (version := registry.version(name, CHAMPION))]
     yield Finding(
         "champions",
         bool(champions),
-        ", ".join(f"{version.name} {version.number}" for version in champions) or "none",
+        ", ".join(map(str, champions)) or "none",
         f"Run `attune train all` and `attune promote --all` with `--workspace {workspace.path}`.",
     )

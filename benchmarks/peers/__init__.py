@@ -1,0 +1,1 @@
+"""What runs in `.venv-peers`: other libraries, asked the same questions. Imports nothing of Attune."""
