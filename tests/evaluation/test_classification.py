@@ -1,0 +1,137 @@
+"""Classification measures equal scikit-learn's, weighted too, and their intervals hold."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+from sklearn.linear_model import LogisticRegression
+
+from data.errors import DataError
+from evaluation.classification import MEASURES, calibration_bins, compare, evaluate, lift_by_decile
+
+THEIRS = {
+    "roc_auc": metrics.roc_auc_score,
+    "average_precision": metrics.average_precision_score,
+    "log_loss": metrics.log_loss,
+    "brier": metrics.brier_score_loss,
+}
+
+
+def drawn(n: int, seed: int = 0, *, decimals: int = 9) -> tuple[np.ndarray, np.ndarray]:
+    """Labels that happen with the probabilities beside them."""
+    rng = np.random.default_rng(seed)
+    probability = np.round(rng.beta(1.5, 3, n), decimals)
+    return (rng.random(n) < probability).astype(int), probability
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(1, 9))
+def test_equal_to_scikit_learn_with_ties_and_weights(seed, n, decimals):
+    rng = np.random.default_rng(seed)
+    label, probability = rng.integers(0, 2, n), np.round(rng.random(n), decimals)
+    label[:2] = 0, 1
+    weights = rng.integers(0, 4, (3, n)).astype(float)
+    weights[:, :2] += 1
+    for name, theirs in THEIRS.items():
+        ours = MEASURES[name](label.astype(float), probability)(weights)
+        expected = [theirs(label, probability, sample_weight=row) for row in weights]
+        assert ours == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_calibration_slope_is_that_of_a_logistic_regression():
+    label, probability = drawn(3_000)
+    too_extreme = 1 / (1 + ((1 - probability) / probability) ** 2)
+    logit = np.log(too_extreme / (1 - too_extreme))[:, None]
+    expected = LogisticRegression(C=np.inf, tol=1e-10).fit(logit, label).coef_[0, 0]
+    found = evaluate(label, too_extreme, resamples=200).calibration_slope
+    assert found.estimate == pytest.approx(expected, abs=1e-4)
+    assert found.low < 0.5 < found.high
+
+
+def test_calibration_error_by_hand():
+    label = np.array([0, 0, 1, 1] * 5)
+    probability = np.array([0.25, 0.25, 0.75, 0.75] * 5)
+    assert evaluate(label, probability, resamples=100).calibration_error.estimate == pytest.approx(0.25)
+
+
+def test_bins_have_equal_mass_and_keep_ties_together():
+    _, probability = drawn(10_000)
+    assert np.bincount(calibration_bins(probability)).tolist() == [1_000] * 10
+    assert set(calibration_bins(np.array([0.2] * 50 + [0.9]))) == {0, 1}
+    assert set(calibration_bins(np.full(7, 0.3))) == {0}
+
+
+def test_true_probabilities_are_calibrated_and_useless_ones_do_not_rank():
+    label, probability = drawn(10_000)
+    honest = evaluate(label, probability, resamples=100)
+    assert honest.calibration_error.estimate < 0.02
+    assert honest.calibration_slope.low < 1 < honest.calibration_slope.high
+    guess = evaluate(label, np.random.default_rng(1).random(10_000), resamples=100)
+    assert guess.roc_auc.low < 0.5 < guess.roc_auc.high
+
+
+def test_the_interval_of_auc_is_delongs():
+    label, probability = drawn(2_000)
+    positives, negatives = probability[label == 1], probability[label == 0]
+    wins = (positives[:, None] > negatives).astype(float)
+    error = np.sqrt(wins.mean(axis=1).var(ddof=1) / len(positives) + wins.mean(axis=0).var(ddof=1) / len(negatives))
+    found = evaluate(label, probability).roc_auc
+    assert found.low == pytest.approx(found.estimate - 1.96 * error, abs=0.1 * error)
+    assert found.high == pytest.approx(found.estimate + 1.96 * error, abs=0.1 * error)
+
+
+def test_a_paired_difference_is_surer_than_two_intervals():
+    label, probability = drawn(3_000)
+    noisy = np.clip(probability + np.random.default_rng(2).normal(0, 0.05, 3_000), 0, 1)
+    one, other = evaluate(label, probability, resamples=200), evaluate(label, noisy, resamples=200)
+    gain = compare(label, probability, noisy, resamples=200)
+    assert gain.roc_auc.estimate == pytest.approx(one.roc_auc.estimate - other.roc_auc.estimate)
+    assert gain.roc_auc.low > 0
+    assert one.roc_auc.low < other.roc_auc.high
+
+
+def test_several_rows_of_a_user_widen_the_interval():
+    label, probability = drawn(500)
+    label, probability, groups = np.repeat(label, 8), np.repeat(probability, 8), np.repeat(np.arange(500), 8)
+    naive, whole = evaluate(label, probability).roc_auc, evaluate(label, probability, groups=groups).roc_auc
+    assert whole.high - whole.low > 2 * (naive.high - naive.low)
+
+
+def test_lift_falls_over_the_tenths_and_averages_to_one():
+    label, probability = drawn(5_000)
+    tenths = lift_by_decile(label, probability, resamples=200)
+    assert [tenth.rank for tenth in tenths] == list(range(1, 11))
+    assert sum(tenth.n for tenth in tenths) == 5_000
+    assert np.mean([tenth.lift.estimate for tenth in tenths]) == pytest.approx(1)
+    assert tenths[0].lift.low > tenths[-1].lift.high
+    assert tenths[0].rate == pytest.approx(tenths[0].mean_probability, abs=0.06)
+
+
+def test_one_class_gives_nan_where_two_are_needed():
+    found = evaluate(np.ones(20), np.linspace(0.1, 0.9, 20), resamples=100)
+    assert np.isnan([found.roc_auc.estimate, found.roc_auc.low, found.calibration_slope.estimate]).all()
+    assert found.brier.estimate > 0
+    assert np.isnan(evaluate(np.zeros(20), np.full(20, 0.5), resamples=100).average_precision.estimate)
+
+
+def test_what_is_no_label_or_probability_is_refused():
+    with pytest.raises(DataError, match="at least one row"):
+        evaluate(np.array([]), np.array([]))
+    with pytest.raises(DataError, match="neither 0 nor 1"):
+        evaluate(np.array([0, 2]), np.array([0.1, 0.2]))
+    with pytest.raises(DataError, match=r"outside \[0, 1\]"):
+        evaluate(np.array([0, 1]), np.array([0.1, 1.2]))
+    with pytest.raises(DataError, match="nan is outside"):
+        evaluate(np.array([0, 1]), np.array([0.1, np.nan]))
+
+
+def test_a_thousand_resamples_of_twenty_thousand_rows_take_seconds():
+    label, probability = drawn(20_000)
+    started = time.process_time()
+    evaluate(label, probability)
+    assert time.process_time() - started < 40
