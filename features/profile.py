@@ -1,0 +1,88 @@
+"""Profile: what a customer told or was given, as it was known at the cutoff and as far as the settings allow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import ibis
+from ibis.expr import types as ir
+
+from data import settings as config
+from data.errors import WorkspaceError
+from data.tables import Tables
+from features.definitions import Feature, Group, Moment
+
+ATTRIBUTES = ("country", "locale", "member_tier", "acquisition_channel")
+"""Attributes of the contract that are features without being asked for."""
+
+
+def groups(known: Tables, at: Moment, settings: config.Features) -> Iterator[Group]:
+    """The groups of this family, over tables as they were known at the cutoff.
+
+    Raises:
+        WorkspaceError: a sensitive attribute without a reason, or one that is neither number nor text.
+    """
+    for setting in ("attributes", "form_answers"):
+        _refuse_sensitive(setting, getattr(settings, setting), settings)
+    users = known["users"]
+    yield Group("users", users, tuple(_attributes(users, at, settings)), whole=True, single=True)
+    events = known["events"]
+    for answer in settings.form_answers:
+        given = _answers(events, answer)
+        about = f"the last answer to {answer!r} in a form"
+        needs = (f"events.{answer}",)
+        yield Group("events", given, (Feature(f"answer_{answer}", about, "answer", given.answer, needs),), single=True)
+
+
+def _attributes(users: ir.Table, at: Moment, settings: config.Features) -> Iterator[Feature]:
+    yield Feature(
+        "tenure_days", "since signing up", "days", at.days_since(users.created_at), needs=("users.created_at",)
+    )
+    yield Feature(
+        "channels_reachable",
+        "channels on which the person can be reached",
+        "channels",
+        users.channels.length(),
+        needs=("users.channels",),
+    )
+    for name in dict.fromkeys((*ATTRIBUTES, *settings.attributes)):
+        yield Feature(name, f"attribute {name!r}", "attribute", _plain(users, name), needs=(f"users.{name}",))
+
+
+def _answers(events: ir.Table, answer: str) -> ir.Table:
+    """One row per customer: their latest answer."""
+    given = events.filter(events.event == "form_submitted").select(
+        "user_id", "occurred_at", "event_id", answer=_plain(events, answer)
+    )
+    given = given.filter(~given.answer.isnull(), ~given.user_id.isnull())
+    newest = ibis.window(group_by="user_id", order_by=[ibis.desc("occurred_at"), "event_id"])
+    return given.mutate(rank=ibis.row_number().over(newest)).filter(lambda t: t["rank"] == 0)
+
+
+def _plain(rows: ir.Table, name: str) -> ir.Value:
+    """The column as float64 or string, the two kinds that a model takes; a column the shop did not bring is null."""
+    if name not in rows.columns:
+        return ibis.null("string")
+    column = rows[name]
+    if column.type().is_string():
+        return column
+    if column.type().is_numeric() or column.type().is_boolean():
+        return column.cast("float64")
+    raise WorkspaceError(
+        f"features: {name!r} is of type {column.type()}; a feature is a number, a yes or no, or text. "
+        f"Leave it out of [features], or bring it as one of these."
+    )
+
+
+def _refuse_sensitive(setting: str, names: tuple[str, ...], settings: config.Features) -> None:
+    for name in names:
+        words = {name.lower(), *re.split(r"[^a-z0-9]+", name.lower())}
+        sensitive = next(
+            (word for word in settings.sensitive if word.lower() in words or word.lower() in name.lower()), None
+        )
+        if sensitive and not settings.sensitive_reasons.get(name, "").strip():
+            raise WorkspaceError(
+                f"features.{setting}: {name!r} is sensitive ({sensitive}). Leave it out, or say why it is needed: "
+                f'[features.sensitive_reasons] {name} = "the reason".'
+            )

@@ -1,0 +1,56 @@
+"""What was bought: order lines, or the purchases that a shop without orders tells in its events."""
+
+from __future__ import annotations
+
+import ibis
+from ibis.expr import types as ir
+
+from data.tables import Tables
+from features.definitions import epoch_seconds
+
+
+def purchases(tables: Tables) -> ir.Table:
+    """Order lines: `user_id, order_id, item_id, at, quantity, money, discount`; returns have negative quantity.
+
+    `money` is what the line cost after its discount. A shop that brought no `orders` has its `order_completed`
+    events read as lines of one piece without money; those of one person at one moment are one order.
+    """
+    if "orders" in tables.brought:
+        lines = tables["orders"]
+        discount = lines.discount.fill_null(0.0)
+        return lines.select(
+            "user_id",
+            "order_id",
+            "item_id",
+            "quantity",
+            at=lines.occurred_at,
+            money=lines.quantity * lines.unit_price - discount,
+            discount=discount,
+        )
+    events = tables["events"]
+    bought = events.filter(events.event == "order_completed")
+    return bought.select(
+        "user_id",
+        "item_id",
+        order_id=epoch_seconds(bought.occurred_at).cast("string"),
+        quantity=ibis.literal(1.0),
+        at=bought.occurred_at,
+        money=ibis.null("float64"),
+        discount=ibis.null("float64"),
+    )
+
+
+def purchase_table(tables: Tables) -> str:
+    """The table that `purchases` reads."""
+    return "orders" if "orders" in tables.brought else "events"
+
+
+def with_category(rows: ir.Table, tables: Tables) -> ir.Table:
+    """`rows` with a `category`: their own where they tell one, else their item's."""
+    own = rows.category if "category" in rows.columns else ibis.null("string")
+    if not tables.has("items", "category"):
+        return rows.mutate(category=own)
+    items = tables["items"].select(category_of="item_id", item_category="category")
+    joined = rows.left_join(items, rows.item_id == items.category_of)
+    known = ibis.coalesce(joined.category, joined.item_category) if "category" in rows.columns else joined.item_category
+    return joined.mutate(category=known).drop("category_of", "item_category")

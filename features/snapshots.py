@@ -1,0 +1,378 @@
+"""Snapshots: one row of features per customer as of a cutoff, and Parquet partitions of many cutoffs."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from pathlib import Path
+
+import ibis
+import ibis.expr.datatypes as dt
+import pandas as pd
+import pyarrow.parquet as pq
+from ibis.expr import types as ir
+from sqlglot import expressions as sql
+
+from data import settings as config
+from data.errors import DataError
+from data.files import replacing
+from data.progress import track
+from data.tables import Tables, cutoff_literal
+from data.workspace import Workspace
+from features import behaviour, engagement, profile, transactions
+from features.definitions import Feature, Group, Moment
+from features.purchases import with_category
+
+PEOPLE = ("users", "events", "orders", "messages")
+"""Who has a row in one of these is known."""
+
+CATEGORIES_FILE = "categories.json"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The features of everybody known at one cutoff, on disk.
+
+    Attributes:
+        cutoff: Nothing at or after it is in here.
+        path: The Parquet file.
+        definitions_hash: Of the features' SQL: two snapshots of one hash have the same columns with the same meaning.
+        fingerprint: Of the tables it was made from.
+        rows: Number of customers.
+        columns: Names of the features in their order, without `user_id`.
+    """
+
+    cutoff: datetime
+    path: Path
+    definitions_hash: str
+    fingerprint: str
+    rows: int
+    columns: tuple[str, ...]
+
+    def frame(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """`user_id` and the features (all, or those named), sorted by `user_id`."""
+        names = self.columns if columns is None else columns
+        frame = pq.read_table(self.path, columns=["user_id", *names], partitioning=None).to_pandas()
+        return frame.sort_values("user_id", ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Span:
+    """From the first to the last time of a shop's events, orders and messages, as whole days `[first, end)`."""
+
+    first: datetime
+    end: datetime
+
+
+def snapshot(
+    tables: Tables,
+    cutoff: datetime | ir.TimestampScalar,
+    settings: config.Features,
+    *,
+    categories: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
+) -> ir.Table:
+    """One row per customer known at the cutoff: `user_id` and the features in their fixed order.
+
+    Known is who has a row in users, events, orders or messages before the cutoff. Features whose table or column the
+    shop did not bring are left out (`unavailable` lists them).
+
+    Args:
+        tables: All that is known; rows at or after the cutoff are left out here.
+        cutoff: A datetime with its time zone, or a timestamp expression.
+        settings: Which attributes may be used.
+        categories: Categories that get shares of their own (see `top_categories`).
+        columns: Only these features, in this order.
+
+    Raises:
+        DataError: a naive cutoff, or a column that is no feature here.
+        WorkspaceError: settings that name a sensitive attribute without a reason.
+
+    Example:
+        >>> shop = Tables.from_frames(events=pd.DataFrame({
+        ...     "event_id": ["1", "2"], "user_id": ["ann", "ann"], "event": ["product_viewed"] * 2,
+        ...     "occurred_at": pd.to_datetime(["2026-01-01", "2026-03-01"], utc=True)}))
+        >>> row = snapshot(shop, datetime(2026, 1, 2, tzinfo=UTC), config.Features())
+        >>> row.select("user_id", "product_viewed_7d", "orders_life").execute().to_dict("records")
+        [{'user_id': 'ann', 'product_viewed_7d': 1, 'orders_life': 0}]
+    """
+    groups = _available(tables, cutoff, settings, categories)
+    names = [feature.name for group in groups for feature in group.features]
+    if columns is not None:
+        for unknown in set(columns) - set(names):
+            near = difflib.get_close_matches(unknown, names, n=1)
+            raise DataError(
+                f"{unknown!r} is no feature of this shop" + (f"; did you mean {near[0]!r}?" if near else ".")
+            )
+        groups = [group.only(columns) for group in groups]
+        names = list(columns)
+    people = [group.by_user for group in groups if group.whole]
+    if not people:
+        raise DataError("There is no table of users, events, orders or messages: bring at least events or orders.")
+    details = [group.by_user for group in groups if group.features and not group.whole]
+    everybody = reduce(_either, people)
+    everybody = reduce(_beside, details, everybody)
+    empty = {feature.name: feature.empty for group in groups for feature in group.features}
+    return everybody.select(
+        "user_id",
+        **{name: everybody[name] if empty[name] is None else everybody[name].fill_null(empty[name]) for name in names},
+    )
+
+
+def known_people(tables: Tables, cutoff: datetime | ir.TimestampScalar) -> ir.Table:
+    """`user_id` of everybody who has a row in users, events, orders or messages before the cutoff."""
+    known = tables.as_of(cutoff)
+    found = [known[name].select("user_id") for name in PEOPLE if name in tables.brought]
+    everybody = reduce(lambda a, b: a.union(b), found)
+    return everybody.filter(~everybody.user_id.isnull()).distinct()
+
+
+def features(tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> list[Feature]:
+    """The features that a snapshot of these tables has, in their order."""
+    return [feature for group in _available(tables, _no_moment(), settings, categories) for feature in group.features]
+
+
+def unavailable(tables: Tables, settings: config.Features) -> list[Feature]:
+    """The features that this shop's tables are too poor for; `needs` says what each lacks."""
+    return [
+        feature
+        for group in _groups(tables, _no_moment(), settings, ())
+        for feature in group.features
+        if not _has(tables, group, feature)
+    ]
+
+
+def definitions_hash(tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> str:
+    """SHA-256 of the features' SQL over these tables' columns: another definition, another hash.
+
+    It does not depend on the cutoff, nor on where the tables lie.
+    """
+    return hashlib.sha256(symbolic_sql(tables, settings, categories=categories).encode()).hexdigest()
+
+
+def symbolic_sql(tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> str:
+    """The snapshot's SQL over tables named like the contract's, with DuckDB's variable `cutoff` as the cutoff."""
+    named = {name: ibis.table(tables[name].schema(), name=name) for name in sorted(tables.brought)}
+    unbound = Tables(backend=tables.backend, conformed={**tables.conformed, **named}, brought=tables.brought)
+    return compiled(snapshot(unbound, _cutoff_variable("cutoff"), settings, categories=categories), tables)
+
+
+def compiled(table: ir.Table, tables: Tables) -> str:
+    """DuckDB SQL of an expression over `tables`.
+
+    Ibis shares a filtered table among the groups as a common table expression, which DuckDB would write out
+    in full before reading it again; told not to, it reads only the columns that each group needs.
+    """
+    tree = tables.backend.compiler.to_sqlglot(table)
+    for shared in tree.find_all(sql.CTE):
+        shared.set("materialized", False)
+    return str(tree.sql("duckdb"))
+
+
+def build(workspace: Workspace, cutoffs: Sequence[datetime] | None = None) -> list[Snapshot]:
+    """Write a snapshot per cutoff (by default `default_cutoffs`), oldest first; those that are there already are kept.
+
+    Raises:
+        DataError: a cutoff that is naive, before the data or in the future.
+        WorkspaceError: the tables are not checked, or the settings cannot be used.
+    """
+    tables = workspace.checked
+    cutoffs = default_cutoffs(workspace) if cutoffs is None else sorted(set(cutoffs))
+    if not cutoffs:
+        return []
+    _refuse_cutoffs(cutoffs, span(tables))
+    settings = workspace.settings.features
+    categories = fixed_categories(workspace, tables, before=cutoffs[0])
+    hashed = definitions_hash(tables, settings, categories=categories)
+    fingerprint = workspace.fingerprint()
+    folder = workspace.snapshots_dir / hashed[:12]
+    found = []
+    for cutoff in track(cutoffs, "features"):
+        path = folder / f"cutoff={cutoff.astimezone(UTC):%Y-%m-%dT%H%M%SZ}.parquet"
+        if _fingerprint_of(path) != fingerprint:
+            everybody = snapshot(tables, cutoff, settings, categories=categories)
+            _write(compiled(everybody, tables), tables, path, fingerprint=fingerprint)
+        found.append(_read(path, cutoff, hashed, fingerprint))
+    return found
+
+
+def default_cutoffs(workspace: Workspace) -> list[datetime]:
+    """The end of the data, and for every label of the settings the cutoffs that leave it a full horizon."""
+    settings, known = workspace.settings, span(workspace.checked)
+    horizons = {label.horizon_days for label in settings.propensity.values()}
+    rolling = {cutoff for days in horizons for cutoff in training_cutoffs(known, settings.training, horizon_days=days)}
+    return sorted({known.end, *rolling})
+
+
+def training_cutoffs(known: Span, settings: config.Training, *, horizon_days: int) -> list[datetime]:
+    """Rolling cutoffs, oldest first: the newest leaves a full horizon, each has `step_days` of history before it."""
+    newest, step = known.end - timedelta(days=horizon_days), timedelta(days=settings.step_days)
+    rolling = [newest - step * number for number in range(settings.cutoffs)]
+    return sorted(cutoff for cutoff in rolling if cutoff >= known.first + step)
+
+
+def span(tables: Tables) -> Span:
+    """The whole days that the events, orders and messages cover.
+
+    Raises:
+        DataError: there are none.
+    """
+    ends = []
+    for name, column in (("events", "occurred_at"), ("orders", "occurred_at"), ("messages", "sent_at")):
+        if tables.has(name, column):
+            when = tables[name][column]
+            ends.append(tables[name].aggregate(first=when.min(), last=when.max()))
+    found = [row for table in ends for row in table.execute().dropna().itertuples()]
+    if not found:
+        raise DataError("There are no events, orders or messages with a time: bring at least events or orders.")
+    day = pd.Timedelta(days=1)
+    first, last = min(row.first for row in found), max(row.last for row in found)
+    return Span(first=first.floor("D").to_pydatetime(), end=(last.floor("D") + day).to_pydatetime())
+
+
+def top_categories(tables: Tables, before: datetime, count: int) -> list[str]:
+    """The categories with most events and order lines before a moment, most first.
+
+    Example:
+        >>> shop = Tables.from_frames(events=pd.DataFrame({
+        ...     "event_id": ["1", "2"], "user_id": ["ann", "bob"], "event": ["product_viewed"] * 2,
+        ...     "category": ["tea", "cups"], "occurred_at": pd.to_datetime(["2026-01-01", "2026-03-01"], utc=True)}))
+        >>> top_categories(shop, datetime(2026, 2, 1, tzinfo=UTC), 8)
+        ['tea']
+    """
+    known = tables.as_of(before)
+    rows = [
+        with_category(known[name].select("item_id", *(["category"] if name == "events" else [])), known).select(
+            "category"
+        )
+        for name in ("events", "orders")
+        if name in tables.brought
+    ]
+    if not rows:
+        return []
+    told = reduce(lambda a, b: a.union(b), rows).filter(lambda t: ~t.category.isnull())
+    counted = told.group_by("category").agg(rows=told.count())
+    ordered = counted.order_by([ibis.desc("rows"), "category"]).limit(count)
+    return [str(category) for category in ordered.execute()["category"]]
+
+
+def fixed_categories(workspace: Workspace, tables: Tables, *, before: datetime) -> list[str]:
+    """The workspace's list of top categories, which every snapshot shares so that columns stay the same.
+
+    It is drawn up once, from what was known before the first cutoff, and again only for an earlier cutoff, another
+    `features.top_categories` or if nothing was found.
+    """
+    path, count = workspace.snapshots_dir / CATEGORIES_FILE, workspace.settings.features.top_categories
+    if path.is_file():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        kept = stored["categories"] and stored["count"] == count
+        if kept and datetime.fromisoformat(stored["before"]) <= before:
+            return list(stored["categories"])
+    categories = top_categories(tables, before, count)
+    with replacing(path) as beside:
+        beside.write_text(
+            json.dumps({"before": before.isoformat(), "count": count, "categories": categories}, indent=1),
+            encoding="utf-8",
+        )
+    return categories
+
+
+def stored_categories(workspace: Workspace) -> list[str]:
+    """The list that `fixed_categories` drew up; empty before the first snapshot."""
+    path = workspace.snapshots_dir / CATEGORIES_FILE
+    return list(json.loads(path.read_text(encoding="utf-8"))["categories"]) if path.is_file() else []
+
+
+@ibis.udf.scalar.builtin(name="getvariable")
+def _cutoff_variable(variable: str) -> dt.Timestamp(timezone="UTC"):  # type: ignore[valid-type]
+    """DuckDB's session variable: SQL compiled once runs for every cutoff."""
+
+
+def _no_moment() -> ir.TimestampScalar:
+    return ibis.null("timestamp('UTC')")
+
+
+def _groups(
+    tables: Tables, cutoff: datetime | ir.TimestampScalar, settings: config.Features, categories: Sequence[str]
+) -> Iterator[Group]:
+    at = Moment(cutoff_literal(cutoff))
+    known = tables.as_of(at.cutoff)
+    named = {name: known[name].filter(~known[name].user_id.isnull()) for name in PEOPLE}
+    known = replace(known, conformed={**known, **named})
+    yield from behaviour.groups(known, at, categories)
+    yield from transactions.groups(known, at, categories)
+    yield from engagement.groups(known, at)
+    yield from profile.groups(known, at, settings)
+
+
+def _available(
+    tables: Tables, cutoff: datetime | ir.TimestampScalar, settings: config.Features, categories: Sequence[str]
+) -> list[Group]:
+    """The groups of the tables that were brought, with the features that can be told."""
+    return [
+        group.only(feature.name for feature in group.features if _has(tables, group, feature))
+        for group in _groups(tables, cutoff, settings, categories)
+        if group.table in tables.brought
+    ]
+
+
+def _has(tables: Tables, group: Group, feature: Feature) -> bool:
+    return group.table in tables.brought and feature.available(tables)
+
+
+def _either(left: ir.Table, right: ir.Table) -> ir.Table:
+    """Everybody who is in either table."""
+    joined = left.outer_join(right, "user_id", rname="{name}_right")
+    return joined.mutate(user_id=ibis.coalesce(joined.user_id, joined.user_id_right)).drop("user_id_right")
+
+
+def _beside(left: ir.Table, right: ir.Table) -> ir.Table:
+    """Everybody in the left table, with what the right one says of them."""
+    return left.left_join(right, "user_id", rname="{name}_right").drop("user_id_right")
+
+
+def _refuse_cutoffs(cutoffs: Sequence[datetime], known: Span) -> None:
+    latest = max(known.end, datetime.now(UTC))
+    for cutoff in cutoffs:
+        if cutoff.tzinfo is None:
+            raise DataError(f"cutoff {cutoff} has no time zone; say {cutoff:%Y-%m-%dT%H:%M:%S}+00:00.")
+        if cutoff <= known.first:
+            raise DataError(
+                f"cutoff {cutoff} lies before the data, which begin on {known.first:%Y-%m-%d}. Say a later one."
+            )
+        if cutoff > latest:
+            raise DataError(
+                f"cutoff {cutoff} lies in the future: the data end on {known.end:%Y-%m-%d}. Say an earlier one."
+            )
+
+
+def _write(query: str, tables: Tables, path: Path, *, fingerprint: str) -> None:
+    with replacing(path) as beside:
+        target = str(beside).replace("'", "''")
+        options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{fingerprint: '{fingerprint}'}}"
+        tables.backend.raw_sql(f"COPY ({query}) TO '{target}' ({options})")
+
+
+def _fingerprint_of(path: Path) -> str | None:
+    """The fingerprint of the tables that a partition was made from; None if it is not there."""
+    if not path.is_file():
+        return None
+    metadata: Mapping[bytes, bytes] = pq.read_metadata(path).metadata or {}
+    return metadata.get(b"fingerprint", b"").decode()
+
+
+def _read(path: Path, cutoff: datetime, definitions: str, fingerprint: str) -> Snapshot:
+    file = pq.ParquetFile(path)
+    return Snapshot(
+        cutoff=cutoff,
+        path=path,
+        definitions_hash=definitions,
+        fingerprint=fingerprint,
+        rows=file.metadata.num_rows,
+        columns=tuple(name for name in file.schema_arrow.names if name != "user_id"),
+    )
