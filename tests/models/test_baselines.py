@@ -1,0 +1,48 @@
+"""The baselines do what they say, on few and odd columns too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import DataError, NotFittedError
+from models.baselines import BaseRate, LogisticRFM
+
+
+def shop(n: int = 500) -> tuple[pd.DataFrame, np.ndarray]:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"days_since_order": rng.exponential(60, n), "orders_365d": rng.poisson(2, n)})
+    frame.loc[::9, "days_since_order"] = np.nan
+    return frame, (frame["days_since_order"].fillna(99) > 50).astype(int).to_numpy()
+
+
+def test_the_base_rate_is_everybodys():
+    frame, label = shop()
+    assert (BaseRate().fit(frame, label).predict(frame) == label.mean()).all()
+    with pytest.raises(DataError, match="no rows"):
+        BaseRate().fit(frame.head(0), [])
+
+
+def test_logistic_regression_ranks_by_recency_through_missing_values():
+    frame, label = shop()
+    model = LogisticRFM(columns=["days_since_order", "orders_365d", "spend_365d"]).fit(frame, label)
+    assert model.used == ["days_since_order", "orders_365d"]
+    probability = model.predict(pd.DataFrame({"orders_365d": [1, 1, 1], "days_since_order": [5, np.nan, 300]}))
+    assert 0 <= probability[0] < probability[1] < probability[2] <= 1
+
+
+def test_a_column_without_any_value_does_no_harm():
+    frame, label = shop()
+    model = LogisticRFM(columns=["days_since_order", "empty"]).fit(frame.assign(empty=np.nan), label)
+    assert np.isfinite(model.predict(frame.assign(empty=np.nan))).all()
+
+
+def test_what_cannot_be_learnt_is_refused():
+    frame, label = shop()
+    with pytest.raises(DataError, match="spend_365d"):
+        LogisticRFM(columns=["spend_365d"]).fit(frame, label)
+    with pytest.raises(DataError, match="both classes"):
+        LogisticRFM(columns=["orders_365d"]).fit(frame, np.zeros(len(frame)))
+    with pytest.raises(NotFittedError, match="fit"):
+        LogisticRFM(columns=["orders_365d"]).predict(frame)
