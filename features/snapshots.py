@@ -118,10 +118,7 @@ def snapshot(
     everybody = reduce(_either, people)
     everybody = reduce(_beside, details, everybody)
     empty = {feature.name: feature.empty for group in groups for feature in group.features}
-    return everybody.select(
-        "user_id",
-        **{name: everybody[name] if empty[name] is None else everybody[name].fill_null(empty[name]) for name in names},
-    )
+    return everybody.select("user_id", **{name: _filled(everybody[name], empty[name]) for name in names})
 
 
 def known_people(tables: Tables, cutoff: datetime | ir.TimestampScalar) -> ir.Table:
@@ -130,6 +127,11 @@ def known_people(tables: Tables, cutoff: datetime | ir.TimestampScalar) -> ir.Ta
     found = [known[name].select("user_id") for name in PEOPLE if name in tables.brought]
     everybody = reduce(lambda a, b: a.union(b), found)
     return everybody.filter(~everybody.user_id.isnull()).distinct()
+
+
+def feature_names(tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns that a snapshot of these tables has, in their order, without `user_id`."""
+    return tuple(feature.name for feature in features(tables, settings, categories=categories))
 
 
 def features(tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> list[Feature]:
@@ -323,6 +325,13 @@ def _available(
 
 def _has(tables: Tables, group: Group, feature: Feature) -> bool:
     return group.table in tables.brought and feature.available(tables)
+
+
+def _filled(column: ir.Value, empty: int | None) -> ir.Value:
+    """The column with its value for nobody's rows; one that may be missing is no whole number, in any snapshot."""
+    if empty is not None:
+        return column.fill_null(empty)
+    return column.cast("float64") if column.type().is_integer() else column
 
 
 def _either(left: ir.Table, right: ir.Table) -> ir.Table:

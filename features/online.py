@@ -1,0 +1,86 @@
+"""Features online: the snapshot's own SQL, compiled once, run over the rows of the customers who were just touched."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from data import settings as config
+from data.errors import DataError
+from data.tables import Tables
+from features.snapshots import feature_names, symbolic_sql
+
+
+class OnlineFeatures:
+    """Computes feature rows that equal the offline snapshot's. One object serves many threads, one at a time.
+
+    Attributes:
+        sql: What is run.
+        columns: Names of the features in their order, as a snapshot has them.
+        tables: The tables it reads; a table or column that the shop did not bring at compile time is not looked at.
+
+    Example:
+        >>> shop = Tables.from_frames(events=pd.DataFrame({
+        ...     "event_id": ["1"], "user_id": ["ann"], "event": ["product_added"], "item_id": ["tea"],
+        ...     "occurred_at": pd.to_datetime(["2026-01-01"], utc=True)}))
+        >>> online = OnlineFeatures(shop, config.Features())
+        >>> rows = {"events": shop["events"].to_pyarrow()}
+        >>> online.compute(rows, pd.Timestamp("2026-01-02", tz="UTC"))["cart_items"].tolist()
+        [1]
+    """
+
+    def __init__(self, tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> None:
+        """Compile for the columns that `tables` brought; `categories` are those of the snapshots."""
+        self.sql = symbolic_sql(tables, settings, categories=categories)
+        self.columns = feature_names(tables, settings, categories=categories)
+        self.tables = tuple(sorted(tables.brought))
+        self._schemas = {name: tables[name].schema().to_pyarrow() for name in self.tables}
+        self._connection = duckdb.connect()
+        self._connection.execute("SET TimeZone='UTC'")
+        self._connection.execute("SET threads=1")
+        self._lock = threading.Lock()
+
+    def compute(self, rows: Mapping[str, pa.Table], cutoff: datetime) -> pd.DataFrame:
+        """`user_id` and the features of everybody in `rows`, sorted by `user_id`.
+
+        Args:
+            rows: For each table, all rows of the customers wanted (with their `identities` and the anonymous events
+                that go with them), and the `items`. A table or column left out reads as empty; columns that were not
+                there at compile time are ignored.
+            cutoff: The moment, with its time zone; rows at or after it do not count.
+
+        Raises:
+            DataError: a naive cutoff, or a column that cannot be read as its type.
+        """
+        if cutoff.tzinfo is None:
+            raise DataError(f"cutoff {cutoff} has no time zone; say {cutoff:%Y-%m-%dT%H:%M:%S}+00:00.")
+        fitted = {name: _fit(rows.get(name), schema, name) for name, schema in self._schemas.items()}
+        with self._lock:
+            for name, table in fitted.items():
+                self._connection.register(name, table)
+            self._connection.execute("SET VARIABLE cutoff = CAST(? AS TIMESTAMPTZ)", [cutoff.isoformat()])
+            found = self._connection.sql(self.sql).to_arrow_table()
+            for name in fitted:
+                self._connection.unregister(name)
+        return found.to_pandas().sort_values("user_id", ignore_index=True)
+
+
+def _fit(table: pa.Table | None, schema: pa.Schema, name: str) -> pa.Table:
+    """`table` with exactly the columns and types of `schema`; what is missing is null."""
+    if table is None:
+        return schema.empty_table()
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
+        try:
+            columns.append(table.column(field.name).cast(field.type, safe=False))
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{name}.{field.name} is no {field.type}: {error}. Send it as one.") from error
+    return pa.Table.from_arrays(columns, schema=schema)
