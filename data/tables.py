@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import csv
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import ibis
 import pandas as pd
 from ibis.backends.duckdb import Backend
@@ -24,49 +28,101 @@ def connect(*, memory_limit_gb: float | None = None) -> Backend:
     backend = ibis.duckdb.connect()
     backend.raw_sql("SET TimeZone='UTC'")
     backend.raw_sql("SET preserve_insertion_order=false")
+    backend.raw_sql("SET lambda_syntax='ENABLE_SINGLE_ARROW'")  # Ibis 12 writes lambdas as DuckDB 1 read them
     if memory_limit_gb is not None:
         backend.raw_sql(f"SET memory_limit='{memory_limit_gb}GB'")
     return backend
 
 
 def read_raw(backend: Backend, folder: Path) -> dict[str, ir.Table]:
-    """The tables of a folder exactly as brought: `NAME.parquet|csv|jsonl`, `NAME/*.parquet`, or one `*.duckdb`.
+    """The tables of a folder as brought: `NAME.parquet|csv|jsonl`, `NAME/*.parquet`, or one `*.duckdb`.
 
-    CSV columns are all strings, so that a wrong value can be told from a missing one.
+    CSV columns are all strings, so that a wrong value can be told from a missing one. Column names that differ from
+    the contract's by case or blanks alone (`Order_ID`) get the contract's spelling.
 
     Raises:
-        DataError: no such folder, or a file that cannot be read.
+        DataError: no such folder, a table that is there twice, or a file that cannot be read.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. `attune import` makes it.")
-    raw: dict[str, ir.Table] = {}
-    for file in sorted(folder.glob("*.duckdb")):
-        backend.attach(file, name="shop", read_only=True)
-        # Not backend.list_tables: Ibis 12 asks DuckDB 2 for a method that it no longer has.
-        there = backend.con.execute(
-            "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'shop'"
-        ).fetchall()
-        raw |= {name: backend.table(name, database=("shop", "main")) for (name,) in there if name in TABLES}
+    found: dict[str, list[Path]] = {name: [] for name in TABLES}
     for name in TABLES:
-        readers = {
-            f"{name}.parquet": backend.read_parquet,
-            f"{name}.csv": lambda path: backend.read_csv(path, all_varchar=True),
-            f"{name}.jsonl": backend.read_json,
-        }
-        found = [folder / file for file in readers if (folder / file).is_file()]
+        files = [folder / f"{name}{ending}" for ending in READERS]
+        found[name] += [path for path in files if path.is_file()]
         if (folder / name).is_dir():
-            found.append(folder / name)
-        if len(found) > 1:
-            raise DataError(f"{name} is there twice: {', '.join(map(str, found))}. Keep one of them.")
-        for path in found:
-            try:
-                if path.is_dir():
-                    raw[name] = backend.read_parquet(str(path / "**/*.parquet"), union_by_name=True)
-                else:
-                    raw[name] = readers[path.name](str(path))
-            except Exception as error:
-                raise DataError(f"{path} cannot be read: {error}. Write it again, or remove it.") from error
-    return raw
+            found[name].append(folder / name)
+    raw: dict[str, ir.Table] = {}
+    for number, file in enumerate(sorted(folder.glob("*.duckdb"))):
+        with _readable(file):
+            backend.attach(file, name=f"shop{number}", read_only=True)
+            for name in sorted(set(backend.list_tables(database=(f"shop{number}", "main"))) & set(TABLES)):
+                found[name].append(file)
+                raw[name] = backend.table(name, database=(f"shop{number}", "main"))
+    for name, paths in found.items():
+        if len(paths) > 1:
+            raise DataError(f"{name} is there twice: {', '.join(map(str, paths))}. Keep one of them.")
+        if paths and name not in raw:
+            with _readable(paths[0]):
+                raw[name] = READERS[paths[0].suffix](backend, paths[0])
+    return {name: _spelt(raw[name], spec) for name, spec in TABLES.items() if name in raw}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (duckdb.Error, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {cause(error)}. Write it again, or remove it.") from error
+
+
+def cause(error: Exception) -> str:
+    """What DuckDB says is wrong, on one line and without its advice."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    said = itertools.takewhile(lambda line: line.strip() and not line.startswith("Possible"), lines)
+    return ", ".join(line.strip().rstrip(".") for line in said)
+
+
+def _read_csv(backend: Backend, path: Path) -> ir.Table:
+    """Every column as text under the names of the first line: nothing is guessed, so no bad line is taken for a header.
+
+    The delimiter is the comma, semicolon or tab of which the header has the most.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = file.readline()
+    if not header.strip():
+        raise DataError(f"{path} is empty. Write at least a line with the column names, or remove it.")
+    delimiter = max(",;\t", key=header.count)
+    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
+    if len({name.lower() for name in names}) < len(names) or "" in names:
+        raise DataError(
+            f"{path} cannot be read: its columns are {names}. Give each a name of its own in the first line."
+        )
+    columns = dict.fromkeys(names, "VARCHAR")
+    return backend.read_csv(path, columns=columns, header=True, auto_detect=False, delim=delimiter)
+
+
+def _read_json_lines(backend: Backend, path: Path) -> ir.Table:
+    """Types come from all lines, not from the first few, so that a late odd value is no error."""
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty. Remove it.")
+    return backend.read_json(path, format="newline_delimited", sample_size=-1)
+
+
+READERS: dict[str, Callable[[Backend, Path], ir.Table]] = {
+    ".parquet": lambda backend, path: backend.read_parquet(path),
+    ".csv": _read_csv,
+    ".jsonl": _read_json_lines,
+    "": lambda backend, folder: backend.read_parquet(str(folder / "**/*.parquet"), union_by_name=True),
+}
+"""How a table is read, by the ending of its file; a folder has none."""
+
+
+def _spelt(raw: ir.Table, spec: TableSpec) -> ir.Table:
+    """`raw` with the contract's spelling of the columns that it has."""
+    others = {column: column.strip().lower() for column in raw.columns if column not in spec.by_name}
+    return raw.rename({
+        name: column for column, name in others.items() if name in spec.by_name and name not in raw.columns
+    })  # fmt: skip
 
 
 def conform(raw: ir.Table | None, spec: TableSpec) -> ir.Table:
@@ -77,25 +133,27 @@ def conform(raw: ir.Table | None, spec: TableSpec) -> ir.Table:
     if raw is None:
         empty = pd.DataFrame({name: pd.Series(dtype="object") for name in spec.by_name})
         return ibis.memtable(empty, schema=spec.schema)
+    return raw.select(**typed(raw, spec))
+
+
+def typed(raw: ir.Table, spec: TableSpec) -> dict[str, ir.Value]:
+    """The columns of `raw` as the contract types them, and its other columns as they are."""
     columns: dict[str, ir.Value] = {}
     for column in spec.columns:
         wanted = IBIS_TYPES[column.type]
-        if column.name not in raw.columns:
-            columns[column.name] = ibis.null(wanted)
-        elif raw[column.name].type() == ibis.dtype(wanted):
-            columns[column.name] = raw[column.name]
-        else:
-            columns[column.name] = cast(raw[column.name], wanted)
-    for name in raw.columns:
-        columns.setdefault(name, raw[name])
-    return raw.select(**columns)
+        columns[column.name] = cast(raw[column.name], wanted) if column.name in raw.columns else ibis.null(wanted)
+    return columns | {name: raw[name] for name in raw.columns if name not in columns}
 
 
 def cast(value: ir.Value, wanted: str) -> ir.Value:
     """`value` as the contract's type `wanted`, null where it cannot be read as one."""
-    if wanted.startswith("array") and value.type().is_string():
-        parts = value.re_replace(r"[\[\]\"' ]", "").split(",")
-        return parts if wanted == "array<string>" else parts.try_cast(wanted)
+    if value.type() == ibis.dtype(wanted):
+        return value
+    if value.type().is_json() and not wanted.startswith("array"):
+        value = ibis.coalesce(value.str, value.cast("string")).nullif("null")  # the text without JSON's quotes
+    if value.type().is_string() and wanted.startswith("array"):
+        text = value.re_replace(r"^[\s\[]+|[\s\]]+$|[\"']", "")
+        value = (text == "").ifelse(ibis.literal([], type="array<string>"), text.re_split(r"\s*,\s*"))
     return value.try_cast(wanted)
 
 
@@ -162,8 +220,10 @@ class Tables(Mapping[str, ir.Table]):
 
         - a row whose time, or whose `received_at`, is at or after the cutoff is not there;
         - a later time (an open, a click) at or after the cutoff is null, with what hangs on it;
-        - of a history (users, items) each entity's latest row before the cutoff is there;
-        - events of an anonymous visitor carry the user who they became known as before the cutoff.
+        - of a history (users, items) each entity's latest row before the cutoff is there; a row without `updated_at`
+          is known from `created_at` on, and always if it has neither;
+        - events of an anonymous visitor carry the user who they became known as before the cutoff;
+        - offers and variants are as they are today: their `starts_at` and `ends_at` are plans, known beforehand.
         """
         moment = cutoff_literal(cutoff)
         known = {name: _known(table, TABLES[name], moment) for name, table in self.conformed.items()}
@@ -187,9 +247,11 @@ def cutoff_literal(cutoff: datetime | ir.TimestampScalar) -> ir.TimestampScalar:
 
 def _known(table: ir.Table, spec: TableSpec, moment: ir.TimestampScalar) -> ir.Table:
     conditions: list[Any] = []
-    if spec.happened_at:
-        happened = table[spec.happened_at] < moment
-        conditions.append((table[spec.happened_at].isnull() | happened) if spec.history else happened)
+    if spec.history:
+        known_from = ibis.coalesce(table[spec.happened_at], table["created_at"])
+        conditions.append(known_from.isnull() | (known_from < moment))
+    elif spec.happened_at:
+        conditions.append(table[spec.happened_at] < moment)
     if "received_at" in spec.by_name:
         conditions.append(table["received_at"].isnull() | (table["received_at"] < moment))
     if conditions:
