@@ -34,4 +34,6 @@ def import_(
         typer.echo(f"{'left out':<12}{rows:>14,} rows: {reason}")
     if done.refused_file:
         typer.echo(f"The rows left out are in {done.refused_file}.")
+    for note in done.notes:
+        typer.echo(f"Note: {note}")
     typer.echo(f"Next: attune check --workspace {workspace}")

@@ -14,15 +14,24 @@ from pathlib import Path
 import duckdb
 
 from data.errors import DataError
-from data.settings import Settings
 from data.sources.complete_journey import complete_journey
 from data.sources.intake import Brought, Intake, literal
 from data.sources.movielens import movielens
 from data.sources.online_retail import online_retail
 from data.sources.retailrocket import retailrocket
+from data.sources.segment import segment
+from data.sources.tables import tables
 from data.sources.write import ImportSummary, refuse_overwriting, write_refused, write_tables
 from data.tables import connect
 from data.workspace import Workspace
+
+FILE_ERRORS = (
+    duckdb.InvalidInputException,
+    duckdb.IOException,
+    duckdb.ConversionException,
+    duckdb.OutOfMemoryException,
+)
+"""What DuckDB raises over a file or a disk rather than over a mistake of ours."""
 
 __all__ = ["SOURCES", "ImportSummary", "Source", "import_source"]
 
@@ -47,10 +56,12 @@ class Source:
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
+        Source("segment", "Segment or RudderStack: JSON lines, a file or a folder of them", segment),
         Source("online-retail", "UCI Online Retail: invoice lines (Parquet or CSV)", online_retail),
         Source("retailrocket", "Retailrocket: views, carts and purchases, no prices", retailrocket),
         Source("complete-journey", "Dunnhumby Complete Journey: a folder of its tables", complete_journey),
         Source("movielens", "MovieLens: a folder with ratings, and films and users if there are", movielens),
+        Source("tables", "Any CSV, Parquet or JSON lines, with --mapping FILE.toml", tables, needs_mapping=True),
     )
 }
 """Every source by name."""
@@ -76,24 +87,31 @@ def import_source(
     """
     path, home = Path(path), Workspace(Path(workspace))
     chosen = _chosen(source, path, mapping)
-    settings = Settings.load(home.settings_file)
     home.path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".import-", dir=home.path) as folder:
         scratch = Path(folder)
-        backend = connect(memory_limit_gb=settings.data.memory_limit_gb)
+        backend = connect(memory_limit_gb=home.settings.data.memory_limit_gb)
         backend.raw_sql(f"SET temp_directory={literal(scratch / 'spill')}")
         try:
             brought = chosen.function(Intake(backend, path, scratch, Path(mapping) if mapping else None))
             refuse_overwriting(home, brought.tables, replace=replace)
-            Workspace.create(home.path, currency=brought.currency or "USD")
             refused_file = home.quarantine_dir / f"import-{source}.parquet"
             refused = write_refused(backend, brought.refused, refused_file)
             rows = write_tables(backend, home, brought.tables, scratch)
-        except duckdb.Error as error:
-            raise DataError(f"{path} cannot be read: {error}. Mend the file, or remove it.") from error
+        except FILE_ERRORS as error:
+            raise DataError(
+                f"{path} could not be imported: {error}. Mend the file, or make room on the disk, and import again."
+            ) from error
         finally:
             backend.disconnect()
-    return ImportSummary(source, rows, refused, refused_file if refused else None)
+    if not rows:
+        why = ", ".join(f"{reason} ({count} rows)" for reason, count in refused.items()) or "it has no rows"
+        raise DataError(f"nothing in {path} could be imported: {why}. Is it a file of the source {source!r}?")
+    shop = Workspace.create(home.path, currency=brought.currency or "USD").settings.shop
+    notes = brought.notes
+    if brought.currency not in (None, shop.currency):
+        notes += (f"amounts are in {brought.currency}, but [shop] currency in {home.settings_file} is {shop.currency}",)
+    return ImportSummary(source, rows, refused, refused_file if refused else None, notes)
 
 
 def _chosen(source: str, path: Path, mapping: Path | str | None) -> Source:

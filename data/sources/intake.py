@@ -34,11 +34,13 @@ class Brought:
         tables: Expressions by name of the contract's table; only the columns that the source has.
         refused: The source's rows that became nothing, each with its `reason`; None if that cannot happen.
         currency: ISO code, where the source says it.
+        notes: What else a person should know of what was left out.
     """
 
     tables: Mapping[str, ir.Table]
     refused: ir.Table | None = None
     currency: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,13 +120,23 @@ def scan(path: Path) -> str:
         ...     scan(Path(file.name))
         "read_csv(['/...csv.gz'], all_varchar=true)"
     """
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
-    if not files:
-        raise DataError(f"{path} does not exist or is empty. Check the path.")
+    files = files_of(path)
     kinds = {ending(file) for file in files}
     if len(kinds) > 1 or not kinds <= set(READERS):
         raise DataError(f"{path}: cannot read {sorted(kinds)}. Give files of one kind of {', '.join(READERS)}.")
     return READERS[kinds.pop()].format(files=f"[{', '.join(map(literal, files))}]")
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file, or every file in the folder, sorted.
+
+    Raises:
+        DataError: there is none.
+    """
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
+    if not files:
+        raise DataError(f"{path} does not exist or is an empty folder. Check the path.")
+    return files
 
 
 def ending(file: Path) -> str:

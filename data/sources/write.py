@@ -28,12 +28,14 @@ class ImportSummary:
         rows: Rows written, by table.
         refused: Rows of the source that became nothing, by reason.
         refused_file: Where those rows are; None if there are none.
+        notes: What else was left out.
     """
 
     source: str
     rows: Mapping[str, int]
     refused: Mapping[str, int] = field(default_factory=dict)
     refused_file: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def refuse_overwriting(workspace: Workspace, tables: Mapping[str, ir.Table], *, replace: bool) -> None:
