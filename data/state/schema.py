@@ -71,7 +71,7 @@ def _table(spec: TableSpec) -> sa.Table:
         seq = sa.Column("seq", SERIAL, primary_key=True, autoincrement=True)
         unique = sa.UniqueConstraint(*spec.key, name=f"{spec.name}_key")
         return sa.Table(spec.name, metadata, seq, *columns, extra, unique, *indexes, sqlite_autoincrement=True)
-    changed = sa.Column("changed_at", Utc(), nullable=False)
+    changed: sa.Column[datetime] = sa.Column("changed_at", Utc(), nullable=False)
     indexes.append(sa.Index(f"{spec.name}_by_changed_at", "changed_at"))
     key = sa.PrimaryKeyConstraint(*spec.key, name=f"{spec.name}_key")
     return sa.Table(spec.name, metadata, *columns, extra, changed, key, *indexes)

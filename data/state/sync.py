@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ibis
-import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 from ibis.backends.duckdb import Backend
 
-from data.contract import TABLES, ColumnType, TableSpec
+from data.contract import TABLES, TableSpec
 from data.files import replacing
 from data.progress import timed, track
+from data.state.arrow import SEQ, batches
 from data.state.engine import State
-from data.state.schema import APPENDED, tables
-from data.tables import connect, read_raw
+from data.state.schema import tables
+from data.tables import READERS, connect, read_raw
 from data.workspace import Workspace
-
-SEQ = "state_seq"
-"""Column of a synced table: the row's `seq` in the state. The largest in the checked tables tells serving which of
-the state's rows are not in them yet."""
-
-ARROW_TYPES: dict[ColumnType, pa.DataType] = {
-    "string": pa.string(),
-    "time": pa.timestamp("us", tz="UTC"),
-    "float": pa.float64(),
-    "int": pa.int64(),
-    "bool": pa.bool_(),
-    "strings": pa.list_(pa.string()),
-    "floats": pa.list_(pa.float64()),
-}
-ROWS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True)
@@ -67,6 +50,8 @@ def sync(workspace: Workspace, state: State) -> Synced:
     workspace.tables_dir.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sync.", dir=workspace.path) as scratch, timed("sync"):
         exported = _export(state, Path(scratch))
+        if exported:
+            _unpack(workspace)
         for name in track(list(exported), "writing tables"):
             backend = connect(memory_limit_gb=workspace.settings.data.memory_limit_gb)
             imported = _settle_import(backend, workspace, name)
@@ -83,10 +68,10 @@ def _export(state: State, scratch: Path) -> dict[str, Path]:
             connection.execution_options(isolation_level="REPEATABLE READ")
         for name, table in tables.items():
             file = scratch / f"{name}.parquet"
-            schema = _arrow_schema(name)
             writer: pq.ParquetWriter | None = None
-            for batch in _batches(connection, table, schema):
-                writer = writer or pq.ParquetWriter(file, schema)
+            order = [table.c.seq] if "seq" in table.c else [table.c[column] for column in TABLES[name].key]
+            for batch in batches(connection, sa.select(table).order_by(*order), name):
+                writer = writer or pq.ParquetWriter(file, batch.schema)
                 writer.write_batch(batch)
             if writer is not None:
                 writer.close()
@@ -94,48 +79,30 @@ def _export(state: State, scratch: Path) -> dict[str, Path]:
     return exported
 
 
-def _arrow_schema(name: str) -> pa.Schema:
-    fields = [(column.name, ARROW_TYPES[column.type]) for column in TABLES[name].columns]
-    serial = [(SEQ, pa.int64())] if name in APPENDED else []
-    return pa.schema([*fields, *serial, ("extra", pa.string())])
-
-
-def _batches(connection: sa.Connection, table: sa.Table, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    order = [table.c.seq] if "seq" in table.c else [table.c[column] for column in TABLES[table.name].key]
-    columns = [table.c.seq.label(SEQ) if name == SEQ else table.c[name] for name in schema.names]
-    result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(sa.select(*columns).order_by(*order))
-    for partition in result.partitions():
-        found: list[list[Any]] = [list(values) for values in zip(*partition, strict=True)]
-        found[-1] = [None if value is None else json.dumps(value, sort_keys=True) for value in found[-1]]
-        yield pa.RecordBatch.from_arrays(
-            [pa.array(values, field.type) for values, field in zip(found, schema, strict=True)], schema=schema
-        )
-
-
 def _settle_import(backend: Backend, workspace: Workspace, name: str) -> Path | None:
     """Where the imported rows of a table are from now on; None if none were imported."""
     home = workspace.tables_dir / name / "imported.parquet"
     loose = [workspace.tables_dir / f"{name}.{ending}" for ending in ("parquet", "csv", "jsonl")]
-    found = [path for path in loose if path.is_file()]
-    if not found and not home.parent.is_dir():
-        brought = read_raw(backend, workspace.tables_dir).get(name)  # in a DuckDB file
-        if brought is None:
-            return None
-        with replacing(home) as beside:
-            brought.to_parquet(beside)
-    elif found and found[0].suffix == ".parquet":
+    found = next((path for path in loose if path.is_file()), None)
+    if found is not None:
         home.parent.mkdir(exist_ok=True)
-        found[0].replace(home)
-    elif found:
-        read = backend.read_json if found[0].suffix == ".jsonl" else _read_csv(backend)
-        with replacing(home) as beside:
-            read(str(found[0])).to_parquet(beside)
-        found[0].unlink()
+        if found.suffix == ".parquet":
+            found.replace(home)
+        else:
+            with replacing(home) as beside:
+                READERS[found.suffix](backend, found).to_parquet(beside)
+            found.unlink()
     return home if home.is_file() else None
 
 
-def _read_csv(backend: Backend) -> Any:
-    return lambda path: backend.read_csv(path, all_varchar=True)
+def _unpack(workspace: Workspace) -> None:
+    """The tables of a DuckDB file as Parquet, because a table lives in one place; the file keeps another name."""
+    for file in sorted(workspace.tables_dir.glob("*.duckdb")):
+        for name, table in read_raw(connect(), workspace.tables_dir).items():
+            if not any(workspace.tables_dir.glob(f"{name}.*")) and not (workspace.tables_dir / name).exists():
+                with replacing(workspace.tables_dir / f"{name}.parquet") as beside:
+                    table.to_parquet(beside)
+        file.rename(file.with_name(f"{file.name}.imported"))
 
 
 def _write(backend: Backend, spec: TableSpec, exported: Path, imported: Path | None, home: Path) -> int:
@@ -146,7 +113,7 @@ def _write(backend: Backend, spec: TableSpec, exported: Path, imported: Path | N
     new = "exported"
     if imported is not None:
         con.execute(f"CREATE VIEW imported AS SELECT * FROM read_parquet('{_quoted(imported)}')")
-        had = set(ibis.schema(backend.table("imported").schema()).names)
+        had = {column.lower() for column in backend.table("imported").columns}
         if had >= set(spec.key):
             types = {column: spec.schema[column] for column in spec.key}
             same = " AND ".join(
@@ -171,9 +138,7 @@ def _write(backend: Backend, spec: TableSpec, exported: Path, imported: Path | N
 
 def _filled(con: Any, spec: TableSpec, source: str) -> list[str]:
     """The optional columns with at least one value: a column without any was not brought."""
-    optional = [column.name for column in spec.columns if not column.required]
-    if spec.name in APPENDED:
-        optional.append(SEQ)
+    optional = [*(column.name for column in spec.columns if not column.required), SEQ]
     counts = con.execute(f"SELECT {', '.join(f'count({name})' for name in optional)} FROM {source}").fetchone()
     return [name for name, count in zip(optional, counts, strict=True) if count]
 

@@ -8,8 +8,9 @@ import pytest
 from data.contract import TABLES
 from data.state import State
 from data.state.arrivals import sort_events
+from data.state.arrow import SEQ
 from data.state.rows import fit
-from data.state.sync import SEQ, sync
+from data.state.sync import sync
 from data.state.writes import append, upsert
 from data.tables import Tables
 from data.workspace import Workspace

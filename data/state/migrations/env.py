@@ -1,11 +1,13 @@
 """How Alembic reaches the state: over the connection that `State.open` hands it, in that connection's transaction."""
 
+from typing import Any, Literal
+
 from alembic import context
 
 from data.state.schema import Utc, metadata
 
 
-def _render(kind: str, item: object, autogen: object) -> str | bool:  # noqa: ARG001
+def _render(kind: str, item: Any, autogen: Any) -> str | Literal[False]:  # noqa: ARG001
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, Utc) else False
 
 
