@@ -1,1 +1,1 @@
-"""The HTTP service and its decisions."""
+"""The BentoML service: it reads the workspace's state, checked tables and fetched versions, and answers over HTTP."""

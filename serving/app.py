@@ -1,0 +1,407 @@
+"""The HTTP routes: keys, sizes, bodies and errors in one place; what is answered comes from the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from data.contract import TABLES
+from data.errors import AttuneError, StateUnavailableError
+from data.state import keys
+from data.state.arrivals import Refusal, sort_events
+from data.state.rows import RowRefusedError, fit
+from data.state.schema import UPSERTED
+from data.state.writes import append, upsert
+from data.workspace import Workspace
+from serving.engine import Engine, FieldError, UnknownItemError
+from serving.metrics import Metrics
+from serving.openapi import document
+from serving.schemas import (
+    Answer,
+    Ask,
+    ErrorAnswer,
+    ErrorBody,
+    ErrorDetail,
+    EventsAnswer,
+    EventsAsk,
+    RecommendAnswer,
+    RecommendAsk,
+    Refused,
+    ScoreAnswer,
+    ScoreAsk,
+    SimilarAnswer,
+    SimilarAsk,
+    TablesAnswer,
+    TablesAsk,
+)
+from serving.writer import Writer
+
+log = logging.getLogger("attune")
+T = TypeVar("T")
+
+THREADS = 4
+REFRESH_SECONDS = 0.5
+DECISION_PATIENCE_SECONDS = 0.25
+RETRY_AFTER_SECONDS = 1
+
+
+class RequestError(Exception):
+    """A request that is answered with an error.
+
+    Attributes:
+        status: HTTP's.
+        body: What is told.
+    """
+
+    def __init__(self, status: int, code: str, message: str, details: Sequence[ErrorDetail] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = ErrorAnswer(error=ErrorBody(code=code, message=message, details=list(details)))
+
+
+@dataclass(frozen=True)
+class RouteSpec:
+    """One route of the contract.
+
+    Attributes:
+        path: Where it is.
+        ask: Its body.
+        answer: What it says.
+        role: Whose key it wants.
+        run: Answers, given the request's id.
+    """
+
+    path: str
+    ask: type[Ask]
+    answer: type[Answer]
+    role: keys.Role
+    run: Callable[[Service, Any, str], Awaitable[Answer]]
+
+
+class Service:
+    """What the routes share: the engine (None until it is loaded), the writer, the threads and the metrics."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.settings = workspace.settings.serving
+        self.metrics = Metrics()
+        self.engine: Engine | None = None
+        self.trouble = "The service is still loading."
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attune")
+        self._writer: Writer | None = None
+        self._background: list[asyncio.Task[None]] = []
+
+    @property
+    def writer(self) -> Writer:
+        """Stores what requests bring."""
+        if self._writer is None:
+            raise not_ready(self.trouble)
+        return self._writer
+
+    @property
+    def ready(self) -> Engine:
+        """The loaded engine.
+
+        Raises:
+            RequestError: it is not loaded yet.
+        """
+        if self.engine is None:
+            raise not_ready(self.trouble)
+        return self.engine
+
+    async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        """Run what blocks, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    async def start(self) -> None:
+        """Load in the background, then keep up with the state and the registry."""
+        self._background.append(asyncio.create_task(self._load()))
+
+    async def stop(self) -> None:
+        """Stop the background work and store what is waiting."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._writer is not None:
+            await self._writer.close()
+        self._threads.shutdown()
+        if self.engine is not None:
+            self.engine.state.close()
+
+    async def _load(self) -> None:
+        while self.engine is None:
+            try:
+                engine = await self.in_thread(Engine, self.workspace)
+                await self.in_thread(engine.load)
+                self._writer = Writer(engine.state)
+                gc.collect()
+                gc.freeze()  # what was loaded stays; the collector need not look at it again
+                self.engine = engine
+            except Exception as error:  # tried again: a state that is locked now may be free soon
+                self.trouble = f"The service cannot load: {error}"
+                log.exception("cannot load; trying again")
+                await asyncio.sleep(self.settings.poll_seconds)
+        engine = self.engine
+        self._background += [
+            asyncio.create_task(self._every(REFRESH_SECONDS, engine.refresh)),
+            asyncio.create_task(self._every(self.settings.poll_seconds, engine.refresh_models)),
+        ]
+
+    async def _every(self, seconds: float, work: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.in_thread(work)
+            except AttuneError as error:
+                log.warning("%s failed, will be tried again: %s", work.__name__, error)
+            except Exception:
+                log.exception("%s failed, will be tried again", work.__name__)
+            if self.engine is not None:
+                self.metrics.observe_champions(self.engine.champions)
+
+
+def create_app(workspace: Workspace) -> Starlette:
+    """The service of one workspace as an ASGI application."""
+    service = Service(workspace)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001
+        await service.start()
+        yield
+        await service.stop()
+
+    routes = [Route(spec.path, _endpoint(service, spec), methods=["POST"]) for spec in ROUTES]
+    routes += [
+        Route("/healthz", _healthz, methods=["GET"]),
+        Route("/readyz", _readyz(service), methods=["GET"]),
+        Route("/metrics", _metrics(service), methods=["GET"]),
+        Route("/docs.json", _docs, methods=["GET"]),
+    ]
+    handlers: dict[Any, Any] = {HTTPException: _http_error}
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.state.service = service
+    return app
+
+
+def not_ready(message: str) -> RequestError:
+    """503: try again later."""
+    return RequestError(503, "not_ready", message)
+
+
+async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> RecommendAnswer:
+    found = await service.in_thread(service.ready.recommend, ask)
+    decision_id: str | None = found.decision["decision_id"]
+    storing = service.writer.write(lambda connection: append(connection, "decisions", [found.decision]))
+    try:
+        await asyncio.wait_for(storing, DECISION_PATIENCE_SECONDS)
+    except (StateUnavailableError, TimeoutError) as error:
+        log.warning("a decision could not be stored: %s", error)
+        service.metrics.decisions_lost.inc()
+        decision_id = None
+    return RecommendAnswer(
+        request_id=request_id,
+        model_version=found.model_version,
+        decision_id=decision_id,
+        degraded=found.degraded or decision_id is None,
+        items=found.items,
+    )
+
+
+async def _similar(service: Service, ask: SimilarAsk, request_id: str) -> SimilarAnswer:
+    found = await service.in_thread(service.ready.similar, ask)
+    return SimilarAnswer(
+        request_id=request_id, model_version=found.model_version, degraded=found.degraded, items=found.items
+    )
+
+
+async def _score(service: Service, ask: ScoreAsk, request_id: str) -> ScoreAnswer:
+    found = await service.in_thread(service.ready.score, ask)
+    return ScoreAnswer(request_id=request_id, model_version=found.model_version, users=found.users)
+
+
+async def _events(service: Service, ask: EventsAsk, request_id: str) -> EventsAnswer:
+    engine = service.ready
+    arrivals = sort_events(
+        ask.events, now=datetime.now(UTC), max_clock_skew_minutes=engine.settings.data.max_clock_skew_minutes
+    )
+    accepted = await service.writer.write(arrivals.store) if arrivals.events else 0
+    return EventsAnswer(
+        request_id=request_id,
+        model_version=engine.view.version,
+        accepted=accepted,
+        duplicates=len(arrivals.events) - accepted,
+        refused=[_refused("events", refusal) for refusal in arrivals.refused],
+    )
+
+
+async def _tables(service: Service, ask: TablesAsk, request_id: str) -> TablesAnswer:
+    engine = service.ready
+    rows: dict[str, list[dict[str, Any]]] = {}
+    refused: list[Refused] = []
+    for name in UPSERTED:
+        for position, row in enumerate(getattr(ask, name)):
+            try:
+                rows.setdefault(name, []).append(fit(TABLES[name], row))
+            except RowRefusedError as error:
+                row_id = row.get(TABLES[name].key[0])
+                shown = row_id[:512] if isinstance(row_id, str) else None
+                refused.append(_refused(name, Refusal(position, shown, error.field, error.reason)))
+    now = datetime.now(UTC)
+    upserted = await service.writer.write(
+        lambda connection: {name: upsert(connection, name, found, at=now) for name, found in rows.items()}
+    )
+    return TablesAnswer(request_id=request_id, model_version=engine.view.version, upserted=upserted, refused=refused)
+
+
+def _refused(table: str, refusal: Refusal) -> Refused:
+    return Refused(
+        table=table, position=refusal.position, id=refusal.row_id, field=refusal.field, message=refusal.message
+    )
+
+
+ROUTES = (
+    RouteSpec("/v1/recommend", RecommendAsk, RecommendAnswer, "app", _recommend),
+    RouteSpec("/v1/similar", SimilarAsk, SimilarAnswer, "app", _similar),
+    RouteSpec("/v1/score", ScoreAsk, ScoreAnswer, "app", _score),
+    RouteSpec("/v1/events", EventsAsk, EventsAnswer, "app", _events),
+    RouteSpec("/v1/tables", TablesAsk, TablesAnswer, "admin", _tables),
+)
+"""Every route that wants a key."""
+
+
+def _endpoint(service: Service, spec: RouteSpec) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        started = time.perf_counter()
+        request_id = secrets.token_hex(8)
+        try:
+            async with asyncio.timeout(service.settings.timeout_seconds):
+                _authorise(service, request, spec.role)
+                ask = _parsed(spec.ask, await _body(request, service.settings.max_body_bytes))
+                answer = await spec.run(service, ask, request_id)
+            response = Response(answer.model_dump_json(), media_type="application/json")
+        except Exception as error:  # noqa: BLE001 - every error leaves in the one shape
+            response = _error_response(error, spec.path, request_id)
+        response.headers["X-Request-ID"] = request_id
+        service.metrics.observe(spec.path, response.status_code, time.perf_counter() - started)
+        return response
+
+    return endpoint
+
+
+def _authorise(service: Service, request: Request, role: keys.Role) -> None:
+    if not service.settings.require_keys:
+        return
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        key = request.headers.get("x-api-key", "")
+    has = keys.role_of(key.strip(), service.ready.api_keys)
+    if has is None:
+        hint = "Send `Authorization: Bearer KEY`; `attune keys create --role app` makes a key."
+        raise RequestError(401, "unauthorized", f"{'The key is not in force' if key else 'There is no key'}. {hint}")
+    if role == "admin" and has != "admin":
+        raise RequestError(403, "forbidden", "This needs a key with the role admin; the one sent has the role app.")
+
+
+async def _body(request: Request, most: int) -> bytes:
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise RequestError(415, "unsupported_media_type", f"The body is {kind!r}; send application/json.")
+    too_large = RequestError(413, "too_large", f"The body is larger than {most:,} bytes; send it in parts.")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most:
+        raise too_large
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _parsed(schema: type[Ask], body: bytes) -> Ask:
+    try:
+        return schema.model_validate_json(body)
+    except ValidationError as error:
+        details = [
+            ErrorDetail(field=".".join(map(str, found["loc"]))[:200], message=found["msg"])
+            for found in error.errors(include_url=False, include_context=False, include_input=False)[:20]
+        ]
+        told = "; ".join(f"{detail.field}: {detail.message}" if detail.field else detail.message for detail in details)
+        raise RequestError(400, "malformed", told[:1000], details) from error
+
+
+def _error_response(error: Exception, path: str, request_id: str) -> Response:
+    """An error in the one shape; what was not foreseen is logged with its trace, which nobody else sees."""
+    match error:
+        case RequestError():
+            found = error
+        case FieldError(field=field, reason=reason):
+            found = RequestError(400, "malformed", str(error), [ErrorDetail(field=field, message=reason)])
+        case UnknownItemError():
+            found = RequestError(404, "not_found", str(error), [ErrorDetail(field="item_id", message="is not known")])
+        case StateUnavailableError():
+            log.warning("%s: %s", path, error)
+            found = RequestError(503, "state_unavailable", str(error))
+        case TimeoutError():
+            found = RequestError(503, "timeout", "This took too long; try again shortly.")
+        case ClientDisconnect():
+            found = RequestError(400, "malformed", "The body ended early.")
+        case _:
+            log.error("%s: request %s failed", path, request_id, exc_info=error)
+            found = RequestError(500, "internal", f"This should not have happened; the log tells of {request_id}.")
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if found.status == 503 else {}
+    return Response(found.body.model_dump_json(), found.status, headers, "application/json")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """No such path, or no such method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    phrase = HTTPStatus(status).phrase
+    told = f"{phrase}: {request.method} {request.url.path}. docs/http.md lists the routes."
+    response = _error_response(RequestError(status, phrase.lower().replace(" ", "_"), told), request.url.path, "")
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
+
+
+async def _healthz(request: Request) -> Response:  # noqa: ARG001
+    return Response('{"status":"alive"}', media_type="application/json")
+
+
+def _readyz(service: Service) -> Callable[[Request], Awaitable[Response]]:
+    async def readyz(request: Request) -> Response:
+        try:
+            engine = service.ready
+        except RequestError as error:
+            return _error_response(error, request.url.path, "")
+        return Response(engine.status.model_dump_json(), media_type="application/json")
+
+    return readyz
+
+
+def _metrics(service: Service) -> Callable[[Request], Awaitable[Response]]:
+    async def metrics(request: Request) -> Response:  # noqa: ARG001
+        return Response(service.metrics.text(), media_type=service.metrics.media_type)
+
+    return metrics
+
+
+async def _docs(request: Request) -> Response:  # noqa: ARG001
+    return Response(document(ROUTES), media_type="application/json")

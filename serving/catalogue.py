@@ -1,0 +1,94 @@
+"""The items as they are now: what was checked, and what `/v1/tables` changed since."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from data.contract import TABLES
+from data.state import State
+from data.state.schema import tables as state_tables
+from data.tables import Tables
+from data.vocabulary import Vocabulary
+from features.expressions import Expression
+
+COLUMNS = tuple(TABLES["items"].by_name)
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+LATE_COMMIT_SECONDS = 10
+"""Another process may commit a change that it dated so much earlier."""
+FILTERS_KEPT = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Every item's latest row. Never changed: `with_rows` gives another.
+
+    Attributes:
+        items: The ids; an item that only models know is not here.
+        rows: The columns of the contract by item code.
+        changed_at: The newest change of the state that is in here.
+        newest: Keys of the rows that changed about then.
+    """
+
+    items: Vocabulary
+    rows: pd.DataFrame
+    changed_at: datetime = NEVER
+    newest: frozenset[Any] = frozenset()
+    _masks: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tables: Tables) -> Catalogue:
+        """The catalogue of checked tables."""
+        now = tables.as_of(datetime.now(UTC))["items"]
+        rows = now.select(*COLUMNS).order_by("item_id").execute()
+        return cls(Vocabulary(rows["item_id"].astype(object)), rows)
+
+    def refreshed(self, state: State) -> Catalogue:
+        """With what changed in the state since; itself if nothing did."""
+        table = state_tables["items"]
+        since = self.changed_at - timedelta(seconds=LATE_COMMIT_SECONDS)
+        query = sa.select(*(table.c[name] for name in COLUMNS), table.c.changed_at).where(table.c.changed_at >= since)
+        with state.reading() as connection:
+            found = connection.execute(query).all()
+        newest = frozenset((row.item_id, row.updated_at, row.changed_at) for row in found)
+        if newest <= self.newest:
+            return self
+        changed = pd.DataFrame(found, columns=[*COLUMNS, "changed_at"])
+        changed_at = changed.pop("changed_at").max().to_pydatetime()
+        rows = pd.concat([self.rows, changed.astype({name: self.rows[name].dtype for name in COLUMNS})])
+        rows = rows.sort_values(["item_id", "updated_at"], na_position="first", kind="stable")
+        rows = rows.drop_duplicates("item_id", keep="last").reset_index(drop=True)
+        return Catalogue(Vocabulary(rows["item_id"].astype(object)), rows, changed_at, newest)
+
+    def name(self, item_id: str) -> str:
+        """What an item is called."""
+        code = self.items.code(item_id)
+        name = self._names[code] if code >= 0 else None
+        return name if isinstance(name, str) and name else item_id
+
+    @cached_property
+    def _names(self) -> np.ndarray:
+        return self.rows["name"].to_numpy(dtype=object)
+
+    def allowed(self, items: Vocabulary, only: Expression | None = None) -> np.ndarray:
+        """Which of a model's items may be shown, bool of shape (n_items,).
+
+        An item is left out if it is known not to be available, or if `only` does not hold for it; one that is not in
+        the catalogue counts as available, and `only` holds for none such.
+        """
+        shown = ~(self.rows["available"].to_numpy(dtype=object) == False)  # noqa: E712 - missing is available
+        unknown = True
+        if only is not None:
+            if only.text not in self._masks:
+                if len(self._masks) >= FILTERS_KEPT:
+                    self._masks.clear()
+                self._masks[only.text] = only.mask(self.rows)
+            shown, unknown = shown & self._masks[only.text], False
+        codes = self.items.codes(items.all_ids)
+        return np.where(codes >= 0, np.append(shown, unknown)[codes], unknown)

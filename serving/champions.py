@@ -1,0 +1,152 @@
+"""The champions: fetched, verified, asked their stored examples, and only then put in the place of the old ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from data.errors import AttuneError, ModelFileError
+from data.vocabulary import Vocabulary
+from data.workspace import Workspace
+from models.propensity import Propensity
+from models.recommenders import Recommender, load
+from registry.folder import EXAMPLES
+from registry.versions import CHAMPION, Registry
+
+log = logging.getLogger("attune")
+
+RECOMMENDER = "recommender"
+PROPENSITY = "propensity-"
+RETRY_REFUSED_SECONDS = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Champion:
+    """A version that is in force.
+
+    Attributes:
+        name: Registered model.
+        number: Of the version.
+        model: What answers.
+        exclude_seen: Of a recommender: whether what somebody had before is left out.
+    """
+
+    name: str
+    number: int
+    model: Recommender | Propensity
+    exclude_seen: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.number}"
+
+
+class Champions:
+    """Which version of each model is in force. `refresh` blocks; reading is one reference.
+
+    Attributes:
+        current: By registered name; replaced as a whole, never changed.
+        troubles: By registered name, why the champion of the registry is not in force.
+        refusals: How often a version was refused.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._registry = Registry.of(workspace)
+        self._folder = workspace.models_dir
+        self._names = (RECOMMENDER, *(f"{PROPENSITY}{label}" for label in workspace.settings.propensity))
+        self._refused: dict[tuple[str, int], float] = {}
+        self.current: Mapping[str, Champion] = {}
+        self.troubles: Mapping[str, str] = {}
+        self.refusals = 0
+
+    def refresh(self) -> bool:
+        """Look at every champion alias; whether anything changed. A broken version leaves the old one in force."""
+        current, troubles = dict(self.current), dict(self.troubles)
+        for name in self._names:
+            try:
+                self._refresh(name, current, troubles)
+            except Exception as error:  # noqa: BLE001 - a registry that is away must not take the service along
+                if troubles.get(name) != str(error):
+                    log.warning("The registry does not tell the champion of %s: %s", name, error)
+                troubles[name] = str(error)
+        changed = current != self.current
+        self.current, self.troubles = current, troubles
+        return changed
+
+    def _refresh(self, name: str, current: dict[str, Champion], troubles: dict[str, str]) -> None:
+        version = self._registry.version(name, CHAMPION)
+        old = current.get(name)
+        if version is None:
+            current.pop(name, None)
+            troubles[name] = f"{name} has no champion. Train one with `attune train` and promote it."
+            return
+        if old is not None and old.number == version.number:
+            troubles.pop(name, None)
+            return
+        asked = (name, version.number)
+        if time.monotonic() < self._refused.get(asked, 0):
+            return
+        try:
+            current[name] = load_champion(name, version.number, self._registry.fetch(version, self._folder))
+            troubles.pop(name, None)
+            log.info("%s is in force", version)
+        except AttuneError as error:
+            self._refused[asked] = time.monotonic() + RETRY_REFUSED_SECONDS
+            self.refusals += 1
+            troubles[name] = str(error)
+            log.error("%s is refused, %s stays: %s", version, old or "the fallback", error)  # noqa: TRY400
+
+
+def load_champion(name: str, number: int, folder: Path) -> Champion:
+    """A version from its folder, if it answers its stored examples as when it was saved.
+
+    Raises:
+        ModelFileError: it does not, or a file is damaged.
+    """
+    try:
+        examples = json.loads((folder / EXAMPLES).read_text(encoding="utf-8"))
+        if name == RECOMMENDER:
+            recommender = load(folder)
+            exclude_seen = bool(json.loads((folder / "card.json").read_text(encoding="utf-8"))["exclude_seen"])
+            answered = _recommend(recommender, examples)
+            champion = Champion(name, number, recommender, exclude_seen)
+        else:
+            propensity = Propensity.load(folder)
+            answered = np.allclose(
+                propensity.predict(pd.DataFrame(examples["rows"])), examples["expected"], rtol=0, atol=1e-6
+            )
+            champion = Champion(name, number, propensity)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{folder} is damaged: {error}. Train anew with `attune train`.") from error
+    if not answered:
+        raise ModelFileError(f"{folder}: the model does not answer its stored examples as when it was saved.")
+    return champion
+
+
+def _recommend(model: Recommender, examples: Mapping[str, Any]) -> bool:
+    rows = [row_of(model.items, dict(zip(h["items"], h["weights"], strict=True))) for h in examples["histories"]]
+    ranking = model.recommend(sparse.vstack(rows, format="csr"), examples["k"])
+    return [model.items.ids(found[found >= 0]) for found in ranking.items] == examples["expected"]
+
+
+def row_of(items: Vocabulary, weights: Mapping[str, float]) -> sparse.csr_matrix:
+    """One history, shape (1, n_items), from weights by item id; unknown items are left out.
+
+    Example:
+        >>> row_of(Vocabulary(["tea", "cup"]), {"cup": 3.0, "hat": 1.0}).toarray().tolist()
+        [[0.0, 3.0]]
+    """
+    codes = items.codes(list(weights))
+    values = np.fromiter(weights.values(), np.float32, len(weights))
+    known = codes >= 0
+    return sparse.csr_matrix(
+        (values[known], codes[known], np.array([0, known.sum()])), shape=(1, len(items)), dtype=np.float32
+    )

@@ -1,0 +1,169 @@
+"""Feature rows of customers: the newest snapshot's, and for those touched since, computed anew from the same SQL."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from data.contract import TABLES
+from data.state import State
+from data.state.arrow import EXTRA, SEQ, batches, schema
+from data.state.reads import Watermarks
+from data.state.schema import APPENDED
+from data.state.schema import tables as state_tables
+from data.tables import Tables
+from data.vocabulary import Vocabulary
+from data.workspace import Workspace
+from features.online import OnlineFeatures
+from features.snapshots import definitions_hash, stored_categories
+
+log = logging.getLogger("attune")
+
+AT_ONCE = 1_000
+"""Customers whose rows are computed together."""
+
+PERSONAL = ("users", "events", "orders", "messages", "identities")
+TOUCHING = ("events", "orders", "identities", "users", "messages")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Where a customer's features are: a row of a frame that many share."""
+
+    frame: pd.DataFrame
+    position: int
+
+
+class Profiles:
+    """The features of every customer, kept up with the state by `refresh`, which one thread at a time may call.
+
+    Attributes:
+        columns: Names of the features.
+    """
+
+    def __init__(self, workspace: Workspace, tables: Tables, state: State, since: Watermarks) -> None:
+        """Open the newest snapshot; who was touched after the checked tables ends is computed by the first refresh."""
+        categories = stored_categories(workspace)
+        settings = workspace.settings.features
+        self._state = state
+        self._folder = workspace.checked_dir
+        self._online = OnlineFeatures(tables, settings, categories=categories)
+        self._items = tables["items"].to_pyarrow()
+        self.columns = self._online.columns
+        folder = workspace.snapshots_dir / definitions_hash(tables, settings, categories=categories)[:12]
+        newest = max(folder.glob("cutoff=*.parquet"), default=None)
+        if newest is None:
+            log.warning("there is no snapshot of these features; `attune features` makes one")
+        frame = pd.read_parquet(newest, partitioning=None) if newest else pd.DataFrame({"user_id": []}, dtype=object)
+        self._users = Vocabulary(frame.pop("user_id").astype(object))
+        self._snapshot = frame
+        self._touched: dict[str, Row] = {}
+        self._waiting: dict[str, None] = {}
+        self._seen: dict[str, Any] = {
+            "events": since.events,
+            "orders": since.orders,
+            "identities": since.identities,
+            **dict.fromkeys(("users", "messages"), datetime(1970, 1, 1, tzinfo=UTC)),
+        }
+        self._connection = duckdb.connect()
+        self._connection.execute("SET TimeZone='UTC'")
+        self._connection.execute("SET threads=1")
+        self._kinds = {
+            name: {
+                field: str(kind)
+                for field, kind, *_ in self._connection.execute(f"DESCRIBE {self._checked(name)}").fetchall()
+            }
+            for name in PERSONAL
+            if name in self._online.tables
+        }
+
+    def of(self, user_ids: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+        """The features of those who are known, and their ids in the same order."""
+        rows: dict[int, tuple[pd.DataFrame, list[int], list[str]]] = {}
+        for user_id in dict.fromkeys(user_ids):
+            row = self._touched.get(user_id)
+            if row is None and (code := self._users.code(user_id)) >= 0:
+                row = Row(self._snapshot, code)
+            if row is not None:
+                _, positions, ids = rows.setdefault(id(row.frame), (row.frame, [], []))
+                positions.append(row.position)
+                ids.append(user_id)
+        if not rows:
+            return self._snapshot.iloc[:0], []
+        found = pd.concat([frame.iloc[positions] for frame, positions, _ in rows.values()], ignore_index=True)
+        return found, [user_id for _, _, ids in rows.values() for user_id in ids]
+
+    def refresh(self) -> int:
+        """Compute the features of those touched since the last time; of how many."""
+        for name in TOUCHING:
+            self._waiting.update(dict.fromkeys(self._touched_in(name)))
+        done = 0
+        while self._waiting:
+            batch = list(self._waiting)[:AT_ONCE]
+            frame = self._online.compute(self._rows(batch), datetime.now(UTC))
+            asked = set(batch)
+            ids = frame.pop("user_id").tolist()
+            found = {user_id: Row(frame, position) for position, user_id in enumerate(ids) if user_id in asked}
+            self._touched.update(found)
+            for user_id in batch:
+                del self._waiting[user_id]
+            done += len(batch)
+        return done
+
+    def _touched_in(self, name: str) -> list[str]:
+        """Who has rows in a table of the state that were not looked at yet."""
+        table = state_tables[name]
+        order = table.c.seq if name in APPENDED else table.c.changed_at
+        query = sa.select(table.c.user_id, sa.func.max(order)).where(order > self._seen[name]).group_by(table.c.user_id)
+        with self._state.reading() as connection:
+            found = connection.execute(query).all()
+        if found:
+            self._seen[name] = max(newest for _, newest in found)
+        return [user_id for user_id, _ in found if user_id is not None]
+
+    def _rows(self, user_ids: Sequence[str]) -> dict[str, pa.Table]:
+        """All that is known of these customers, in the checked tables and in the state, and the items."""
+        rows = {name: self._known(name, "user_id", user_ids) for name in PERSONAL}
+        visitors = rows["identities"]["anonymous_id"].unique().to_pylist()
+        if visitors:
+            # Whole, because a visitor's events join whom they became first, who may be somebody else.
+            rows["identities"] = self._known("identities", "anonymous_id", visitors)
+            theirs = self._known("events", "anonymous_id", visitors)
+            anonymous = theirs.filter(pc.is_null(theirs["user_id"]))
+            rows["events"] = pa.concat_tables([rows["events"], anonymous], promote_options="permissive")
+        return {**rows, "items": self._items}
+
+    def _known(self, name: str, column: str, ids: Sequence[str]) -> pa.Table:
+        """The rows of a table with one of `ids`; a row that both have as the state has it."""
+        state = state_tables[name]
+        with self._state.reading() as connection:
+            query = sa.select(state).where(state.c[column].in_(ids))
+            live = pa.Table.from_batches(batches(connection, query, name), schema(name))
+        extra = {field: kind for field, kind in self._kinds.get(name, {}).items() if field not in schema(name).names}
+        attributes = "".join(
+            f", TRY_CAST(extra ->> '$.{field}' AS {kind}) AS \"{field}\"" for field, kind in extra.items()
+        )
+        query_live = f"SELECT * EXCLUDE ({EXTRA}, {SEQ}) {attributes} FROM live"
+        con = self._connection
+        con.register("live", live)
+        if name not in self._online.tables:
+            return con.sql(query_live).to_arrow_table()
+        key = ", ".join(TABLES[name].key)
+        con.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))
+        return con.sql(
+            f"{query_live} UNION ALL BY NAME SELECT * FROM ({self._checked(name)}) "
+            f"ANTI JOIN live USING ({key}) WHERE {column} IN (SELECT id FROM wanted)"
+        ).to_arrow_table()
+
+    def _checked(self, name: str) -> str:
+        path = str(self._folder / f"{name}.parquet").replace("'", "''")
+        return f"SELECT * FROM read_parquet('{path}')"

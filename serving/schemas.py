@@ -1,0 +1,228 @@
+"""What the HTTP routes ask and answer. Unknown fields are refused; every answer names its request and its model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]+$")]
+
+
+class Ask(BaseModel):
+    """A request's body."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Answer(BaseModel):
+    """What every answer carries."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    request_id: str = Field(description="names this request in logs")
+    model_version: str = Field(description="the model versions that answered, such as `recommender 3`")
+
+
+class Context(Ask):
+    """What the person is doing at this moment; it counts like events that just happened."""
+
+    cart: list[Id] = Field([], max_length=100, description="items in the cart")
+    viewing: Id | None = Field(None, description="the item on the page")
+    recent: list[Id] = Field([], max_length=100, description="items lately viewed, the newest first")
+
+
+class RecommendAsk(Ask):
+    """Items for a person, a visitor or nobody in particular."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"user_id": "17850", "placement": "home", "k": 10, "context": {"viewing": "85123A"}}]
+        }
+    )
+
+    user_id: Id | None = Field(None, description="the customer; an unknown one is a stranger, not an error")
+    anonymous_id: Id | None = Field(None, description="the visitor")
+    placement: Id = Field("default", description="where the items are shown; kept with the decision")
+    k: int = Field(10, ge=1, description="how many items")
+    context: Context = Context()
+    exclude: list[Id] = Field([], max_length=1000, description="items that must not be shown")
+    filter: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = Field(
+        None, description="only items for which this holds, such as `category == 'tea' and price < 10`"
+    )
+
+
+class RankedItem(BaseModel):
+    """One item of an answer."""
+
+    item_id: str
+    score: float = Field(description="comparable among items of one source in one answer")
+    source: str = Field(description="the model that brought it, or `popularity`")
+    reason: str | None = Field(description="why, in words that may be shown")
+
+
+class RecommendAnswer(Answer):
+    """Items, best first."""
+
+    decision_id: str | None = Field(
+        description="send it with outcomes; null when the decision could not be stored and so is no evidence"
+    )
+    degraded: bool = Field(
+        description="a fallback answered: the model is missing or broken, or the state cannot be used"
+    )
+    items: list[RankedItem]
+
+
+class SimilarAsk(Ask):
+    """Items like one item."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"item_id": "85123A", "k": 5}]})
+
+    item_id: Id
+    k: int = Field(10, ge=1)
+
+
+class SimilarAnswer(Answer):
+    """Items, the most alike first."""
+
+    degraded: bool
+    items: list[RankedItem]
+
+
+class ScoreAsk(Ask):
+    """How likely customers are to do something."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_ids": ["17850"], "models": ["churn"]}]})
+
+    user_ids: list[Id] = Field(min_length=1, max_length=1000)
+    models: list[Id] | None = Field(
+        None, min_length=1, max_length=50, description="labels; all that there are if left out"
+    )
+
+
+class Reason(BaseModel):
+    """A feature that moves a score."""
+
+    feature: str
+    value: float | str | bool | None
+    effect: float = Field(description="what it adds to the log-odds")
+
+
+class Propensity(BaseModel):
+    """One customer's propensity."""
+
+    probability: float | None = Field(description="calibrated; null where nothing can be said")
+    reasons: list[Reason]
+    note: str | None = Field(None, description="why there is no probability")
+
+
+class UserScore(BaseModel):
+    """What is expected of one customer."""
+
+    user_id: str
+    scores: dict[str, Propensity] = Field(description="by label")
+    lifecycle_stage: str | None
+    segments: list[str]
+
+
+class ScoreAnswer(Answer):
+    """One entry for each customer asked about, in the order asked."""
+
+    users: list[UserScore]
+
+
+class EventsAsk(Ask):
+    """Events, each with an `event_id`. Columns outside the contract are kept."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "events": [
+                        {
+                            "event_id": "e-1",
+                            "event": "product_viewed",
+                            "user_id": "17850",
+                            "item_id": "85123A",
+                            "occurred_at": "2026-01-31T12:00:00Z",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    events: list[dict[str, Any]] = Field(min_length=1, max_length=1000)
+
+
+class Refused(BaseModel):
+    """A row that was not stored."""
+
+    table: str
+    position: int = Field(description="where in the request it stood, from 0")
+    id: str | None
+    field: str
+    message: str
+
+
+class EventsAnswer(Answer):
+    """What became of each event; those accepted are on the disk."""
+
+    accepted: int
+    duplicates: int
+    refused: list[Refused]
+
+
+class TablesAsk(Ask):
+    """Rows of the catalogue and of customers. A row is whole: it replaces what was known under its key."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"items": [{"item_id": "85123A", "name": "T-light holder", "available": False}]}]
+        }
+    )
+
+    users: list[dict[str, Any]] = Field([], max_length=1000)
+    items: list[dict[str, Any]] = Field([], max_length=1000)
+    offers: list[dict[str, Any]] = Field([], max_length=1000)
+    variants: list[dict[str, Any]] = Field([], max_length=1000)
+    messages: list[dict[str, Any]] = Field([], max_length=1000)
+
+
+class TablesAnswer(Answer):
+    """What became of the rows; those upserted are on the disk and in force within two seconds."""
+
+    upserted: dict[str, int] = Field(description="rows by table")
+    refused: list[Refused]
+
+
+class Status(BaseModel):
+    """What answers, and what does not."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    ready: bool
+    degraded: bool = Field(description="recommendations come from the fallback")
+    model_versions: dict[str, str] = Field(description="the versions in force, by model")
+    troubles: dict[str, str] = Field(description="by model, why its champion is not in force")
+
+
+class ErrorDetail(BaseModel):
+    """One thing that is wrong with a request."""
+
+    field: str
+    message: str
+
+
+class ErrorBody(BaseModel):
+    """What is wrong."""
+
+    code: str
+    message: str
+    details: list[ErrorDetail] = []
+
+
+class ErrorAnswer(BaseModel):
+    """Every error has this shape."""
+
+    error: ErrorBody
