@@ -16,6 +16,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Works for a file or a folder, whichever the body creates. Readers see the old or the new, never a part.
 
+    Raises:
+        FileNotFoundError: the body created nothing; what was at `path` stays.
+
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     target = Path(folder) / "a.txt"
@@ -35,6 +38,8 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+        if not beside.exists():
+            raise FileNotFoundError(f"nothing was written to take the place of {path}")
         if path.is_dir():
             path.rename(workplace / "old")
         beside.replace(path)

@@ -43,17 +43,20 @@ class Interactions:
         are taken in sorted order, so the same data gives the same codes.
 
         Raises:
-            DataError: a weight that is not a positive finite number.
+            DataError: an interaction without a user or an item, or with a weight that is no positive finite number.
 
         Example:
             >>> found = Interactions.from_frame(pd.DataFrame({"user_id": ["b", "a"], "item_id": ["x", "x"]}))
             >>> found.matrix.shape
             (2, 1)
         """
+        for column in ("user_id", "item_id"):
+            if frame[column].isna().any():
+                raise DataError(f"{column}: {int(frame[column].isna().sum())} interactions have none. Leave them out.")
         user_ids = frame["user_id"].astype(str).to_numpy(dtype=object)
         item_ids = frame["item_id"].astype(str).to_numpy(dtype=object)
-        users = users or Vocabulary(sorted(set(user_ids)))
-        items = items or Vocabulary(sorted(set(item_ids)))
+        users = Vocabulary(sorted(set(user_ids))) if users is None else users
+        items = Vocabulary(sorted(set(item_ids))) if items is None else items
         user, item = users.codes(user_ids), items.codes(item_ids)
         weight = frame["weight"].to_numpy(np.float32) if "weight" in frame else np.ones(len(frame), np.float32)
         at = frame["at"].to_numpy(np.int64) if "at" in frame else np.zeros(len(frame), np.int64)

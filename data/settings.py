@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from data.errors import WorkspaceError
 
@@ -32,8 +33,15 @@ class Data(Section):
     """[data]: when tables are not fit to train on."""
 
     max_bad_share: Share = Field(0.05, description="a table with a larger share of bad rows fails the check")
-    max_age_days: float | None = Field(None, description="newest event or order may be at most this old")
-    max_clock_skew_minutes: float = Field(60, description="received this long before it occurred = clock skew")
+    max_age_days: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="newest event or order may be at most this old; empty = any age"
+    )
+    max_clock_skew_minutes: float = Field(
+        60,
+        ge=0,
+        allow_inf_nan=False,
+        description="clocks may disagree by this much; times further out of order are bad",
+    )
     memory_limit_gb: float | None = Field(None, gt=0, description="DuckDB's memory; empty = its own default")
 
 
@@ -160,17 +168,28 @@ class Settings(BaseSettings):
             WorkspaceError: the file is no TOML, or a key or value is not known; names each place.
         """
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-            if "propensity" in values:
-                named = {name: label.model_dump() for name, label in _default_propensity().items()}
-                for name, label in values["propensity"].items():
-                    named[name] = {**named.get(name, {}), **label}
-                values["propensity"] = named
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
+            labels = values.get("propensity")
+            if isinstance(labels, dict):
+                known = {name: label.model_dump() for name, label in _default_propensity().items()}
+                values["propensity"] = known | {
+                    name: {**known.get(name, {}), **label} if isinstance(label, dict) else label
+                    for name, label in labels.items()
+                }
             return cls(**values)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise WorkspaceError(f"{path}: not valid TOML: {error}. Mend that line.") from error
+        except SettingsError as error:
+            raise WorkspaceError(
+                f"ATTUNE_*: {error}. Name single settings, such as ATTUNE_DATA__MAX_BAD_SHARE=0.1."
+            ) from error
         except ValidationError as error:
-            places = "; ".join(
-                f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
-            )
-            raise WorkspaceError(f"{path}: {places}. `docs/settings.md` lists every setting.") from error
+            places = "; ".join(map(_place, error.errors()))
+            raise WorkspaceError(f"{path} or ATTUNE_*: {places}. `docs/settings.md` lists every setting.") from error
+
+
+def _place(error: ErrorDetails) -> str:
+    name = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"{name}: no such setting"  # its value may be a password
+    return f"{name}: {error['msg']} (got {error['input']!r})"

@@ -28,6 +28,7 @@ def connect(*, memory_limit_gb: float | None = None) -> Backend:
     backend = ibis.duckdb.connect()
     backend.raw_sql("SET TimeZone='UTC'")
     backend.raw_sql("SET preserve_insertion_order=false")
+    backend.raw_sql("SET enable_progress_bar=false")  # it would be written into the command's output
     backend.raw_sql("SET lambda_syntax='ENABLE_SINGLE_ARROW'")  # Ibis 12 writes lambdas as DuckDB 1 read them
     if memory_limit_gb is not None:
         backend.raw_sql(f"SET memory_limit='{memory_limit_gb}GB'")

@@ -66,8 +66,16 @@ class Vocabulary:
             return UNKNOWN
 
     def ids(self, codes: Sequence[int] | np.ndarray) -> list[str]:
-        """Ids of codes."""
-        return list(self._array[np.asarray(codes, dtype=np.int64)])
+        """Ids of codes.
+
+        Raises:
+            DataError: a code that no id has, such as the -1 of an unknown id.
+        """
+        wanted = np.asarray(codes, dtype=np.int64)
+        strange = wanted[(wanted < 0) | (wanted >= len(self))]
+        if strange.size:
+            raise DataError(f"code {strange[0]} stands for no id; this vocabulary has 0 to {len(self) - 1}.")
+        return list(self._array[wanted])
 
     @property
     def all_ids(self) -> np.ndarray:
@@ -84,8 +92,9 @@ class Vocabulary:
         """SHA-256 over the ids and their order."""
         digest = hashlib.sha256()
         for id_ in self._index:
-            digest.update(id_.encode())
-            digest.update(b"\0")
+            encoded = id_.encode()
+            digest.update(len(encoded).to_bytes(8, "little"))
+            digest.update(encoded)
         return digest.hexdigest()
 
     def save(self, folder: Path, name: str) -> None:

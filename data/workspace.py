@@ -126,15 +126,25 @@ class Workspace:
     def is_checked(self) -> bool:
         """Whether `checked/` was made from the tables as they are now."""
         stamp = self.checked_dir / "fingerprint.txt"
-        return stamp.is_file() and stamp.read_text(encoding="utf-8") == self.fingerprint()
+        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != self.fingerprint():
+            return False
+        # A change in the middle of a file escapes the fingerprint, but not the file system's clock.
+        return all(file.stat().st_mtime_ns <= stamp.stat().st_mtime_ns for file in self._table_files())
 
     def fingerprint(self) -> str:
         """Hash of the tables' names, sizes and last 64 kB: tells two states of `tables/` apart, and so do models."""
         digest = hashlib.sha256()
-        for file in sorted(p for p in self.tables_dir.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        for file in self._table_files():
             size = file.stat().st_size
             digest.update(f"{file.relative_to(self.tables_dir)}:{size}\n".encode())
             with file.open("rb") as handle:
                 handle.seek(max(0, size - 65_536))
                 digest.update(handle.read())
         return digest.hexdigest()
+
+    def _table_files(self) -> list[Path]:
+        """Every file of `tables/`, but for those that are still being written."""
+        files = (file for file in self.tables_dir.rglob("*") if file.is_file())
+        return sorted(
+            f for f in files if not any(part.startswith(".") for part in f.relative_to(self.tables_dir).parts)
+        )
