@@ -138,7 +138,7 @@ class _Values(Protocol):
 
     def column(self, name: str) -> Any: ...
     def constant(self, value: float | str) -> Any: ...
-    def is_text(self, value: Any) -> bool: ...
+    def is_text(self, value: Any) -> bool | None: ...
     def compare(self, compare: Operation, left: Any, right: Any) -> Any: ...
     def divide(self, left: Any, right: Any) -> Any: ...
 
@@ -184,8 +184,9 @@ class _ArrayValues:
     def constant(self, value: float | str) -> np.ndarray:
         return np.asarray(value, dtype=object if isinstance(value, str) else float)
 
-    def is_text(self, value: np.ndarray) -> bool:
-        return value.dtype == object
+    def is_text(self, value: np.ndarray) -> bool | None:
+        """None if every value is missing: nothing tells then which kind they would be."""
+        return True if value.dtype == object else None if np.isnan(value).all() else False
 
     def compare(self, compare: Operation, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         left, right = np.broadcast_arrays(left, right)
@@ -243,7 +244,7 @@ class _Reader:
                 return reduce(operator.or_, [self._compared(ast.Eq(), left, part) for part in right.elts])
             return reduce(operator.and_, [self._compared(ast.NotEq(), left, part) for part in right.elts])
         one, other = self.number(left), self.number(right)
-        if self.values.is_text(one) != self.values.is_text(other):
+        if {self.values.is_text(one), self.values.is_text(other)} >= {True, False}:
             words = [
                 f"{ast.unparse(n)} is {'text' if self.values.is_text(v) else 'a number'}"
                 for n, v in ((left, one), (right, other))

@@ -22,7 +22,7 @@ class OnlineFeatures:
     Attributes:
         sql: What is run.
         columns: Names of the features in their order, as a snapshot has them.
-        tables: The tables it reads; a table or column that the shop did not bring at compile time is not looked at.
+        tables: Names of the tables it reads; what the shop had not brought at compile time is not looked at.
 
     Example:
         >>> shop = Tables.from_frames(events=pd.DataFrame({
@@ -38,7 +38,7 @@ class OnlineFeatures:
         """Compile for the columns that `tables` brought; `categories` are those of the snapshots."""
         self.sql = symbolic_sql(tables, settings, categories=categories)
         self.columns = feature_names(tables, settings, categories=categories)
-        self.tables = tuple(sorted(tables.brought))
+        self.tables = tuple(name for name in sorted(tables.brought) if f'"{name}"' in self.sql)
         self._schemas = {name: tables[name].schema().to_pyarrow() for name in self.tables}
         self._connection = duckdb.connect()
         self._connection.execute("SET TimeZone='UTC'")
@@ -49,9 +49,9 @@ class OnlineFeatures:
         """`user_id` and the features of everybody in `rows`, sorted by `user_id`.
 
         Args:
-            rows: For each table, all rows of the customers wanted (with their `identities` and the anonymous events
-                that go with them), and the `items`. A table or column left out reads as empty; columns that were not
-                there at compile time are ignored.
+            rows: For each of `tables`, all rows of the customers wanted (with their `identities` and the anonymous
+                events that go with them), and the `items`. A table or column left out reads as empty; one that was
+                not there at compile time is ignored.
             cutoff: The moment, with its time zone; rows at or after it do not count.
 
         Raises:
