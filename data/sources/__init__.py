@@ -26,12 +26,13 @@ from data.tables import connect
 from data.workspace import Workspace
 
 FILE_ERRORS = (
-    duckdb.InvalidInputException,
+    OSError,
     duckdb.IOException,
+    duckdb.InvalidInputException,
     duckdb.ConversionException,
     duckdb.OutOfMemoryException,
 )
-"""What DuckDB raises over a file or a disk rather than over a mistake of ours."""
+"""What a file or a disk is to blame for, rather than a mistake of ours."""
 
 __all__ = ["SOURCES", "ImportSummary", "Source", "import_source"]
 

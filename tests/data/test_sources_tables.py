@@ -1,0 +1,123 @@
+"""Any files with a mapping become tables."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from data.errors import DataError
+from data.sources import ImportSummary, import_source
+from data.workspace import Workspace
+
+ORDERS = """
+[orders]
+file = "sales.csv"
+time_format = "%d.%m.%Y %H:%M"
+time_zone = "Europe/Amsterdam"
+[orders.columns]
+order_id = "Bon"
+user_id = "Klant"
+item_id = "Artikel"
+quantity = "Aantal"
+unit_price = "Prijs"
+occurred_at = "Tijd"
+till = { constant = "main street" }
+"""
+SALES = """\
+Bon,Klant,Artikel,Aantal,Prijs,Tijd
+b1,007,tea,1,4.50,01.07.2026 10:00
+b1,007,tea,1,4.50,01.07.2026 10:00
+b2,,cup,two,3,01.07.2026 11:00
+b3,008,cup,1,3,noon
+"""
+
+
+def run(tmp_path: Path, mapping: str, **files: str) -> ImportSummary:
+    brought = tmp_path / "brought"
+    brought.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (brought / f"{name}.csv").write_text(text)
+    (tmp_path / "mapping.toml").write_text(mapping)
+    return import_source("tables", brought, tmp_path / "shop", mapping=tmp_path / "mapping.toml")
+
+
+def test_columns_times_and_constants_are_mapped(tmp_path: Path) -> None:
+    done = run(tmp_path, ORDERS, sales=SALES)
+    orders = Workspace.open(tmp_path / "shop").tables["orders"].order_by("order_id", "line_id").execute()
+    assert orders["line_id"].tolist() == ["1", "2", "1"]
+    assert orders["user_id"].tolist()[:2] == ["007", "007"]
+    assert pd.isna(orders["user_id"][2]), "a guest"
+    assert orders["occurred_at"][0] == pd.Timestamp("2026-07-01 08:00", tz="UTC")
+    assert set(orders["till"]) == {"main street"}
+    assert done.notes == ("orders: till: not in the contract, kept as attributes",)
+
+
+def test_a_time_that_cannot_be_read_is_refused_and_a_wrong_number_is_left_to_the_check(tmp_path: Path) -> None:
+    done = run(tmp_path, ORDERS, sales=SALES)
+    assert dict(done.refused) == {"occurred_at is not a time": 1}
+    kept = pd.read_parquet(tmp_path / "shop/quarantine/import-tables.parquet")
+    assert '"Bon":"b3"' in kept["line"][0]
+    stored = pd.read_parquet(tmp_path / "shop/tables/orders.parquet")
+    assert "two" in stored["quantity"].tolist()
+
+
+def test_several_files_become_one_table_and_values_are_translated(tmp_path: Path) -> None:
+    mapping = """
+    [[events]]
+    file = "views.csv"
+    time_format = "epoch_milliseconds"
+    columns = { user_id = "who", event = { constant = "product_viewed" }, item_id = "what", occurred_at = "ms" }
+    [[events]]
+    file = "actions.csv"
+    columns = { user_id = "who", event = "did", occurred_at = "at" }
+    values = { event = { cart = "product_added" } }
+    """
+    done = run(
+        tmp_path,
+        mapping,
+        views="who,what,ms\n1,tea,1767225600000\n",
+        actions="who,did,at\n1,cart,2026-01-02T00:00:00+01:00\n1,wave,2026-01-03\n",
+    )
+    assert dict(done.rows) == {"events": 3}
+    events = Workspace.open(tmp_path / "shop").tables["events"].order_by("occurred_at").execute()
+    assert events["event"].tolist() == ["product_viewed", "product_added", "wave"]
+    assert events["occurred_at"].dt.strftime("%m-%d %H").tolist() == ["01-01 00", "01-01 23", "01-03 00"]
+    assert events["event_id"].is_unique
+
+
+def test_ids_that_pandas_made_numbers_become_whole_again(tmp_path: Path) -> None:
+    (tmp_path / "brought").mkdir()
+    frame = pd.DataFrame(
+        {"who": [17850.0, None], "at": pd.to_datetime(["2026-01-01", "2026-01-02"]), "what": ["a", "b"]}
+    )
+    frame.to_parquet(tmp_path / "brought/calls.parquet")
+    run(tmp_path, '[events]\nfile = "calls.parquet"\ncolumns = { user_id = "who", event = "what", occurred_at = "at" }')
+    events = Workspace.open(tmp_path / "shop").tables["events"].order_by("occurred_at").execute()
+    assert events["user_id"][0] == "17850"
+    assert pd.isna(events["user_id"][1])
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        ("[orders", "not valid TOML"),
+        ("", "names no table"),
+        ("[order]\ncolumns = {a = 'b'}", "'order' is no table"),
+        ("[orders]\ncolumn = {a = 'b'}", "orders.*column.*Extra inputs"),
+        ("[orders]\ncolumns = {order_id = 'Bon'}", r"must say what \['item_id', 'quantity', 'occurred_at'\] are"),
+        (ORDERS.replace("Amsterdam", "Atlantis"), "no such time zone"),
+        (ORDERS.replace('"Klant"', '"Kunde"'), r"\['Kunde'\] are missing; it has \['Bon', 'Klant'"),
+        (ORDERS.replace("sales.csv", "sold.csv"), "sold.csv does not exist"),
+        (ORDERS + "[orders.values.colour]\na = 'b'", "'colour'.*which .orders.columns. has not"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_says_where(tmp_path: Path, mapping: str, said: str) -> None:
+    with pytest.raises(DataError, match=f"(?s){said}"):
+        run(tmp_path, mapping, sales=SALES)
+
+
+def test_the_mapping_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="needs --mapping"):
+        import_source("tables", tmp_path, tmp_path / "shop")
+    with pytest.raises(DataError, match="takes no mapping"):
+        import_source("segment", tmp_path, tmp_path / "shop", mapping=tmp_path / "mapping.toml")
