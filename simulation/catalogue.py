@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,10 +60,10 @@ class Items:
         return np.asarray((self.released[item] <= day) & (day < self.withdrawn[item]))
 
 
-def make_items(world: World, rng: np.random.Generator, *, days: int, months: np.ndarray) -> Items:
+def make_items(world: World, rng: np.random.Generator, *, months: np.ndarray) -> Items:
     """Draw the catalogue; `months` is the month (1..12) of each simulated day, (days,)."""
     its, categories = world.catalogue, world.catalogue.categories
-    J = its.items
+    J, days = its.items, len(months)
     shares = np.array([c.share for c in categories])
     category = rng.choice(len(categories), J, p=shares / shares.sum())
     brand = rng.integers(len(its.brands), size=J)
@@ -89,6 +90,12 @@ def make_items(world: World, rng: np.random.Generator, *, days: int, months: np.
     strength = np.array([c.season_strength for c in categories])
     season = (1 + strength * np.cos(2 * np.pi * phase / 12)) / (1 + strength)
 
+    monday = np.arange(0, days, DAYS_PER_WEEK)
+    age = monday[:, None] - released
+    fresh = 1 + its.novelty * np.exp2(-np.maximum(age, 0) / its.novelty_half_life_days)
+    all_week = (age >= 0) & (monday[:, None] + DAYS_PER_WEEK < withdrawn)
+    explored = np.cumsum(np.exp(log_popularity) * fresh * all_week * season[months[monday] - 1][:, category], axis=1)
+
     return Items(
         ids=arrow.strings([f"i{j:05d}" for j in range(J)]),
         names=_names(world, category, rng),
@@ -103,7 +110,7 @@ def make_items(world: World, rng: np.random.Generator, *, days: int, months: np.
         log_popularity=log_popularity,
         factors=rng.standard_normal((J, world.tastes.factors)),
         season=season,
-        explored=_explored(world, log_popularity, released, withdrawn, season[:, category], days, months),
+        explored=explored / explored[:, -1:],
     )
 
 
@@ -138,6 +145,46 @@ def items_table(world: World, items: Items, *, start_us: int) -> pa.Table:
     )
 
 
+def offers_table(world: World) -> pa.Table:
+    """The `offers` table; its last row is the offer of nothing."""
+    offers = world.offers
+    channel = [world.messages.channels[0].name]
+    return pa.table(
+        {
+            "offer_id": offer_ids(world),
+            "name": arrow.strings([*(offer.name for offer in offers), "No offer"]),
+            "kind": arrow.strings([*(offer.kind for offer in offers), "none"]),
+            "value": pa.array([*(offer.value for offer in offers), 0.0]),
+            "cost": pa.array([*(offer.cost for offer in offers), 0.0]),
+            "min_spend": pa.array([*(offer.min_spend for offer in offers), 0.0]),
+            "category": pa.array([*(offer.category or None for offer in offers), None], pa.string()),
+            "channels": pa.array([channel] * (len(offers) + 1), pa.list_(pa.string())),
+        }
+    )
+
+
+def variants_table(world: World) -> pa.Table:
+    """The `variants` table: wordings of one slot."""
+    return pa.table(
+        {
+            "variant_id": variant_ids(world),
+            "slot": arrow.strings(["headline"] * len(world.variants)),
+            "text": arrow.strings([variant.text for variant in world.variants]),
+            "attributes": arrow.strings([json.dumps(variant.attributes) for variant in world.variants]),
+        }
+    )
+
+
+def offer_ids(world: World) -> pa.Array:
+    """Ids of the offers in the world's order, and then of the offer of nothing."""
+    return arrow.strings([*(f"offer-{number + 1}" for number in range(len(world.offers))), "none"])
+
+
+def variant_ids(world: World) -> pa.Array:
+    """Ids of the variants in the world's order."""
+    return arrow.strings([f"headline-{number + 1}" for number in range(len(world.variants))])
+
+
 def _charm(price: np.ndarray) -> np.ndarray:
     """Prices that end in 9 (4.79), at least 0.99."""
     return np.asarray(np.maximum(np.round(price, 1) - 0.01, 0.99).round(2))
@@ -154,23 +201,3 @@ def _names(world: World, category: np.ndarray, rng: np.random.Generator) -> pa.A
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name} No. {seen[name]}")
     return arrow.strings(names)
-
-
-def _explored(
-    world: World,
-    log_popularity: np.ndarray,
-    released: np.ndarray,
-    withdrawn: np.ndarray,
-    season: np.ndarray,
-    days: int,
-    months: np.ndarray,
-) -> np.ndarray:
-    """Cumulative chances by week that an item is looked at by whoever has no plan, (weeks, J)."""
-    middle = np.minimum(np.arange(0, days, DAYS_PER_WEEK) + DAYS_PER_WEEK // 2, days - 1)
-    age = middle[:, None] - released
-    its = world.catalogue
-    fresh = 1 + its.novelty * np.exp2(-np.maximum(age, 0) / its.novelty_half_life_days)
-    on_sale = (age >= 0) & (middle[:, None] < withdrawn)
-    weight = np.exp(log_popularity) * fresh * on_sale * season[months[middle] - 1]
-    cdf = np.cumsum(weight, axis=1)
-    return np.asarray(cdf / cdf[:, -1:])

@@ -7,10 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
-from zoneinfo import ZoneInfo
+from typing import Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +19,19 @@ from data.errors import DataError, WorkspaceError
 from data.files import replacing
 from data.progress import track
 from data.workspace import Workspace
-from simulation.browsing import Calendar, browse, identities_table, own_visits
-from simulation.catalogue import Items, items_table, make_items
+from simulation.browsing import browse, identities_table, make_visits
+from simulation.catalogue import Items, items_table, offers_table, variants_table
+from simulation.messaging import (
+    consents_table,
+    decisions_table,
+    messages_table,
+    outcomes_table,
+    plan,
+    preferences_table,
+    send,
+)
 from simulation.people import draw_people, truth_table, users_table
+from simulation.scene import Scene, make_scene
 from simulation.world import World
 
 BATCH = 8_000
@@ -96,17 +105,22 @@ def simulate(
             f"{workspace.tables_dir} holds tables that were not simulated; they would be lost. "
             "Choose another folder with --workspace."
         )
-    calendar = make_calendar(world, days)
-    items = make_items(world, _stream(seed, 0), days=days, months=calendar.months)
+    scene = make_scene(world, _stream(seed, 0), days=days)
 
     def batch(number: int) -> Rows:
-        first = number * BATCH
-        return _batch(world, items, calendar, _stream(seed, 1, number), number=number, count=min(BATCH, users - first))
+        count = min(BATCH, users - number * BATCH)
+        return _batch(scene, _stream(seed, 1, number), number=number, count=count)
 
     with replacing(workspace.tables_dir) as tables, replacing(truth_dir) as truth:
         with _Writer(tables) as table_writer, _Writer(truth) as truth_writer:
-            table_writer.write({"items": items_table(world, items, start_us=calendar.start_us)})
-            truth_writer.write({"items": _items_truth(items)})
+            table_writer.write(
+                {
+                    "items": items_table(world, scene.items, start_us=scene.calendar.start_us),
+                    "offers": offers_table(world),
+                    "variants": variants_table(world),
+                }
+            )
+            truth_writer.write({"items": _items_truth(scene.items)})
             batches = range(-(-users // BATCH))
             for _, rows in zip(track(batches, "simulating customers"), _in_order(batch, batches), strict=True):
                 table_writer.write(rows.tables)
@@ -124,31 +138,6 @@ def simulate(
     return summary
 
 
-def make_calendar(world: World, days: int) -> Calendar:
-    """The days up to the world's end, with their seasons and time zones."""
-    end = world.time.end.astimezone(UTC)
-    start = end - timedelta(days=days)
-    dates = [start + timedelta(days=d) for d in range(days)]
-    months = np.array([date.month for date in dates])
-    visits = world.visits
-    of_year = np.array([date.timetuple().tm_yday for date in dates]) / 365.25 - (visits.year_peak_month - 0.5) / 12
-    weekday = np.array(visits.weekdays)[[date.weekday() for date in dates]]
-    offsets = [
-        [
-            (ZoneInfo(country.timezone).utcoffset(date.replace(tzinfo=None)) or timedelta()).total_seconds() / 3600
-            for date in dates
-        ]
-        for country in world.people.countries
-    ]
-    return Calendar(
-        start_us=int(start.timestamp()) * 1_000_000,
-        days=days,
-        months=months,
-        busyness=weekday / np.mean(visits.weekdays) * (1 + visits.year_strength * np.cos(2 * np.pi * of_year)),
-        utc_offset_hours=np.array(offsets),
-    )
-
-
 @dataclass(frozen=True)
 class Rows:
     """Rows of one batch: those a shop sees, and the truth behind them, by table."""
@@ -157,21 +146,25 @@ class Rows:
     truth: dict[str, pa.Table]
 
 
-def _batch(
-    world: World, items: Items, calendar: Calendar, rng: np.random.Generator, *, number: int, count: int
-) -> Rows:
-    people = draw_people(world, items, rng, first=number * BATCH, count=count, days=calendar.days)
-    visits = own_visits(world, people, calendar, rng)
-    browsed = browse(world, items, people, visits, calendar, rng, batch=number)
-    return Rows(
-        tables={
-            "users": users_table(world, people, rng, start_us=calendar.start_us, days=calendar.days),
-            "identities": identities_table(people, start_us=calendar.start_us, batch=number),
-            "events": browsed.events,
-            "orders": browsed.orders,
-        },
-        truth={"people": truth_table(people)},
-    )
+def _batch(scene: Scene, rng: np.random.Generator, *, number: int, count: int) -> Rows:
+    """Play out one batch of customers, from who they are to what became of it."""
+    people = draw_people(scene, rng, first=number * BATCH, count=count)
+    sent = send(scene, people, rng)
+    offers = plan(scene, people, sent)
+    visits = make_visits(scene, people, sent, offers, rng)
+    browsed = browse(scene, people, visits, offers, rng, batch=number)
+    tables = {
+        "users": users_table(scene, people, rng),
+        "identities": identities_table(scene, people, batch=number),
+        "events": browsed.events,
+        "orders": browsed.orders,
+        "messages": messages_table(scene, people, sent, batch=number),
+        "consents": consents_table(scene, people, sent, rng),
+        "preferences": preferences_table(scene, people, rng),
+        "decisions": decisions_table(scene, people, sent, batch=number),
+        "outcomes": outcomes_table(scene, sent, browsed.conversions, batch=number),
+    }
+    return Rows(tables=tables, truth={"people": truth_table(scene, people)})
 
 
 def _items_truth(items: Items) -> pa.Table:
@@ -210,7 +203,7 @@ class _Writer:
         self.rows: dict[str, int] = {}
         self._open: dict[str, pq.ParquetWriter] = {}
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> Self:
         self.folder.mkdir()
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -161,6 +161,87 @@ class Orders(Section):
     return_days: Positive
 
 
+class Channel(Section):
+    """One of `messages.channels`."""
+
+    name: str
+    reach: Share
+    every_days: int = Field(ge=1)
+    open_logit: float
+    click_logit: float
+    unsubscribe: Share
+    bounce: Share
+    machine: bool
+
+
+class Messages(Section):
+    """[messages]."""
+
+    send_share: Share
+    first_hour: float = Field(ge=0, le=24)
+    last_hour: float = Field(ge=0, le=24)
+    hour_logit: float
+    hour_width: Positive
+    open_sigma: Weight
+    click_sigma: Weight
+    fatigue_logit: float
+    absence_logit: float
+    open_hours: Positive
+    click_minutes: Positive
+    machine_share: Share
+    machine_minutes: Positive
+    dead_address_share: Share
+    topic_share: Share
+    impersonal_share: Share
+    channels: tuple[Channel, ...] = Field(min_length=1)
+
+
+class Experiment(Section):
+    """[experiment]."""
+
+    every_days: int = Field(ge=2)
+    window_days: int = Field(ge=1)
+    random_share: Share
+    holdout_share: Share
+    usual_probability: Share
+    variant_every: int = Field(ge=1)
+    absent_share: Share
+
+
+Trait = Literal["price_sensitivity", "loyalty", "affinity", "abroad", "evening", "small_basket", "frequent", "luck"]
+
+
+class Offer(Section):
+    """One of `offers`."""
+
+    name: str
+    kind: Literal["percent", "amount", "shipping", "gift"]
+    value: Weight
+    cost: Weight
+    min_spend: Weight
+    category: str
+    lift: Share
+    lift_logit: float
+    moved_by: dict[Trait, float]
+    annoyance: Share
+    annoyance_logit: float
+    annoyed_by: dict[Trait, float]
+
+
+class Variant(Section):
+    """One of `variants`."""
+
+    text: str
+    attributes: dict[str, str]
+    liked_by: dict[Trait, float]
+
+
+class Dirt(Section):
+    """[dirt]."""
+
+    share: Share
+
+
 class World(Section):
     """Every parameter of the simulated shop; `simulation/worlds/default.toml` says what each means."""
 
@@ -171,6 +252,11 @@ class World(Section):
     visits: Visits
     funnel: Funnel
     orders: Orders
+    messages: Messages
+    experiment: Experiment
+    offers: tuple[Offer, ...] = Field(min_length=1)
+    variants: tuple[Variant, ...] = Field(min_length=1)
+    dirt: Dirt
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> World:
@@ -201,13 +287,21 @@ class World(Section):
             raise DataError(f"{path}: {places}. {DEFAULT} names and explains every parameter.") from error
 
     @model_validator(mode="after")
-    def _shares_match(self) -> World:
+    def _fits_together(self) -> World:
         for what, names, shares in (
             ("people.tier_shares", self.people.tiers, self.people.tier_shares),
             ("visits.hour_peak_shares", self.visits.hour_peaks, self.visits.hour_peak_shares),
         ):
             if len(names) != len(shares):
                 raise ValueError(f"{what} has {len(shares)} shares for {len(names)} things")
+        known = {category.name for category in self.catalogue.categories}
+        for offer in self.offers:
+            if offer.category and offer.category not in known:
+                raise ValueError(f"offer {offer.name!r} is for {offer.category!r}; the categories are {sorted(known)}")
+        if self.experiment.window_days >= self.experiment.every_days:
+            raise ValueError(
+                "experiment.window_days must be shorter than experiment.every_days: windows cannot overlap"
+            )
         if self.time.end.tzinfo is None:
             raise ValueError("time.end has no time zone; write 2026-07-01T00:00:00Z")
         return self
