@@ -42,7 +42,7 @@ class Feature:
         about: What it says, for people.
         unit: Of its values: events, orders, days, share, money, ...
         value: An aggregate over one customer's rows (for a group of single rows: a column).
-        needs: Columns the shop must have brought, as `table.column`; `a|b` = either.
+        needs: Tables and columns (`table.column`) the shop must have brought; `a|b` = either.
         empty: Its value for a customer without rows; None = missing.
     """
 
@@ -53,9 +53,9 @@ class Feature:
     needs: tuple[str, ...] = ()
     empty: int | None = None
 
-    def available(self, tables: Tables) -> bool:
-        """Whether the shop brought what the feature needs."""
-        return all(any(tables.has(*either.split(".")) for either in need.split("|")) for need in self.needs)
+    def lacks(self, tables: Tables) -> tuple[str, ...]:
+        """What of its needs the shop did not bring; nothing if the feature can be told."""
+        return tuple(n for n in self.needs if not any(tables.has(*either.split(".")) for either in n.split("|")))
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,15 @@ class Group:
     features: tuple[Feature, ...]
     whole: bool = False
     single: bool = False
+
+    def __post_init__(self) -> None:
+        """Every feature needs its group's table."""
+        needing = (replace(f, needs=tuple(dict.fromkeys((self.table, *f.needs)))) for f in self.features)
+        object.__setattr__(self, "features", tuple(needing))
+
+    def told(self, tables: Tables) -> Group:
+        """The group with the features that these tables can tell."""
+        return self.only(feature.name for feature in self.features if not feature.lacks(tables))
 
     def only(self, names: Iterable[str]) -> Group:
         """The group with the features of these names."""

@@ -42,7 +42,7 @@ def purchases(tables: Tables) -> ir.Table:
 
 def purchase_table(tables: Tables) -> str:
     """The table that `purchases` reads."""
-    return "orders" if "orders" in tables.brought else "events"
+    return "events" if "events" in tables.brought and "orders" not in tables.brought else "orders"
 
 
 def with_category(rows: ir.Table, tables: Tables) -> ir.Table:

@@ -140,13 +140,9 @@ def features(tables: Tables, settings: config.Features, *, categories: Sequence[
 
 
 def unavailable(tables: Tables, settings: config.Features) -> list[Feature]:
-    """The features that this shop's tables are too poor for; `needs` says what each lacks."""
-    return [
-        feature
-        for group in _groups(tables, _no_moment(), settings, ())
-        for feature in group.features
-        if not _has(tables, group, feature)
-    ]
+    """The features that this shop's tables are too poor for; `feature.lacks(tables)` says what is missing."""
+    groups = _groups(tables, _no_moment(), settings, ())
+    return [feature for group in groups for feature in group.features if feature.lacks(tables)]
 
 
 def definitions_hash(tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> str:
@@ -316,15 +312,8 @@ def _available(
     tables: Tables, cutoff: datetime | ir.TimestampScalar, settings: config.Features, categories: Sequence[str]
 ) -> list[Group]:
     """The groups of the tables that were brought, with the features that can be told."""
-    return [
-        group.only(feature.name for feature in group.features if _has(tables, group, feature))
-        for group in _groups(tables, cutoff, settings, categories)
-        if group.table in tables.brought
-    ]
-
-
-def _has(tables: Tables, group: Group, feature: Feature) -> bool:
-    return group.table in tables.brought and feature.available(tables)
+    groups = _groups(tables, cutoff, settings, categories)
+    return [group.told(tables) for group in groups if group.table in tables.brought]
 
 
 def _filled(column: ir.Value, empty: int | None) -> ir.Value:

@@ -13,6 +13,7 @@ from features.purchases import purchase_table, purchases, with_category
 
 WINDOWS_DAYS = (7, 30, 90, 365)
 MONEY = ("orders.unit_price",)
+MINUTES_PER_DAY = 1_440
 
 
 def groups(known: Tables, at: Moment, categories: Sequence[str]) -> Iterator[Group]:
@@ -20,18 +21,14 @@ def groups(known: Tables, at: Moment, categories: Sequence[str]) -> Iterator[Gro
     table = purchase_table(known)
     lines = purchases(known)
     orders = _orders(lines)
-    yield Group(table, orders, tuple(_rhythm(orders, at, needs=_needs(table))))
+    yield Group(table, orders, tuple(_rhythm(orders, at)))
     yield Group(table, lines, tuple(_lines(lines)), whole=table == "orders")
     sorts = with_category(lines.filter(lines.quantity > 0).drop("discount"), known)
-    yield Group(table, sorts, tuple(_categories(sorts, categories, needs=_needs(table))))
-
-
-def _needs(table: str) -> tuple[str, ...]:
-    return ("orders.order_id",) if table == "orders" else ("events.event",)
+    yield Group(table, sorts, tuple(_categories(sorts, categories)))
 
 
 def _orders(lines: ir.Table) -> ir.Table:
-    """One row per order, with the hours since the one before (`gap_hours`) and its number from the first on."""
+    """One row per order, with the minutes since the one before (`gap_minutes`) and its number from the first on."""
     bought = lines.filter(lines.quantity > 0, ~lines.user_id.isnull())
     orders = bought.group_by("user_id", "order_id").agg(
         ordered_at=bought["at"].min(), pieces=exact(bought.quantity).sum(), money=exact(bought.money).sum()
@@ -39,7 +36,7 @@ def _orders(lines: ir.Table) -> ir.Table:
     person = ibis.window(group_by="user_id", order_by=["ordered_at", "order_id"])
     gap_seconds = epoch_seconds(orders.ordered_at) - epoch_seconds(orders.ordered_at.lag().over(person))
     return orders.mutate(
-        gap_hours=(gap_seconds / 3600).floor().cast("int64"),
+        gap_minutes=(gap_seconds / 60).floor().cast("int64"),
         from_first=ibis.row_number().over(person),
         from_last=ibis.row_number().over(
             ibis.window(group_by="user_id", order_by=[ibis.desc("ordered_at"), ibis.desc("order_id")])
@@ -47,69 +44,64 @@ def _orders(lines: ir.Table) -> ir.Table:
     )
 
 
-def _rhythm(orders: ir.Table, at: Moment, *, needs: tuple[str, ...]) -> Iterator[Feature]:
+def _rhythm(orders: ir.Table, at: Moment) -> Iterator[Feature]:
     when = orders.ordered_at
-    money = (*needs, *MONEY)
     since = at.days_since(when.max())
-    yield Feature("days_since_order", "since the last order", "days", since, needs=needs)
-    yield Feature("days_since_first_order", "since the first order", "days", at.days_since(when.min()), needs=needs)
-    yield Feature("orders_life", "orders ever", "orders", orders.count(), needs=needs, empty=0)
+    yield Feature("days_since_order", "since the last order", "days", since)
+    yield Feature("days_since_first_order", "since the first order", "days", at.days_since(when.min()))
+    yield Feature("orders_life", "orders ever", "orders", orders.count(), empty=0)
     for days in WINDOWS_DAYS:
         yield Feature(
             f"orders_{days}d",
             f"orders in the last {days} days",
             "orders",
             orders.count(where=at.within(when, days)),
-            needs=needs,
             empty=0,
         )
     spent = orders.money.sum().cast("float64")
-    yield Feature("spend_life", "money ordered ever, after discounts", "money", spent, needs=money, empty=0)
+    yield Feature("spend_life", "money ordered ever, after discounts", "money", spent, needs=MONEY, empty=0)
     for days in WINDOWS_DAYS:
         yield Feature(
             f"spend_{days}d",
             f"money ordered in the last {days} days, after discounts",
             "money",
             orders.money.sum(where=at.within(when, days)).cast("float64"),
-            needs=money,
+            needs=MONEY,
             empty=0,
         )
-    yield Feature("order_value_mean", "money an order", "money", share(spent, orders.money.count()), needs=money)
+    yield Feature("order_value_mean", "money an order", "money", share(spent, orders.money.count()), needs=MONEY)
     yield Feature(
         "order_value_first",
         "money of the first order",
         "money",
         orders.money.max(where=orders.from_first == 0).cast("float64"),
-        needs=money,
+        needs=MONEY,
     )
     yield Feature(
         "basket_size_mean",
         "pieces an order",
         "pieces",
         share(orders.pieces.sum().cast("float64"), orders.count()),
-        needs=needs,
     )
-    hours, gaps = orders.gap_hours.sum().cast("float64"), orders.gap_hours.count().cast("float64")
-    mean = hours / gaps.nullif(0)
-    yield Feature("order_gap_mean_days", "between two orders, mean", "days", mean / 24, needs=needs)
-    squares = (orders.gap_hours * orders.gap_hours).sum().cast("float64")
-    variance = ibis.greatest(squares - hours * mean, 0.0) / (gaps - 1).nullif(0)
+    minutes, gaps = orders.gap_minutes.sum().cast("float64"), orders.gap_minutes.count().cast("float64")
+    mean = minutes / gaps.nullif(0)
+    yield Feature("order_gap_mean_days", "between two orders, mean", "days", mean / MINUTES_PER_DAY)
+    squares = (orders.gap_minutes * orders.gap_minutes).sum().cast("float64")
+    variance = ibis.greatest(squares - minutes * mean, 0.0) / (gaps - 1).nullif(0)
     yield Feature(
-        "order_gap_sd_days", "between two orders, standard deviation", "days", variance.sqrt() / 24, needs=needs
+        "order_gap_sd_days", "between two orders, standard deviation", "days", variance.sqrt() / MINUTES_PER_DAY
     )
     yield Feature(
         "order_gap_last_days",
         "between the last two orders",
         "days",
-        orders.gap_hours.max(where=orders.from_last == 0).cast("float64") / 24,
-        needs=needs,
+        orders.gap_minutes.max(where=orders.from_last == 0).cast("float64") / MINUTES_PER_DAY,
     )
     yield Feature(
         "order_lateness",
         "days since the last order against the person's own mean gap: above 1 = late",
         "ratio",
-        since / (mean / 24).nullif(0),
-        needs=needs,
+        since / (mean / MINUTES_PER_DAY).nullif(0),
     )
 
 
@@ -118,7 +110,7 @@ def _lines(lines: ir.Table) -> Iterator[Feature]:
     pieces, sent_back = total(lines.quantity, where=bought), total(-lines.quantity, where=returned).fill_null(0)
     needs = ("orders.quantity",)
     yield Feature("returned_pieces_life", "pieces sent back ever", "pieces", sent_back, needs=needs, empty=0)
-    yield Feature("return_share", "pieces sent back of those bought", "share", share(sent_back, pieces), needs=needs)
+    yield Feature("return_share", "pieces sent back of those bought", "share", share(sent_back, pieces), needs)
     off = total(lines.discount, where=bought)
     yield Feature(
         "discount_share",
@@ -136,8 +128,7 @@ def _lines(lines: ir.Table) -> Iterator[Feature]:
     )
 
 
-def _categories(sorts: ir.Table, categories: Sequence[str], *, needs: tuple[str, ...]) -> Iterator[Feature]:
-    needs = (*needs, "items.category")
+def _categories(sorts: ir.Table, categories: Sequence[str]) -> Iterator[Feature]:
     told = sorts.count(where=~sorts.category.isnull())
     for category, slug in slugs(categories).items():
         yield Feature(
@@ -145,5 +136,5 @@ def _categories(sorts: ir.Table, categories: Sequence[str], *, needs: tuple[str,
             f"share of {category!r} in the order lines ever",
             "share",
             share(sorts.count(where=sorts.category == category), told),
-            needs=needs,
+            needs=("items.category",),
         )

@@ -1,0 +1,50 @@
+"""`attune features`: build snapshots."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+
+FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+
+
+def features(
+    at: Annotated[
+        list[datetime] | None,
+        typer.Option("--at", formats=FORMATS, help="A cutoff, in UTC; may be given several times."),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Write one row of features per customer for each cutoff; what is there already is kept.
+
+    Nothing at or after a cutoff is in its snapshot. Without `--at`: the end of the data, and the cutoffs that the
+    labels of `[propensity]` are trained on.
+
+    Example: `attune features --at 2026-01-01 --at 2026-02-01`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from data.workspace import Workspace
+    from features.snapshots import build, unavailable
+
+    opened = Workspace.open(workspace)
+    snapshots = build(opened, None if at is None else [cutoff.replace(tzinfo=UTC) for cutoff in at])
+    console = Console(highlight=False)
+    table = Table("cutoff (UTC)", box=None, header_style="bold")
+    for title in ("customers", "features"):
+        table.add_column(title, justify="right")
+    for snapshot in snapshots:
+        table.add_row(f"{snapshot.cutoff:%Y-%m-%d %H:%M}", f"{snapshot.rows:,}", str(len(snapshot.columns)))
+    console.print(table)
+    console.print(f"They are in {snapshots[0].path.parent}.", soft_wrap=True)
+    tables = opened.checked
+    missing = Counter(feature.lacks(tables)[0] for feature in unavailable(tables, opened.settings.features))
+    for lacking, count in missing.items():
+        console.print(f"- {count} features go without {lacking}, which this shop did not bring", soft_wrap=True)
+    console.print(f"Next: `attune train --workspace {workspace}`", soft_wrap=True)
