@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data.sources.intake import Brought, Intake, moment, row_id
+from data.sources.intake import Brought, Intake, moment, with_id
 
 SERVICES = "('COUPON/MISC ITEMS', 'COUPONS/STORE & MFG', 'FUEL')"
 """Product categories that nobody should be shown: their money counts."""
@@ -138,13 +138,15 @@ OFFERS = f"""
     FROM categories LEFT JOIN campaign_descriptions USING (campaign_id)
 """
 
-EVENTS = f"""
-    SELECT {row_id("household_id", "coupon_upc", "campaign_id", "redemption_date")} AS event_id,
-        household_id::VARCHAR AS user_id,
+EVENTS = with_id(
+    "event_id",
+    f"""
+    SELECT household_id::VARCHAR AS user_id,
         'coupon_applied' AS event,
         {moment("redemption_date")} AS occurred_at,
         {moment("redemption_date")} + INTERVAL 1 DAY AS received_at,
         concat_ws('-', campaign_id, coupon_upc) AS offer_id,
         campaign_id::VARCHAR AS campaign_id
     FROM coupon_redemptions
-"""
+    """,
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data.errors import DataError
-from data.sources.intake import Brought, Intake, moment, row_id
+from data.sources.intake import Brought, Intake, moment, with_id
 
 # The columns of each layout in one order: as Parquet, as CSV (ml-latest, ml-20m, ml-32m), as `::` files (ml-1m).
 RATINGS = (
@@ -56,12 +56,11 @@ def movielens(intake: Intake) -> Brought:
         FROM parsed
         """,
     )
-    events = f"""
-        SELECT {row_id("user_id", "item_id", "occurred_at", "value")} AS event_id,
-            user_id, 'product_reviewed' AS event, occurred_at, item_id, value
+    events = """
+        SELECT user_id, 'product_reviewed' AS event, occurred_at, item_id, value
         FROM named WHERE reason IS NULL
     """
-    tables = {"events": intake.view("events", events)}
+    tables = {"events": intake.view("events", with_id("event_id", events))}
     if intake.path.is_dir() and intake.optional_file("items", "movies"):
         item, title, genres = _read(intake, "raw_items", ("items", "movies"), FILMS)
         films = f"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data.sources.intake import Brought, Intake, moment, row_id
+from data.sources.intake import Brought, Intake, moment, with_id
 
 EVENTS = {
     "view": "product_viewed",
@@ -52,11 +52,8 @@ def retailrocket(intake: Intake) -> Brought:
         FROM parsed
         """,
     )
-    event_id = row_id("user_id", "item_id", "event", "occurred_at", "order_id")
-    events = f"""
-        SELECT {event_id} AS event_id, user_id, event, occurred_at, item_id, order_id FROM named WHERE reason IS NULL
-    """
+    events = "SELECT user_id, event, occurred_at, item_id, order_id FROM named WHERE reason IS NULL"
     return Brought(
-        tables={"events": intake.view("events", events)},
+        tables={"events": intake.view("events", with_id("event_id", events))},
         refused=intake.view("refused", "SELECT * FROM named WHERE reason IS NOT NULL"),
     )

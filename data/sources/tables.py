@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from data.contract import TABLES, TableSpec
 from data.errors import DataError
-from data.sources.intake import Brought, Intake, literal, moment, quoted, row_id
+from data.sources.intake import Brought, Intake, literal, moment, quoted, with_id
 
 MADE = {"events": "event_id", "messages": "message_id", "orders": "line_id"}
 """Ids that are made where the mapping names no column for them."""
@@ -137,12 +137,13 @@ def _with_ids(name: str, columns: list[str]) -> str:
     made = MADE.get(name)
     if made is None or made in columns:
         return f"SELECT * FROM together_{name}"
-    quoted_columns = [quoted(column) for column in columns]
-    if made == "line_id":
-        made_id = f"(row_number() OVER (PARTITION BY order_id ORDER BY {', '.join(quoted_columns)}))::VARCHAR"
-    else:
-        made_id = row_id(*quoted_columns)
-    return f"SELECT {made_id} AS {made}, * FROM together_{name}"
+    if made != "line_id":
+        return with_id(made, f"SELECT * FROM together_{name}")
+    content = ", ".join(map(quoted, columns))
+    return f"""
+        SELECT (row_number() OVER (PARTITION BY order_id ORDER BY {content}))::VARCHAR AS line_id, *
+        FROM together_{name}
+    """
 
 
 def _constant(value: str | float | bool) -> str:
