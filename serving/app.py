@@ -208,7 +208,8 @@ def not_ready(message: str) -> RequestError:
 async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> RecommendAnswer:
     found = await service.in_thread(service.ready.recommend, ask)
     decision_id: str | None = found.decision["decision_id"]
-    storing = service.writer.write(lambda connection: append(connection, "decisions", [found.decision]))
+    # Not flushed: an answer must not wait for the disk, and a power cut takes the last moments of decisions at most.
+    storing = service.writer.write(lambda connection: append(connection, "decisions", [found.decision]), flush=False)
     try:
         await asyncio.wait_for(storing, DECISION_PATIENCE_SECONDS)
     except (StateUnavailableError, TimeoutError) as error:

@@ -40,7 +40,7 @@ class Catalogue:
     rows: pd.DataFrame
     changed_at: datetime = NEVER
     newest: frozenset[Any] = frozenset()
-    _masks: dict[str, np.ndarray] = field(default_factory=dict)
+    _masks: dict[tuple[Vocabulary, str], np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tables: Tables) -> Catalogue:
@@ -82,13 +82,16 @@ class Catalogue:
         An item is left out if it is known not to be available, or if `only` does not hold for it; one that is not in
         the catalogue counts as available, and `only` holds for none such.
         """
-        shown = ~(self.rows["available"].to_numpy(dtype=object) == False)  # noqa: E712 - missing is available
-        unknown = True
+        key = (items, "" if only is None else only.text)
+        if key not in self._masks:
+            if len(self._masks) >= FILTERS_KEPT:
+                self._masks.clear()
+            self._masks[key] = self._mask(items, only)
+        return self._masks[key]
+
+    def _mask(self, items: Vocabulary, only: Expression | None) -> np.ndarray:
+        shown = self.rows["available"].to_numpy(dtype=object) != False  # noqa: E712 - missing is available
         if only is not None:
-            if only.text not in self._masks:
-                if len(self._masks) >= FILTERS_KEPT:
-                    self._masks.clear()
-                self._masks[only.text] = only.mask(self.rows)
-            shown, unknown = shown & self._masks[only.text], False
+            shown &= only.mask(self.rows)
         codes = self.items.codes(items.all_ids)
-        return np.where(codes >= 0, np.append(shown, unknown)[codes], unknown)
+        return np.append(shown, only is None)[codes]  # code -1, not in the catalogue, reads the last place

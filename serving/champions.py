@@ -144,7 +144,7 @@ def row_of(items: Vocabulary, weights: Mapping[str, float]) -> sparse.csr_matrix
         >>> row_of(Vocabulary(["tea", "cup"]), {"cup": 3.0, "hat": 1.0}).toarray().tolist()
         [[0.0, 3.0]]
     """
-    codes = items.codes(list(weights))
+    codes = np.fromiter(map(items.code, weights), np.int64, len(weights))  # quicker than `codes` for a few
     values = np.fromiter(weights.values(), np.float32, len(weights))
     known = codes >= 0
     return sparse.csr_matrix(

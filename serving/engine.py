@@ -288,6 +288,14 @@ class Engine:
             for inside, probability, why in zip(asked_about, probabilities, reasons, strict=True)
         ]
 
+    def _profiles(self, tables: Tables, past: Past) -> Profiles | None:
+        """None where settings and tables do not go together: recommendations need no features."""
+        try:
+            return Profiles(self.workspace, tables, self.state, past.until)
+        except (DataError, WorkspaceError) as error:
+            log.error("there are no features, so nobody can be scored: %s", error)  # noqa: TRY400
+            return None
+
     def _choices(
         self,
         view: View,
@@ -382,7 +390,7 @@ class Engine:
         tables = Tables.open(folder, memory_limit_gb=limit) if self._checked else None
         past = Past.of(tables, self.settings.recommender)
         catalogue = Catalogue.of(Tables.from_frames() if tables is None else tables)
-        profiles = None if tables is None else Profiles(self.workspace, tables, self.state, past.until)
+        profiles = None if tables is None else self._profiles(tables, past)
         with self._changing:
             champion = self.champions.current.get(RECOMMENDER)
             self.view = View(champion, past, catalogue.refreshed(self.state))

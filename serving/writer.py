@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -17,6 +17,14 @@ Job = Callable[[sa.Connection], Any]
 LONGEST_QUEUE = 10_000
 
 
+class Waiting(NamedTuple):
+    """A job whose turn has not come."""
+
+    job: Job
+    flush: bool
+    stored: asyncio.Future[Any]
+
+
 class Writer:
     """Group commit: while one transaction is on its way to the disk, the next gathers.
 
@@ -26,12 +34,16 @@ class Writer:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._waiting: list[tuple[Job, asyncio.Future[Any]]] = []
+        self._waiting: list[Waiting] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="attune-writer")
         self._running: asyncio.Task[None] | None = None
 
-    async def write(self, job: Callable[[sa.Connection], T]) -> T:
+    async def write(self, job: Callable[[sa.Connection], T], *, flush: bool = True) -> T:
         """Run `job` in a transaction and return its result once that is committed.
+
+        Args:
+            job: Stores rows.
+            flush: Wait for the disk, see `State.writing`.
 
         Raises:
             StateUnavailableError: nothing was stored.
@@ -39,7 +51,7 @@ class Writer:
         if len(self._waiting) >= LONGEST_QUEUE:
             raise StateUnavailableError("The state's writer is behind by too much; try again shortly.")
         stored: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((job, stored))
+        self._waiting.append(Waiting(job, flush, stored))
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._work())
         return await stored
@@ -54,25 +66,25 @@ class Writer:
         loop = asyncio.get_running_loop()
         while self._waiting:
             # A request that was given up before its turn is not stored: it was told so, or told nothing.
-            group = [(job, stored) for job, stored in self._waiting if not stored.done()]
+            group = [waiting for waiting in self._waiting if not waiting.stored.done()]
             self._waiting.clear()
-            outcomes = await loop.run_in_executor(self._thread, self._commit, [job for job, _ in group])
-            for (_, stored), outcome in zip(group, outcomes, strict=True):
-                if stored.done():
+            outcomes = await loop.run_in_executor(self._thread, self._commit, group)
+            for waiting, outcome in zip(group, outcomes, strict=True):
+                if waiting.stored.done():
                     continue
                 if isinstance(outcome, Exception):
-                    stored.set_exception(outcome)
+                    waiting.stored.set_exception(outcome)
                 else:
-                    stored.set_result(outcome)
+                    waiting.stored.set_result(outcome)
 
-    def _commit(self, jobs: list[Job]) -> list[Any]:
+    def _commit(self, group: list[Waiting]) -> list[Any]:
         """The result, or the exception, of each job."""
         try:
-            with self._state.writing() as connection:
-                return [job(connection) for job in jobs]
+            with self._state.writing(flush=any(waiting.flush for waiting in group)) as connection:
+                return [waiting.job(connection) for waiting in group]
         except StateUnavailableError as error:
-            return [error] * len(jobs)
+            return [error] * len(group)
         except Exception as error:  # noqa: BLE001 - one bad job must not take its neighbours along
-            if len(jobs) == 1:
+            if len(group) == 1:
                 return [error]
-            return [outcome for job in jobs for outcome in self._commit([job])]
+            return [outcome for waiting in group for outcome in self._commit([waiting])]

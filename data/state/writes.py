@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,11 +36,14 @@ def append(connection: sa.Connection, name: str, rows: Sequence[Row]) -> set[Key
     """
     if not rows:
         return set()
-    table = tables[name]
-    key = TABLES[name].key
-    insert = INSERTS[connection.dialect.name](table)
-    statement = insert.on_conflict_do_nothing(index_elements=key).returning(*(table.c[column] for column in key))
-    return {tuple(stored) for stored in connection.execute(statement, list(rows))}
+    return {tuple(stored) for stored in connection.execute(_append(connection.dialect.name, name), list(rows))}
+
+
+@lru_cache
+def _append(dialect: str, name: str) -> sa.Executable:
+    table, key = tables[name], TABLES[name].key
+    insert = INSERTS[dialect](table).on_conflict_do_nothing(index_elements=key)
+    return insert.returning(*(table.c[column] for column in key))  # type: ignore[no-any-return]
 
 
 def upsert(connection: sa.Connection, name: str, rows: Sequence[Row], *, at: datetime) -> int:

@@ -1,0 +1,57 @@
+"""Starting the service: what can be told beforehand is told in a line, then BentoML takes the process over."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from data.errors import WorkspaceError
+from data.state import State, keys
+from data.workspace import Workspace
+
+SERVICE = "serving.service:Attune"
+
+
+def run(workspace: Workspace, *, host: str, port: int) -> NoReturn:
+    """Become the server; Ctrl-C ends it.
+
+    Raises:
+        WorkspaceError: the address cannot be listened on.
+        StateUnavailableError: the state cannot be opened.
+    """
+    address = "127.0.0.1" if host == "localhost" else host
+    _refuse_taken(address, port)
+    state = State.open(workspace.state_url)
+    in_force = keys.in_force(state)
+    state.close()
+
+    print(f"Attune serves {workspace.path} at http://{host}:{port} (Ctrl-C stops it)", file=sys.stderr)
+    if workspace.settings.serving.require_keys and not in_force:
+        print("There is no key yet: `attune keys create --role app` makes one.", file=sys.stderr)
+    sys.stderr.flush()
+    environment = {
+        "BENTOML_HOME": str(workspace.path.resolve() / ".bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        **os.environ,
+        "ATTUNE_WORKSPACE": str(workspace.path.resolve()),
+    }
+    code = Path(__file__).resolve().parents[1]
+    serve = ["-m", "bentoml", "serve", SERVICE, "--host", address, "--port", str(port), "--working-dir", str(code)]
+    os.execve(sys.executable, [sys.executable, *serve], environment)  # noqa: S606 - no shell: fixed words and a port
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    except ValueError as error:
+        raise WorkspaceError(f"host {host!r} is no IP address. Say 127.0.0.1, or 0.0.0.0 for all.") from error
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise WorkspaceError(f"Cannot listen on {host}:{port}: {error.strerror}. Give another --port.") from error
