@@ -17,6 +17,8 @@ from data.errors import DataError, ModelFileError, NotFittedError
 from data.files import replacing
 from models.calibration import Calibration
 
+SMALL_CELLS = 500_000
+"""Rows x features below which one thread is as quick as many."""
 MIN_OF_A_CLASS = 10
 """Fewer positives (or negatives) than this teach nothing that would hold."""
 
@@ -133,6 +135,7 @@ class Propensity:
             "seed": seed,
             "deterministic": True,
             "force_row_wise": True,
+            "num_threads": _threads(train),
             "verbosity": -1,
         }
         learn = lgb.Dataset(
@@ -175,7 +178,8 @@ class Propensity:
         matrix = self._matrix(frame)
         if not len(frame):
             return []
-        contributions = np.asarray(self._booster.predict(matrix, pred_contrib=True))[:, :-1]
+        contributions = self._booster.predict(matrix, pred_contrib=True, num_threads=_threads(frame))
+        contributions = np.asarray(contributions)[:, :-1]
         strongest = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :top]
         return [
             [
@@ -232,7 +236,9 @@ class Propensity:
 
     def _log_odds(self, frame: pd.DataFrame) -> np.ndarray:
         matrix = self._matrix(frame)
-        return np.asarray(self._booster.predict(matrix, raw_score=True)) if len(frame) else np.zeros(0)
+        if not len(frame):
+            return np.zeros(0)
+        return np.asarray(self._booster.predict(matrix, raw_score=True, num_threads=_threads(frame)))
 
     def _matrix(self, frame: pd.DataFrame) -> np.ndarray:
         """The features as float64 (n, n_features); a category is its place in the stored list, missing is NaN."""
@@ -264,6 +270,11 @@ class Propensity:
     def _check_fitted(self) -> None:
         if not hasattr(self, "features"):
             raise NotFittedError("propensity has not learnt yet: call fit(...) or load(folder) first.")
+
+
+def _threads(frame: pd.DataFrame) -> int:
+    """One where threads would wait for each other longer than they work, else (0) all; the model is the same."""
+    return 1 if frame.size < SMALL_CELLS else 0
 
 
 def _labels(label: Any, frame: pd.DataFrame, what: str, *, at_least: int) -> np.ndarray:

@@ -43,8 +43,8 @@ class ALS(Recommender):
         self,
         *,
         factors: int = 64,
-        regularisation: float = 0.05,
-        alpha: float = 10.0,
+        regularisation: float = 1.0,
+        alpha: float = 3.0,
         iterations: int = 15,
         seed: int = 0,
     ) -> None:

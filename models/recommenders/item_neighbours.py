@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -41,7 +42,7 @@ class ItemNeighbours(Recommender):
     indices: np.ndarray
     data: np.ndarray
 
-    def __init__(self, *, k: int = 100, similarity: Literal["cosine", "tfidf", "bm25"] = "bm25") -> None:
+    def __init__(self, *, k: int = 50, similarity: Literal["cosine", "tfidf", "bm25"] = "bm25") -> None:
         self.k = k
         self.similarity = similarity
 
@@ -64,8 +65,9 @@ class ItemNeighbours(Recommender):
         nearest.sort_indices()
         self.indptr, self.indices = nearest.indptr.astype(np.int64), nearest.indices.astype(np.int32)
         self.data = nearest.data.astype(np.float32)
+        self.__dict__.pop("_nearest", None)
 
-    @property
+    @cached_property
     def _nearest(self) -> sparse.csr_matrix:
         n_items = len(self.items)
         return sparse.csr_matrix((self.data, self.indices, self.indptr), shape=(n_items, n_items), copy=False)

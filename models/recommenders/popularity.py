@@ -48,7 +48,7 @@ class Popularity(Recommender):
     indices: np.ndarray
     data: np.ndarray
 
-    def __init__(self, *, window_days: float = 90, half_life_days: float = 30) -> None:
+    def __init__(self, *, window_days: float = 30, half_life_days: float = 14) -> None:
         self.window_days = window_days
         self.half_life_days = half_life_days
 

@@ -102,6 +102,14 @@ def test_the_same_seed_gives_the_same_model_and_saving_changes_nothing(fitted, t
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
 
 
+def test_the_number_of_threads_does_not_change_the_model(monkeypatch):
+    train, label = people(1_000)
+    one = Propensity(rounds=20).fit(train, label, valid=train, valid_label=label)
+    monkeypatch.setattr("models.propensity.SMALL_CELLS", 0)
+    many = Propensity(rounds=20).fit(train, label, valid=train, valid_label=label)
+    assert_array_equal(one.predict(train), many.predict(train))
+
+
 def test_column_order_and_further_columns_do_not_matter(fitted):
     frame, _ = people(100, 7)
     shuffled = frame[frame.columns[::-1]].assign(user_id="u")

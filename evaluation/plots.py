@@ -1,0 +1,98 @@
+"""Pictures of what was measured, as PNG files: the title is the finding, intervals drawn, colours for every eye."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from data.files import replacing
+from evaluation.classification import calibration_bins, lift_by_decile
+from evaluation.intervals import Interval
+
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#767676"
+"""From the palette of Okabe and Ito, told apart by everybody; grey for what is not the finding."""
+RESAMPLES = 200
+
+
+def calibration_curve(path: Path, label: np.ndarray, probability: np.ndarray, *, what: str) -> None:
+    """What was predicted against what happened, in bins of equal mass with 95 % intervals (Wilson 1927).
+
+    Args:
+        path: The PNG file.
+        label: 0 or 1, shape (n,).
+        probability: In [0, 1], shape (n,).
+        what: What is predicted, for the axis: "no order within 90 days".
+    """
+    bins = calibration_bins(probability)
+    n = np.bincount(bins)
+    predicted, happened = np.bincount(bins, probability) / n, np.bincount(bins, label) / n
+    middle, half = _wilson(happened, n)
+    within = int((np.abs(predicted - middle) <= half).sum())
+    figure, axes = _panel(f"{within} of {len(n)} groups happened as often as predicted")
+    top = 100 * min(1.0, 1.1 * max(predicted.max(), (middle + half).max()))
+    axes.plot([0, top], [0, top], color=GREY, linestyle="--", linewidth=1, label="as predicted")
+    errors = 100 * np.abs(np.stack([happened - middle + half, middle + half - happened]))
+    axes.errorbar(100 * predicted, 100 * happened, yerr=errors, fmt="o", color=BLUE, capsize=3, label="what happened")
+    axes.set(xlabel=f"predicted: {what} (% of people)", ylabel="happened (% of people)", xlim=(0, top), ylim=(0, top))
+    axes.legend(frameon=False)
+    _write(figure, path)
+
+
+def lift_chart(path: Path, label: np.ndarray, probability: np.ndarray, *, what: str, seed: int = 0) -> None:
+    """The rate in each tenth of the people over everybody's, the highest probabilities first, with 95 % intervals."""
+    tenths = lift_by_decile(label, probability, resamples=RESAMPLES, seed=seed)
+    lift = np.array([tenth.lift.estimate for tenth in tenths])
+    ends = np.array([[tenth.lift.low, tenth.lift.high] for tenth in tenths]).T
+    figure, axes = _panel(f"The first tenth does it {lift[0]:.1f} times as often as everybody")
+    ranks = [tenth.rank for tenth in tenths]
+    axes.bar(ranks, lift, color=BLUE, width=0.7)
+    axes.errorbar(ranks, lift, yerr=np.abs(ends - lift), fmt="none", color="black", capsize=3)
+    axes.axhline(1, color=GREY, linestyle="--", linewidth=1)
+    axes.set(xlabel="tenth of the people, the highest probabilities first", ylabel=f"{what}: times everybody's rate")
+    axes.set_xticks(ranks)
+    _write(figure, path)
+
+
+def comparison(path: Path, intervals: Mapping[str, Interval], *, metric: str, highlight: str | None = None) -> None:
+    """Each contestant's value with its interval, the highest on top; `highlight` is drawn in the second colour.
+
+    Raises nothing for values that could not be measured: they are left out.
+    """
+    known = {name: i for name, i in intervals.items() if not np.isnan(i.estimate)}
+    order = sorted(known, key=lambda name: known[name].estimate)
+    title = f"{order[-1]} is highest in {metric}" if order else f"{metric} could not be measured"
+    figure, axes = _panel(title, height=1.4 + 0.4 * len(order))
+    for row, name in enumerate(order):
+        i = known[name]
+        color = ORANGE if name == highlight else BLUE
+        axes.plot([i.low, i.high], [row, row], color=color, linewidth=2)
+        axes.plot(i.estimate, row, "s" if name == highlight else "o", color=color)
+    axes.set_yticks(range(len(order)), order)
+    level = f" with its {100 * known[order[0]].level:.0f} % interval" if order else ""
+    axes.set_xlabel(metric + level)
+    _write(figure, path)
+
+
+def _wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and half width of the 95 % score interval of a share."""
+    z = 1.96
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return middle, half
+
+
+def _panel(title: str, *, height: float = 4.2) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _write(figure: Figure, path: Path) -> None:
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png", dpi=144, metadata={"Software": None})
