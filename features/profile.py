@@ -77,12 +77,15 @@ def _plain(rows: ir.Table, name: str) -> ir.Value:
 
 def _refuse_sensitive(setting: str, names: tuple[str, ...], settings: config.Features) -> None:
     for name in names:
-        words = {name.lower(), *re.split(r"[^a-z0-9]+", name.lower())}
-        sensitive = next(
-            (word for word in settings.sensitive if word.lower() in words or word.lower() in name.lower()), None
-        )
+        sensitive = next((word for word in settings.sensitive if _words(word) in _words(name)), None)
         if sensitive and not settings.sensitive_reasons.get(name, "").strip():
             raise WorkspaceError(
                 f"features.{setting}: {name!r} is sensitive ({sensitive}). Leave it out, or say why it is needed: "
                 f'[features.sensitive_reasons] {name} = "the reason".'
             )
+
+
+def _words(name: str) -> str:
+    """The words of a name between underscores, so that `age` is in `customerAge` and not in `language`."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return "_" + re.sub(r"[\W_]+", "_", parted).strip("_").lower() + "_"

@@ -72,37 +72,43 @@ def messages():
 
 
 @pytest.fixture
-def small_shop(events, orders, messages):
+def frames(events, orders, messages):
     """Every table that features read, a few rows each."""
-    return Tables.from_frames(
-        users=pd.DataFrame({
+    return {
+        "users": pd.DataFrame({
             "user_id": ["ann", "ann", "bob"],
             "updated_at": [days_ago(300), days_ago(5), days_ago(100)],
             "created_at": [days_ago(300), days_ago(300), days_ago(100)],
             "country": ["DE", "AT", "DE"],
             "channels": [["email"], ["email", "sms"], ["email"]],
         }),
-        identities=pd.DataFrame({"anonymous_id": ["a1"], "user_id": ["bob"], "at": [days_ago(3)]}),
-        items=pd.DataFrame({
+        "identities": pd.DataFrame({"anonymous_id": ["a1"], "user_id": ["bob"], "at": [days_ago(3)]}),
+        "items": pd.DataFrame({
             "item_id": ["tea", "cup"], "category": ["drinks", "kitchen"], "brand": ["leaf", "clay"],
             "price": [4.0, 9.0],
         }),
-        events=events(
+        "events": events(
             ("ann", "product_viewed", 20, {"item_id": "tea", "session_id": "s1", "dwell_seconds": 10.5}),
             ("ann", "product_added", 2, {"item_id": "cup", "session_id": "s2", "dwell_seconds": 3.0}),
             ("ann", "product_viewed", 1.5, {"item_id": "cup", "session_id": "s2", "dwell_seconds": 4.25}),
             (None, "product_viewed", 40, {"item_id": "tea", "session_id": "s3", "anonymous_id": "a1"}),
         ),
-        orders=orders(
+        "orders": orders(
             ("ann", "o1", "tea", 2, 4.0, 60, {}),
             ("ann", "o2", "cup", 1, 9.0, 10, {"discount": 1.0}),
             ("bob", "o3", "tea", 1, 4.0, 30, {}),
         ),
-        messages=messages(
+        "messages": messages(
             ("ann", "email", 8, {"opened_at": days_ago(7.5), "clicked_at": days_ago(7)}),
             ("bob", "sms", 4, {}),
         ),
-    )  # fmt: skip
+    }  # fmt: skip
+
+
+@pytest.fixture
+def small_shop(frames):
+    """The same, opened."""
+    return Tables.from_frames(**frames)
 
 
 @pytest.fixture
