@@ -391,12 +391,12 @@ def markdown(audit: Audit) -> str:
         (t.name, f"{t.good:,}", f"{t.bad:,}", f"{t.bad_share:.2%}", f"{t.newest:%Y-%m-%d}" if t.newest else "", _age(t))
         for t in audit.tables
     ]
-    parts.append(_table(("table", "good rows", "bad rows", "bad share", "newest", "age in days"), rows))
+    parts.append(table_of(("table", "good rows", "bad rows", "bad share", "newest", "age in days"), rows))
     parts += [_section("Notes", notes(audit)), _section("Findings", map(str, audit.findings))]
     parts.append(_section("What is missing, and what goes without it", map(str, audit.gaps)))
     for table in audit.tables:
         about = [(c.name, "" if c.known else "attribute", f"{c.present:.1%}", _age(c)) for c in table.columns]
-        parts += [f"## {table.name}", _table(("column", "", "present", "age in days"), about)]
+        parts += [f"## {table.name}", table_of(("column", "", "present", "age in days"), about)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -436,6 +436,7 @@ def _list(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table_of(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -96,7 +96,7 @@ USERS = TableSpec(
     history=("user_id",),
     columns=_columns("""
         user_id*
-        updated_at:time when this row came to be known; empty = always
+        updated_at:time when this row came to be known; empty = from `created_at` on, or always
         created_at:time when the customer signed up
         country
         locale
@@ -128,7 +128,7 @@ ITEMS = TableSpec(
     history=("item_id",),
     columns=_columns("""
         item_id*
-        updated_at:time when this row came to be known; empty = always
+        updated_at:time when this row came to be known; empty = from `created_at` on, or always
         name
         category
         brand

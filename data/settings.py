@@ -24,8 +24,8 @@ class Section(BaseModel):
 class Shop(Section):
     """[shop]: who this is for."""
 
-    name: str = "shop"
-    currency: str = Field("USD", pattern="^[A-Z]{3}$")
+    name: str = Field("shop", description="as reports call it")
+    currency: str = Field("USD", pattern="^[A-Z]{3}$", description="ISO 4217 code of all money in the tables")
     salt: str = Field("attune", description="mixed into stable hashes such as a user's arm")
 
 
@@ -42,7 +42,9 @@ class Data(Section):
         allow_inf_nan=False,
         description="clocks may disagree by this much; times further out of order are bad",
     )
-    memory_limit_gb: float | None = Field(None, gt=0, description="DuckDB's memory; empty = its own default")
+    memory_limit_gb: float | None = Field(
+        None, gt=0, description="DuckDB's memory; empty = its own default, and 2 for a check"
+    )
 
 
 class Features(Section):
@@ -50,10 +52,10 @@ class Features(Section):
 
     attributes: tuple[str, ...] = Field((), description="further columns of `users` that become features")
     form_answers: tuple[str, ...] = Field((), description="form answers (columns of form_submitted events)")
-    sensitive: tuple[str, ...] = (
+    sensitive: tuple[str, ...] = Field((
         "age", "birthday", "birthdate", "date_of_birth", "gender", "sex", "religion", "health", "ethnicity",
         "race", "politics", "sexual_orientation", "disability", "income", "marital_status", "pregnancy",
-    )  # fmt: skip
+    ), description="attributes and answers that are no features without a reason")  # fmt: skip
     sensitive_reasons: dict[str, str] = Field(
         default_factory=dict,
         description="a sensitive attribute is a feature only if it is named here with the reason",
@@ -72,7 +74,7 @@ class Propensity(Section):
 class Training(Section):
     """[training]: how models are fitted and compared."""
 
-    seed: int = 0
+    seed: int = Field(0, description="the same seed and data give the same model")
     cutoffs: int = Field(6, ge=2, le=120, description="snapshots per propensity model")
     step_days: int = Field(30, ge=1, description="days between two cutoffs")
     bootstrap: int = Field(1000, ge=100, description="resamples behind each interval")
@@ -111,13 +113,13 @@ class StateSettings(Section):
 class Serving(Section):
     """[serving]: the HTTP service."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(3000, ge=0, le=65535)
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(3000, ge=0, le=65535, description="0 = any free one")
     require_keys: bool = Field(True, description="false only for trying things out on one's own machine")
     poll_seconds: float = Field(2, gt=0, description="how often the champion aliases are looked at")
-    timeout_seconds: float = Field(2, gt=0)
-    max_body_bytes: int = Field(2_000_000, ge=1_000)
-    max_k: int = Field(200, ge=1)
+    timeout_seconds: float = Field(2, gt=0, description="a request that takes longer is given up")
+    max_body_bytes: int = Field(2_000_000, ge=1_000, description="a larger request is refused")
+    max_k: int = Field(200, ge=1, description="most items of one answer")
 
 
 def _default_propensity() -> dict[str, Propensity]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +34,8 @@ class Workspace:
         if not workspace.settings_file.exists():
             workspace.settings_file.write_text(
                 "# Every setting has a default; docs/settings.md lists them. ATTUNE_* variables win over this file.\n"
-                f'[shop]\nname = "{name}"\ncurrency = "{currency}"\nsalt = "{secrets.token_hex(8)}"\n',
+                f"[shop]\nname = {json.dumps(name, ensure_ascii=False)}\n"
+                f'currency = "{currency}"\nsalt = "{secrets.token_hex(8)}"\n',
                 encoding="utf-8",
             )
         return workspace
