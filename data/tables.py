@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,8 @@ def connect(*, memory_limit_gb: float | None = None) -> Backend:
     backend = ibis.duckdb.connect()
     backend.raw_sql("SET TimeZone='UTC'")
     backend.raw_sql("SET preserve_insertion_order=false")
-    backend.raw_sql("SET enable_progress_bar=false")  # it would be written into the command's output
+    with contextlib.suppress(duckdb.InvalidInputException):  # in Jupyter without ipywidgets there is no bar
+        backend.raw_sql("SET enable_progress_bar=false")  # it would be written into the command's output
     backend.raw_sql("SET lambda_syntax='ENABLE_SINGLE_ARROW'")  # Ibis 12 writes lambdas as DuckDB 1 read them
     if memory_limit_gb is not None:
         backend.raw_sql(f"SET memory_limit='{memory_limit_gb}GB'")
