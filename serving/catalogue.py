@@ -81,17 +81,17 @@ class Catalogue:
 
         An item is left out if it is known not to be available, or if `only` does not hold for it; one that is not in
         the catalogue counts as available, and `only` holds for none such.
+
+        Raises:
+            WorkspaceError: `only` compares text with numbers.
         """
         key = (items, "" if only is None else only.text)
         if key not in self._masks:
             if len(self._masks) >= FILTERS_KEPT:
                 self._masks.clear()
-            self._masks[key] = self._mask(items, only)
+            shown = self.rows["available"].to_numpy(dtype=object) != False  # noqa: E712 - missing is available
+            if only is not None:
+                shown &= only.mask(self.rows)
+            codes = self.items.codes(items.all_ids)
+            self._masks[key] = np.append(shown, only is None)[codes]  # code -1, not in here, reads the last place
         return self._masks[key]
-
-    def _mask(self, items: Vocabulary, only: Expression | None) -> np.ndarray:
-        shown = self.rows["available"].to_numpy(dtype=object) != False  # noqa: E712 - missing is available
-        if only is not None:
-            shown &= only.mask(self.rows)
-        codes = self.items.codes(items.all_ids)
-        return np.append(shown, only is None)[codes]  # code -1, not in the catalogue, reads the last place

@@ -189,7 +189,7 @@ class Engine:
         """
         view = self.view
         self._check_k(ask.k)
-        only = _filter(ask.filter, view.catalogue)
+        only = _filter(ask.filter, view)
         degraded = view.champion is None
         try:
             touches = self._touches(ask)
@@ -411,14 +411,16 @@ class FieldError(DataError):
         self.reason = reason
 
 
-def _filter(text: str | None, catalogue: Catalogue) -> expressions.Expression | None:
+def _filter(text: str | None, view: View) -> expressions.Expression | None:
     if text is None:
         return None
     try:
         found = expressions.parse(text, place="filter")
-        found.check(catalogue.rows.columns)
+        view.catalogue.allowed(view.catalogue.items, found)
     except WorkspaceError as error:
         raise FieldError("filter", str(error).removeprefix("filter: ")) from error
+    except RecursionError as error:
+        raise FieldError("filter", "is nested too deeply") from error
     return found
 
 

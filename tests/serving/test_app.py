@@ -1,0 +1,169 @@
+"""The routes: what they answer, and that whatever is wrong with a request is told in the one shape."""
+
+import json
+import string
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serving.app import ROUTES
+
+BODIES = {
+    "/v1/recommend": {"user_id": "u1"},
+    "/v1/similar": {"item_id": "i1"},
+    "/v1/score": {"user_ids": ["u1"]},
+    "/v1/events": {"events": [{"event_id": "1", "event": "page_viewed", "user_id": "u1", "occurred_at": "2026-01-01"}]},
+    "/v1/tables": {"items": [{"item_id": "i1", "name": "Item 1"}]},
+}
+
+
+def error(response, status):
+    """The error of a response, in the one shape."""
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"code", "message", "details"}
+    assert body["error"]["message"]
+    return body["error"]
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_every_answer_names_its_request_and_its_model(shared, path):
+    response = shared.post(path, BODIES[path], key=shared.admin)
+    assert response.status_code == 200, response.text
+    assert response.json()["request_id"] == response.headers["x-request-id"]
+    assert response.json()["model_version"]
+
+
+def test_every_route_of_the_contract_is_tried_here():
+    assert {route.path for route in ROUTES} == set(BODIES)
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_missing_or_wrong_key_is_refused(shared, path):
+    error(shared.post(path, BODIES[path], headers={"Authorization": ""}), 401)
+    error(shared.post(path, BODIES[path], key="attune_0_0"), 401)
+    error(shared.post(path, BODIES[path], headers={"Authorization": "Basic x"}), 401)
+
+
+def test_a_key_may_come_in_its_own_header(shared):
+    headers = {"Authorization": "", "X-API-Key": shared.key}
+    assert shared.post("/v1/recommend", {}, headers=headers).status_code == 200
+
+
+def test_an_app_may_not_change_tables(shared):
+    assert error(shared.post("/v1/tables", BODIES["/v1/tables"]), 403)["code"] == "forbidden"
+
+
+MALFORMED = [
+    b"", b"{", b"[]", b"null", b'"x"', b"{'a': 1}", b"\xff\xfe",
+    b'{"a":' * 5000, b"[" * 100_000, b'{"k": 1e999}', b'{"k": NaN}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("content", MALFORMED, ids=range(len(MALFORMED)))
+def test_a_malformed_body_is_told(shared, path, content):
+    error(shared.post(path, content=content, key=shared.admin), 400)
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_an_unknown_field_is_named(shared, path):
+    found = error(shared.post(path, {**BODIES[path], "colour": "red"}, key=shared.admin), 400)
+    assert [detail["field"] for detail in found["details"]] == ["colour"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/recommend", {"k": 0}, "k"),
+        ("/v1/recommend", {"k": 100_000}, "k"),
+        ("/v1/recommend", {"k": "ten"}, "k"),
+        ("/v1/recommend", {"k": 1.5}, "k"),
+        ("/v1/recommend", {"user_id": 7}, "user_id"),
+        ("/v1/recommend", {"user_id": ""}, "user_id"),
+        ("/v1/recommend", {"user_id": "a\0"}, "user_id"),
+        ("/v1/recommend", {"user_id": "x" * 600}, "user_id"),
+        ("/v1/recommend", {"context": {"cart": "i1"}}, "context.cart"),
+        ("/v1/recommend", {"context": {"basket": []}}, "context.basket"),
+        ("/v1/recommend", {"filter": "price <"}, "filter"),
+        ("/v1/recommend", {"filter": "colour == 'red'"}, "filter"),
+        ("/v1/recommend", {"filter": "__import__('os')"}, "filter"),
+        ("/v1/recommend", {"filter": "category < 3"}, "filter"),
+        ("/v1/recommend", {"filter": "(" * 500 + "price" + ")" * 500}, "filter"),
+        ("/v1/recommend", {"filter": "-" * 900 + "price > 0"}, "filter"),
+        ("/v1/similar", {}, "item_id"),
+        ("/v1/score", {"user_ids": []}, "user_ids"),
+        ("/v1/score", {"user_ids": ["u"] * 1001}, "user_ids"),
+        ("/v1/score", {"user_ids": ["u1"], "models": ["luck"]}, "models"),
+        ("/v1/events", {"events": []}, "events"),
+        ("/v1/events", {"events": [{}] * 1001}, "events"),
+        ("/v1/events", {"events": [7]}, "events.0"),
+        ("/v1/tables", {"orders": []}, "orders"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_field(shared, path, body, field):
+    found = error(shared.post(path, body, key=shared.admin), 400)
+    assert found["details"][0]["field"] == field
+
+
+def test_an_unknown_item_is_not_found(shared):
+    assert error(shared.post("/v1/similar", {"item_id": "nothing"}), 404)["code"] == "not_found"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "9999999"}])
+def test_a_giant_body_is_refused(shared, headers):
+    giant = json.dumps({"user_id": "x" * 3_000_000}).encode()
+
+    async def parts():
+        for start in range(0, len(giant), 100_000):
+            yield giant[start : start + 100_000]
+
+    error(shared.post("/v1/recommend", content=parts(), headers=headers), 413)
+
+
+def test_another_content_type_is_refused(shared):
+    error(shared.post("/v1/recommend", {}, headers={"Content-Type": "text/plain"}), 415)
+
+
+def test_unknown_paths_and_methods_have_the_one_shape(shared):
+    error(shared.get("/v2/anything"), 404)
+    error(shared.get("/v1/recommend"), 405)
+    error(shared.post("/readyz", {}), 405)
+
+
+def test_health_metrics_and_docs_need_no_key(shared):
+    assert shared.get("/healthz").status_code == 200
+    assert shared.get("/readyz").json()["model_versions"] == {"recommender": "1", "propensity-churn": "1"}
+    shared.post("/v1/recommend", {})
+    assert 'attune_requests_total{route="/v1/recommend",status="200"}' in shared.get("/metrics").text
+    document = shared.get("/docs.json").json()
+    assert set(document["paths"]) == set(BODIES)
+    references = {line.split('"')[0] for line in json.dumps(document).split("#/components/schemas/")[1:]}
+    assert references <= set(document["components"]["schemas"])
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(string.printable, max_size=10), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from(
+    ["user_id", "anonymous_id", "placement", "k", "context", "exclude", "filter", "item_id", "user_ids", "models",
+     "events", "users", "items", "offers", "variants", "messages", "event_id", "event", "occurred_at", "products"]
+)  # fmt: skip
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    path=st.sampled_from(sorted(BODIES)),
+    body=st.dictionaries(FIELDS, json_values | st.lists(st.dictionaries(FIELDS, json_values, max_size=5), max_size=3)),
+)
+def test_no_body_whatever_makes_the_service_fail(shared, path, body):
+    response = shared.post(path, {**BODIES[path], **body}, key=shared.admin)
+    assert response.status_code < 500, response.text
+    if response.status_code >= 400:
+        error(response, response.status_code)
