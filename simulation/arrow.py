@@ -6,8 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MICROSECONDS_PER_DAY = 86_400_000_000
-
 
 def numbered(prefix: str, numbers: np.ndarray) -> pa.Array:
     """Ids `prefix` + number, for ids that are all different.

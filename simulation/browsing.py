@@ -143,7 +143,8 @@ def browse(
     return Browsed(
         events=_events_table(
             scene, people, visits, rng,
-            steps=steps, at=at, item=item, first_item=item[np.cumsum(views) - views], dwell=dwell, value=value, batch=batch,
+            steps=steps, at=at, item=item, first_item=item[np.cumsum(views) - views],
+            dwell=dwell, value=value, batch=batch,
         ),
         orders=_orders_table(scene, people, visits, lines, rng, ordered_at=ordered_at, batch=batch),
         conversions=Conversions(
@@ -154,13 +155,19 @@ def browse(
     )  # fmt: skip
 
 
-def identities_table(scene: Scene, people: People, *, batch: int) -> pa.Table:
-    """The `identities` table: a customer's device becomes known when they sign up."""
+def identities_table(scene: Scene, people: People, rng: np.random.Generator, *, batch: int) -> pa.Table:
+    """The `identities` table: a device becomes known at sign-up; on a few, another customer signs in later."""
+    n = len(people)
+    other = 1 + np.flatnonzero(rng.random(n - 1) < scene.world.people.shared_device_share)
+    owner = other - 1
+    later = np.maximum(people.created[other], people.created[owner])
+    at = later + (scene.calendar.days - later) * rng.uniform(0.1, 0.9, len(other))
+    user, device = np.concatenate([np.arange(n), other]), np.concatenate([np.arange(n), owner])
     return pa.table(
         {
-            "anonymous_id": _devices(people, batch),
-            "user_id": people.ids,
-            "at": arrow.times(people.created, scene.calendar.start_us),
+            "anonymous_id": _devices(people, batch).take(pa.array(device)),
+            "user_id": arrow.pick(people.ids, user),
+            "at": arrow.times(np.concatenate([people.created, at]), scene.calendar.start_us),
         }
     )
 

@@ -21,6 +21,7 @@ from data.progress import track
 from data.workspace import Workspace
 from simulation.browsing import browse, identities_table, make_visits
 from simulation.catalogue import Items, items_table, offers_table, variants_table
+from simulation.dirt import soil
 from simulation.messaging import (
     consents_table,
     decisions_table,
@@ -113,14 +114,14 @@ def simulate(
 
     with replacing(workspace.tables_dir) as tables, replacing(truth_dir) as truth:
         with _Writer(tables) as table_writer, _Writer(truth) as truth_writer:
-            table_writer.write(
-                {
-                    "items": items_table(world, scene.items, start_us=scene.calendar.start_us),
-                    "offers": offers_table(world),
-                    "variants": variants_table(world),
-                }
-            )
-            truth_writer.write({"items": _items_truth(scene.items)})
+            catalogue = {
+                "items": items_table(world, scene.items, start_us=scene.calendar.start_us),
+                "offers": offers_table(world),
+                "variants": variants_table(world),
+            }
+            catalogue, dirty = soil(catalogue, _stream(seed, 2), share=world.dirt.share, batch="c")
+            table_writer.write(catalogue)
+            truth_writer.write({"items": _items_truth(scene.items), "dirty": dirty})
             batches = range(-(-users // BATCH))
             for _, rows in zip(track(batches, "simulating customers"), _in_order(batch, batches), strict=True):
                 table_writer.write(rows.tables)
@@ -155,7 +156,7 @@ def _batch(scene: Scene, rng: np.random.Generator, *, number: int, count: int) -
     browsed = browse(scene, people, visits, offers, rng, batch=number)
     tables = {
         "users": users_table(scene, people, rng),
-        "identities": identities_table(scene, people, batch=number),
+        "identities": identities_table(scene, people, rng, batch=number),
         "events": browsed.events,
         "orders": browsed.orders,
         "messages": messages_table(scene, people, sent, batch=number),
@@ -164,7 +165,8 @@ def _batch(scene: Scene, rng: np.random.Generator, *, number: int, count: int) -
         "decisions": decisions_table(scene, people, sent, batch=number),
         "outcomes": outcomes_table(scene, sent, browsed.conversions, batch=number),
     }
-    return Rows(tables=tables, truth={"people": truth_table(scene, people)})
+    tables, dirty = soil(tables, rng, share=scene.world.dirt.share, batch=str(number))
+    return Rows(tables=tables, truth={"people": truth_table(scene, people), "dirty": dirty})
 
 
 def _items_truth(items: Items) -> pa.Table:

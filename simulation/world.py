@@ -94,6 +94,7 @@ class Population(Section):
     tier_shares: tuple[Positive, ...]
     tier_change_share: Share
     move_share: Share
+    shared_device_share: Share
     countries: tuple[Country, ...] = Field(min_length=1)
     acquisition: tuple[Source, ...] = Field(min_length=1)
 
