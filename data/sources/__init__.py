@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from data.errors import DataError
+from data.progress import timed
 from data.sources.complete_journey import complete_journey
 from data.sources.intake import Brought, Intake, literal
 from data.sources.movielens import movielens
@@ -94,7 +95,8 @@ def import_source(
         backend = connect(memory_limit_gb=home.settings.data.memory_limit_gb)
         backend.raw_sql(f"SET temp_directory={literal(scratch / 'spill')}")
         try:
-            brought = chosen.function(Intake(backend, path, scratch, Path(mapping) if mapping else None))
+            with timed(f"reading {path}"):
+                brought = chosen.function(Intake(backend, path, scratch, Path(mapping) if mapping else None))
             refuse_overwriting(home, brought.tables, replace=replace)
             refused_file = home.quarantine_dir / f"import-{source}.parquet"
             refused = write_refused(backend, brought.refused, refused_file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ibis.expr import types as ir
+
 from data.sources.intake import Brought, Intake, moment
 
 SERVICES = (
@@ -18,8 +20,8 @@ def online_retail(intake: Intake) -> Brought:
       id of its own. A cancellation (an invoice that starts with C) has negative quantities already.
     - Stock codes differ in case only for the same item, so they are put in capitals.
     - Times are London's and become UTC.
-    - Items are history: as first seen, then at every month's start with the most frequent name and the median price
-      of the month before.
+    - Items are history: as first seen, then at every month's start with the commonest name and price of the
+      month before.
 
     Source: Chen, Sain and Guo 2012, https://doi.org/10.1057/dbm.2012.17.
     """
@@ -81,47 +83,56 @@ def online_retail(intake: Intake) -> Brought:
         tables={
             "orders": intake.view("orders", orders),
             "users": intake.view("users", users),
-            "items": intake.view("items", _items()),
+            "items": _items(intake),
         },
         refused=intake.view("refused", "SELECT * FROM lines WHERE reason IS NOT NULL"),
         currency="GBP",
     )
 
 
-def _items() -> str:
-    services = ", ".join(f"'{code}'" for code in SERVICES)
-    return f"""
-        WITH seen AS (
-            SELECT *, date_trunc('month', occurred_at) + INTERVAL 1 MONTH AS known_at FROM lines WHERE reason IS NULL
-            UNION ALL
-            SELECT *, occurred_at FROM lines WHERE reason IS NULL
-            QUALIFY occurred_at = min(occurred_at) OVER (PARTITION BY item_id)
-        ),
-        sold AS (  -- stock takers write "damaged" or "?" in the name of lines without a price
-            SELECT item_id, known_at, name, unit_price FROM seen WHERE unit_price > 0 AND quantity > 0
-        ),
-        names AS (
-            SELECT item_id, known_at, name FROM sold WHERE name IS NOT NULL GROUP BY item_id, known_at, name
-            QUALIFY row_number() OVER (PARTITION BY item_id, known_at ORDER BY count(*) DESC, name) = 1
-        ),
-        prices AS (
-            SELECT item_id, known_at, quantile_disc(unit_price, 0.5) AS price FROM sold GROUP BY ALL
-        ),
-        carried AS (
-            SELECT item_id, known_at AS updated_at,
-                last_value(name IGNORE NULLS) OVER past AS name,
-                last_value(price IGNORE NULLS) OVER past AS price
-            FROM (SELECT DISTINCT item_id, known_at FROM seen)
-            LEFT JOIN names USING (item_id, known_at)
-            LEFT JOIN prices USING (item_id, known_at)
-            WINDOW past AS (PARTITION BY item_id ORDER BY known_at)
+def _items(intake: Intake) -> ir.Table:
+    intake.view(  # stock takers write "damaged" or "?" in the name of lines without a price
+        "told",
+        """
+        SELECT item_id, occurred_at, CASE WHEN unit_price > 0 AND quantity > 0 THEN name END AS name,
+            CASE WHEN unit_price > 0 AND quantity > 0 THEN unit_price END AS price
+        FROM lines WHERE reason IS NULL
+        """,
+    )
+    intake.stage("first", "SELECT item_id, min(occurred_at) AS occurred_at FROM told GROUP BY item_id")
+    intake.view(
+        "seen",
+        """
+        SELECT * REPLACE (date_trunc('month', occurred_at) + INTERVAL 1 MONTH AS occurred_at) FROM told
+        UNION ALL SELECT * FROM told SEMI JOIN first USING (item_id, occurred_at)
+        """,
+    )
+    for column in ("name", "price"):
+        intake.stage(
+            f"commonest_{column}",
+            f"""
+            SELECT item_id, occurred_at, {column} FROM seen GROUP BY item_id, occurred_at, {column}
+            QUALIFY row_number() OVER (
+                PARTITION BY item_id, occurred_at ORDER BY {column} IS NULL, count(*) DESC, {column}
+            ) = 1
+            """,
         )
-        SELECT item_id, updated_at, name,
+    services = ", ".join(f"'{code}'" for code in SERVICES)
+    return intake.view(
+        "items",
+        f"""
+        SELECT item_id, occurred_at AS updated_at, name,
             CASE WHEN item_id IN ({services}) THEN 'service' END AS category,
             price,
             item_id NOT IN ({services}) AND price IS NOT NULL AS available
-        FROM carried
-        WINDOW history AS (PARTITION BY item_id ORDER BY updated_at)
+        FROM (
+            SELECT item_id, occurred_at, last_value(name IGNORE NULLS) OVER past AS name,
+                last_value(price IGNORE NULLS) OVER past AS price
+            FROM commonest_name JOIN commonest_price USING (item_id, occurred_at)
+            WINDOW past AS (PARTITION BY item_id ORDER BY occurred_at)
+        )
+        WINDOW history AS (PARTITION BY item_id ORDER BY occurred_at)
         QUALIFY row_number() OVER history = 1
             OR name IS DISTINCT FROM lag(name) OVER history OR price IS DISTINCT FROM lag(price) OVER history
-    """
+        """,
+    )
