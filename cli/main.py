@@ -8,7 +8,18 @@ import sys
 
 import typer
 
-VERBS: tuple[str, ...] = ("import_", "sync", "serve", "check", "features", "simulate")
+VERBS: tuple[str, ...] = (
+    "import_",
+    "sync",
+    "serve",
+    "check",
+    "features",
+    "simulate",
+    "train",
+    "compare",
+    "promote",
+    "rollback",
+)
 """Verbs in the order that `attune --help` shows them; a verb named like a keyword lives in `<verb>_.py`."""
 
 GROUPS: tuple[str, ...] = ("keys",)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -127,7 +128,10 @@ class Registry:
         """
         seal(folder)
         with self.tracking():
-            with mlflow.start_run(run_id=run_id):
+            open_run = mlflow.active_run()
+            inside = open_run is not None and open_run.info.run_id == run_id
+            with nullcontext() if inside else mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # hints about input examples, which are in the folder
                 logged = mlflow.pyfunc.log_model(
                     name=name,
                     python_model=str(code),

@@ -1,0 +1,35 @@
+"""A comparison of models as a table in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from training.results import Comparison
+
+
+def show(comparison: Comparison, title: str, *, console: Console | None = None) -> None:
+    """Print one row per model, with 95 % intervals, and what the first gains over each other."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = [name for name in comparison.rows[0].metrics if name in SHOWN or name.startswith(("ndcg", "recall"))]
+    table = Table(
+        title=f"{title}\n{comparison.n_rows:,} people", title_justify="left", caption="\n".join(comparison.notes)
+    )
+    for column in (
+        "model",
+        *(name.replace("_", " ") for name in shown),
+        f"gain in {comparison.metric.replace('_', ' ')}",
+    ):
+        table.add_column(column)
+    for row in comparison.rows:
+        gain = "" if row.gain is None else f"{row.gain.estimate:+.4f} [{row.gain.low:+.4f}, {row.gain.high:+.4f}]"
+        table.add_row(row.name, *(str(row.metrics[name]) for name in shown), gain)
+    console = console or Console()
+    console.print(table, width=None if console.is_terminal else 150, crop=False)
+
+
+SHOWN = ("roc_auc", "average_precision", "brier", "calibration_error")

@@ -1,0 +1,38 @@
+"""`attune train`: fit, judge and register models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+
+
+def train(
+    model: Annotated[Literal["recommender", "propensity", "all"], typer.Argument(help="What to train.")] = "all",
+    *,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    label: Annotated[str | None, typer.Option(help="One label of [propensity]; empty = all of them.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed and data, same model; empty = training.seed.")] = None,
+) -> None:
+    """Fit candidates and baselines, judge them on what came after, register the winner as challenger.
+
+    Each model is one MLflow run: parameters, figures with intervals, pictures. Nothing goes live yet; that is for
+    `attune promote`.
+
+    Example: `attune train propensity --label churn`
+    """
+    from cli.comparisons import show
+    from data.workspace import Workspace
+    from training.jobs import train as run
+
+    shop = Workspace.open(workspace)
+    trained = run(shop, model, label=label, seed=seed)
+    for result in trained.results:
+        show(result.test, f"{result.version} · {result.chosen}")
+    for name, reason in trained.left_out.items():
+        typer.echo(f"{name} is left out: {reason}")
+    typer.echo(f"All of it: mlflow ui --backend-store-uri {shop.registry_uri}")
+    name = trained.results[0].version.name if len(trained.results) == 1 else "--all"
+    typer.echo(f"Next: attune promote {name} --workspace {workspace}")

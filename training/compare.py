@@ -1,0 +1,73 @@
+"""Champion, challenger and baselines on the same rows: nobody is judged on what they learnt from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from data.errors import ModelFileError
+from data.workspace import Workspace
+from features.snapshots import span
+from models.propensity import Propensity
+from models.recommenders import load
+from registry.folder import size_bytes
+from registry.versions import CHALLENGER, CHAMPION, Registry
+from training import judging, propensity
+from training.judging import Contestant, JudgedRows
+from training.labelled import labelled_rows
+from training.propensity import PREFIX
+from training.recipes import CANDIDATES, Card
+from training.recommender import NAME as RECOMMENDER
+from training.recommender import fitted
+from training.results import Comparison
+from training.splits import recommender_split
+
+
+def compare(workspace: Workspace, name: str) -> Comparison:
+    """The challenger (or, without one, the champion) against the champion and the baselines, on the latest rows.
+
+    A version that learnt from rows at or after the test cutoff is not judged itself: what its recipe makes of the
+    rows before the cutoff stands for it. So both are judged on rows that they have not seen.
+
+    Raises:
+        ModelFileError: no version of that name, or one whose files are damaged.
+        DataError: the data cannot carry the comparison.
+    """
+    registry = Registry.of(workspace)
+    found = {alias: registry.version(name, alias) for alias in (CHALLENGER, CHAMPION)}
+    versions = {f"{alias} {version.number}": version for alias, version in found.items() if version is not None}
+    if not versions:
+        raise ModelFileError(
+            f"{name} has neither challenger nor champion; registered are {', '.join(registry.names()) or 'no models'}. "
+            "Train it with `attune train`."
+        )
+    folders = {who: registry.fetch(version, workspace.models_dir) for who, version in versions.items()}
+    judge = _recommenders if name == RECOMMENDER else _propensities
+    comparison = judge(workspace, name, folders)
+    sizes = {who: size_bytes(folder) for who, folder in folders.items()}
+    return replace(comparison, rows=tuple(replace(row, size_bytes=sizes.get(row.name)) for row in comparison.rows))
+
+
+def _recommenders(workspace: Workspace, _name: str, folders: dict[str, Path]) -> Comparison:
+    settings, tables = workspace.settings, workspace.checked
+    known = span(tables)
+    split = recommender_split(known.first, known.end, horizon_days=settings.recommender.horizon_days)
+    cards = {who: Card.load(folder) for who, folder in folders.items()}
+    rows = JudgedRows.at(tables, settings, split.test, next(iter(cards.values())).seed)
+    contestants = []
+    for who, card in cards.items():
+        if card.fitted_until <= split.test:
+            contestants.append(Contestant(who, card.recipe, load(folders[who])))
+        else:
+            contestants.append(Contestant(who, card.recipe, card.recipe.fit(rows.known, card.seed)))
+    baselines = fitted([recipe for recipe in CANDIDATES if recipe.is_baseline], rows.known, settings.training.seed)
+    return judging.compared(rows, [*contestants, *baselines], settings)
+
+
+def _propensities(workspace: Workspace, name: str, folders: dict[str, Path]) -> Comparison:
+    rows = labelled_rows(workspace, name.removeprefix(PREFIX))
+    models = {}
+    for who, folder in folders.items():
+        card, model = propensity.Card.load(folder), Propensity.load(folder)
+        models[who] = model if card.fitted_until <= rows.split.test else propensity.fit(rows, card.seed, like=model)
+    return propensity.compared(workspace, name, models, rows)

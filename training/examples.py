@@ -1,0 +1,129 @@
+"""Stored requests with their expected answers: what a version must still say after it was moved. Nobody's own data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from data.errors import ModelFileError
+from data.vocabulary import Vocabulary
+from models.propensity import Propensity
+from models.recommenders import Ranking, Recommender
+from registry.folder import EXAMPLES
+
+K = 10
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""An example customer has the same quantile of every feature: plausible, and no real person."""
+
+
+def write_recommender_examples(model: Recommender, popular: Sequence[int], folder: Path) -> None:
+    """Rank for a stranger, for each of a few popular items alone, and for all of them.
+
+    Args:
+        model: Fitted.
+        popular: Codes of a few popular items.
+        folder: The version's folder.
+    """
+    ids = model.items.ids(popular)
+    examples = [[], *([id_] for id_ in ids), ids]
+    ranking = model.recommend(histories(model.items, examples), K)
+    _write(
+        folder,
+        {
+            "histories": [{"items": items, "weights": [1.0] * len(items)} for items in examples],
+            "k": K,
+            "expected": ranked_ids(model.items, ranking),
+        },
+    )
+
+
+def write_propensity_examples(model: Propensity, features: pd.DataFrame, folder: Path) -> None:
+    """Score customers who have the same quantile of every feature.
+
+    Args:
+        model: Fitted.
+        features: A snapshot's rows, with the model's features.
+        folder: The version's folder.
+    """
+    rows = [{name: _quantile(features[name], quantile) for name in model.features} for quantile in QUANTILES]
+    _write(folder, {"rows": rows, "expected": model.predict(pd.DataFrame(rows)).tolist()})
+
+
+def check_recommender_examples(model: Recommender, folder: Path) -> None:
+    """Ask a loaded recommender its stored examples.
+
+    Raises:
+        ModelFileError: it answers otherwise than it did when it was saved.
+    """
+    examples = _read(folder)
+    asked = [example["items"] for example in examples["histories"]]
+    weights = [example["weights"] for example in examples["histories"]]
+    found = ranked_ids(model.items, model.recommend(histories(model.items, asked, weights), examples["k"]))
+    if found != examples["expected"]:
+        raise ModelFileError(f"{folder}: the model does not answer its stored examples as when it was saved.")
+
+
+def check_propensity_examples(model: Propensity, folder: Path) -> None:
+    """Ask a loaded propensity model its stored examples.
+
+    Raises:
+        ModelFileError: it answers otherwise than it did when it was saved (beyond 1e-6).
+    """
+    examples = _read(folder)
+    found = model.predict(pd.DataFrame(examples["rows"]))
+    if not np.allclose(found, examples["expected"], rtol=0, atol=1e-6):
+        raise ModelFileError(f"{folder}: the model does not answer its stored examples as when it was saved.")
+
+
+def histories(
+    items: Vocabulary, ids: Iterable[Sequence[str]], weights: Iterable[Sequence[float]] | None = None
+) -> sparse.csr_matrix:
+    """Lists of item ids (each with weights, 1 where none are given) as sparse rows; unknown items are left out.
+
+    Example:
+        >>> histories(Vocabulary(["tea", "cup"]), [["cup", "hat"], []]).toarray().tolist()
+        [[0.0, 1.0], [0.0, 0.0]]
+    """
+    lists = [list(row) for row in ids]
+    strengths = [[1.0] * len(row) for row in lists] if weights is None else [list(row) for row in weights]
+    row = np.repeat(np.arange(len(lists)), [len(found) for found in lists])
+    column = items.codes([id_ for found in lists for id_ in found])
+    weight = np.asarray([value for found in strengths for value in found], dtype=np.float32)
+    known = column >= 0
+    return sparse.csr_matrix((weight[known], (row[known], column[known])), shape=(len(lists), len(items)))
+
+
+def ranked_ids(items: Vocabulary, ranking: Ranking) -> list[list[str]]:
+    """Ids of each row's items, best first, without the empty places."""
+    return [items.ids(row[row >= 0]) for row in ranking.items]
+
+
+def _quantile(values: pd.Series, quantile: float) -> float | str | None:
+    """The value at a quantile; of words and yes or no the one at that place in their order, None if all are missing."""
+    known = values.dropna()
+    if known.empty:
+        return None
+    if pd.api.types.is_bool_dtype(known):
+        return bool(known.astype(float).quantile(quantile) > 0.5)
+    if pd.api.types.is_numeric_dtype(known):
+        return float(known.astype(float).quantile(quantile))
+    ordered = np.sort(known.astype(str).to_numpy(dtype=object))
+    return str(ordered[int(quantile * (len(ordered) - 1))])
+
+
+def _write(folder: Path, examples: dict[str, Any]) -> None:
+    (folder / EXAMPLES).write_text(json.dumps(examples), encoding="utf-8")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        examples: dict[str, Any] = json.loads((folder / EXAMPLES).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{folder / EXAMPLES} cannot be read: {error}. Train anew with `attune train`.") from error
+    return examples

@@ -1,0 +1,83 @@
+"""The gate: whether a challenger may go live, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from registry.versions import Version
+from training.results import Comparison, Judged
+
+MAX_CALIBRATION_ERROR = 0.10
+"""A probability that is surely further off than this, on average, means nothing to whoever acts on it."""
+SUSPECTED_LEAK = "suspected_leak"
+"""Tag of a version whose figures are too good to be true; empty where they are not."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate decided.
+
+    Attributes:
+        version: The challenger.
+        passed: Whether it may be the champion.
+        reasons: Why, in sentences.
+    """
+
+    version: Version
+    passed: bool
+    reasons: tuple[str, ...]
+
+
+def decide(challenger: Version, comparison: Comparison, *, broken: str = "") -> Verdict:
+    """Whether the comparison's first model may take the place of the champion in it.
+
+    It must answer its stored examples, raise no suspicion of a leak, and be calibrated where it gives probabilities.
+    Against a champion it must be better on the paired interval; or equal and lighter, or equal and the same recipe
+    on newer data. A first champion must beat the base rate or popularity, and no baseline may surely be better.
+
+    Args:
+        challenger: The version asked about.
+        comparison: It, the champion if there is one, and the baselines, on the same rows.
+        broken: Why it does not answer its stored examples, if it does not.
+    """
+    first = comparison.rows[0]
+    refusals = [broken] if broken else []
+    if leak := challenger.tags.get(SUSPECTED_LEAK):
+        refusals.append(f"{leak}. Find that feature and leave it out.")
+    error = first.metrics.get("calibration_error")
+    if error is not None and error.low > MAX_CALIBRATION_ERROR:
+        refusals.append(f"its probabilities are off by {error}, surely more than {MAX_CALIBRATION_ERROR}")
+    champion = next((row for row in comparison.rows if row.name.startswith("champion")), None)
+    beaten, why = _beats_champion(first, champion) if champion else _beats_baselines(comparison)
+    if refusals:
+        return Verdict(challenger, passed=False, reasons=tuple(refusals))
+    return Verdict(challenger, passed=beaten, reasons=(why,))
+
+
+def _beats_champion(first: Judged, champion: Judged) -> tuple[bool, str]:
+    gain = champion.gain
+    assert gain is not None  # noqa: S101 - only the first row has none
+    if gain.low > 0:
+        return True, f"better than {champion.name} by {gain}"
+    if gain.high < 0:
+        return False, f"worse than {champion.name}: {gain}"
+    if first.recipe == champion.recipe:
+        return True, f"the same recipe as {champion.name} on newer data, and no worse: {gain}"
+    if (first.size_bytes or 0) < (champion.size_bytes or 0):
+        return True, f"no worse than {champion.name} ({gain}) and lighter ({first.size_bytes:,} bytes)"
+    return False, f"not surely better than {champion.name} ({gain}) and not lighter; the champion stays"
+
+
+def _beats_baselines(comparison: Comparison) -> tuple[bool, str]:
+    first, best, floor = comparison.rows[0], comparison.best_baseline, comparison.floor
+    if first.is_baseline and first.recipe == best.recipe:
+        return True, f"{first.recipe} is the best there is on these rows: nothing was surely better"
+    gain = best.gain
+    assert gain is not None and floor.gain is not None  # noqa: S101, PT018 - only the first row has none
+    if gain.low > 0:
+        return True, f"better than the best baseline, {best.name}, by {gain}"
+    if gain.high > 0 and floor.gain.low > 0:
+        return True, (
+            f"surely better than {floor.name} by {floor.gain}, and as good as the best baseline, {best.name}: {gain}"
+        )
+    return False, f"does not beat the best baseline, {best.name}: {gain}. Bring more history or more features."

@@ -1,0 +1,115 @@
+"""The jobs behind `attune train`, `compare`, `promote`, `rollback` and `retrain`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from data.errors import DataError, ModelFileError
+from data.workspace import Workspace
+from models.propensity import Propensity
+from models.recommenders import load
+from registry.versions import CHALLENGER, Registry, Version
+from training.compare import compare
+from training.examples import check_propensity_examples, check_recommender_examples
+from training.gate import Verdict, decide
+from training.lock import only_one
+from training.propensity import PREFIX, train_propensity
+from training.recommender import NAME as RECOMMENDER
+from training.recommender import train_recommender
+from training.results import TrainingResult
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left.
+
+    Attributes:
+        results: A challenger each.
+        left_out: By registered name, why a model could not be trained on this data.
+    """
+
+    results: tuple[TrainingResult, ...]
+    left_out: Mapping[str, str]
+
+
+def train(
+    workspace: Workspace,
+    what: Literal["recommender", "propensity", "all"] = "all",
+    *,
+    label: str | None = None,
+    seed: int | None = None,
+) -> Trained:
+    """Train the recommender, the propensities of the settings (or one label), or all of them.
+
+    Of several models those that the data cannot carry are left out, with the reason; alone, such a model is an error.
+
+    Raises:
+        DataError: nothing could be trained.
+        WorkspaceError: the tables are not checked, another training runs here, or no such label.
+    """
+    labels = [label] if label else list(workspace.settings.propensity)
+    names = [RECOMMENDER] * (what != "propensity") + [f"{PREFIX}{one}" for one in labels] * (what != "recommender")
+    results, left_out = [], {}
+    with only_one(workspace, "train"):
+        for name in names:
+            try:
+                if name == RECOMMENDER:
+                    results.append(train_recommender(workspace, seed=seed))
+                else:
+                    results.append(train_propensity(workspace, name.removeprefix(PREFIX), seed=seed))
+            except DataError as error:
+                if len(names) == 1:
+                    raise
+                left_out[name] = str(error)
+    if not results:
+        raise DataError("nothing could be trained. " + " ".join(f"{name}: {why}" for name, why in left_out.items()))
+    return Trained(tuple(results), left_out)
+
+
+def promote(workspace: Workspace, name: str) -> Verdict:
+    """Make the challenger the champion, if the gate lets it pass.
+
+    Raises:
+        ModelFileError: there is no challenger, or its files are damaged.
+        DataError: the data cannot carry the comparison.
+    """
+    registry = Registry.of(workspace)
+    challenger = registry.version(name, CHALLENGER)
+    if challenger is None:
+        raise ModelFileError(f"{name} has no challenger. Train one with `attune train`.")
+    verdict = decide(
+        challenger, compare(workspace, name), broken=_broken(registry.fetch(challenger, workspace.models_dir))
+    )
+    if verdict.passed:
+        registry.crown(challenger)
+    return verdict
+
+
+def challengers(workspace: Workspace) -> list[str]:
+    """Registered models that have a challenger, sorted."""
+    registry = Registry.of(workspace)
+    return [name for name in registry.names() if registry.version(name, CHALLENGER) is not None]
+
+
+def rollback(workspace: Workspace, name: str) -> Version:
+    """Make the previous champion the champion again; returns it.
+
+    Raises:
+        ModelFileError: there is no previous champion.
+    """
+    return Registry.of(workspace).rollback(name)
+
+
+def _broken(folder: Path) -> str:
+    """Why a version does not answer its stored examples as when it was saved; empty if it does."""
+    try:
+        if folder.parent.name == RECOMMENDER:
+            check_recommender_examples(load(folder), folder)
+        else:
+            check_propensity_examples(Propensity.load(folder), folder)
+    except ModelFileError as error:
+        return str(error)
+    return ""

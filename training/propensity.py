@@ -1,0 +1,237 @@
+"""Train a propensity: trees beside their baselines, calibrated on a later cutoff, judged on the latest."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from data.errors import ModelFileError
+from data.progress import timed
+from data.settings import Propensity as Declaration
+from data.workspace import Workspace
+from evaluation import classification
+from evaluation.intervals import Interval
+from models.baselines import BaseRate, LogisticRFM
+from models.propensity import Propensity
+from registry.versions import CHALLENGER, Registry
+from training.examples import write_propensity_examples
+from training.gate import SUSPECTED_LEAK
+from training.labelled import LabelledRows, Rows, declared, labelled_rows
+from training.recipes import CARD
+from training.results import Comparison, Judged, TrainingResult, flat
+from training.tracking import child_run, parent_run, requirements
+
+PREFIX = "propensity-"
+METRIC = "roc_auc"
+TREES = "trees"
+BASE_RATE, RFM_RULE = "base rate", "logistic regression on RFM"
+RFM = ("days_since_order", "orders_365d", "spend_365d")
+"""Recency, frequency and money: what a marketer's rule reads."""
+SMALL_TREES = {"leaves": 8, "column_share": 0.3, "min_rows_in_leaf": 60, "l2": 20.0}
+"""A shop has thousands of customers, not millions: few leaves over few columns each hold best on later data."""
+LEAK_AUC = 0.98
+"""Nobody foresees people so well: above it, some feature has seen the label."""
+
+
+class Scorer(Protocol):
+    """Whatever gives each row a probability."""
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        """Probabilities, shape (n,)."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a propensity's version says of itself, `card.json` in its folder.
+
+    Attributes:
+        label: Its name in the settings.
+        declaration: What was asked, of whom, over which horizon.
+        definitions_hash: Of the features it reads.
+        seed: Of the fit.
+        fitted_until: Just after the last moment whose rows it learnt from, the labels' included.
+    """
+
+    label: str
+    declaration: Declaration
+    definitions_hash: str
+    seed: int
+    fitted_until: datetime
+
+    def save(self, folder: Path) -> None:
+        """Write it, flat."""
+        values = {
+            "label": self.label,
+            **self.declaration.model_dump(),
+            "definitions_hash": self.definitions_hash,
+            "seed": self.seed,
+            "fitted_until": self.fitted_until.isoformat(),
+        }
+        (folder / CARD).write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelFileError: it is missing or damaged.
+        """
+        try:
+            values: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            fitted_until = datetime.fromisoformat(values.pop("fitted_until"))
+            label, definitions, seed = (values.pop(name) for name in ("label", "definitions_hash", "seed"))
+            return cls(label, Declaration(**values), definitions, seed, fitted_until)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelFileError(
+                f"{folder / CARD} cannot be read: {error}. Train anew with `attune train propensity`."
+            ) from error
+
+
+def train_propensity(workspace: Workspace, label: str, *, seed: int | None = None) -> TrainingResult:
+    """Fit on earlier cutoffs, stop and calibrate on a later one, judge on the latest; move on one step and register.
+
+    Raises:
+        WorkspaceError: no such label in the settings.
+        DataError: a history too short for the horizon, no customers asked about, or labels of one class.
+    """
+    seed = workspace.settings.training.seed if seed is None else seed
+    declaration = declared(workspace, label)
+    name = f"{PREFIX}{label}"
+    rows = labelled_rows(workspace, label)
+    split = rows.split
+    params = {
+        **{f"propensity.{key}": value for key, value in declaration.model_dump().items()},
+        "train_cutoffs": " ".join(f"{cutoff:%Y-%m-%d}" for cutoff in split.train),
+        "later_cutoff": f"{split.later:%Y-%m-%d}",
+        "test_cutoff": f"{split.test:%Y-%m-%d}",
+        "purged_later": split.purged_later,
+        "purged_test": split.purged_test,
+        "definitions_hash": rows.definitions_hash,
+    }
+    with parent_run(workspace, name, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
+        with timed(f"fitting and judging {label}"):
+            model = fit(rows, seed)
+            test = compared(workspace, name, {TREES: model}, rows)
+        for row in test.rows:
+            child_run(row.name, params=model.params if row.name == TREES else {}, metrics=row.metrics)
+        mlflow.log_dict({"features": model.features, "importance": model.importance().to_dict()}, "features.json")
+        folder = Path(scratch) / name
+        with timed(f"refitting {label} one step on"):
+            final = fit(rows, seed, refit=True)
+            final.save(folder)
+            until = split.test + timedelta(days=split.horizon_days)
+            Card(label, declaration, rows.definitions_hash, seed, until).save(folder)
+            write_propensity_examples(final, rows.test.features, folder)
+        registry = Registry.of(workspace)
+        version = registry.register(
+            name,
+            folder,
+            run_id=run_id,
+            code=Path(__file__).parent / "pyfuncs" / "propensity.py",
+            metrics=flat(test.rows[0].metrics),
+            tags={
+                "data_fingerprint": workspace.fingerprint(),
+                "definitions_hash": rows.definitions_hash,
+                SUSPECTED_LEAK: suspected_leak(test.rows[0].metrics[METRIC], rows.test),
+            },
+            pip_requirements=requirements("lightgbm", "mlflow", "numpy", "pandas"),
+        )
+        registry.set_alias(name, CHALLENGER, version.number)
+    return TrainingResult(version=version, chosen=TREES, test=test)
+
+
+def fit(rows: LabelledRows, seed: int, *, refit: bool = False, like: Propensity | None = None) -> Propensity:
+    """Trees from a label's rows: learnt on the earlier cutoffs, stopped and calibrated by the later one.
+
+    Args:
+        rows: Of the label.
+        seed: Of the fit.
+        refit: Move on one step, to the model that goes live: the test cutoff is then the later one.
+        like: Take this model's hyperparameters and features.
+    """
+    train, later = rows.split.refit if refit else (rows.split.train, rows.split.later)
+    early, late = rows.together(train), rows.by_cutoff[later]
+    columns = [name for name in early.features if like is None or name in like.features]
+    return Propensity(**(like.params if like else SMALL_TREES)).fit(  # type: ignore[arg-type]
+        early.features[columns],
+        early.label,
+        valid=late.features,
+        valid_label=late.label,
+        calibration=late.features,
+        calibration_label=late.label,
+        seed=seed,
+    )
+
+
+def compared(workspace: Workspace, name: str, models: Mapping[str, Scorer], rows: LabelledRows) -> Comparison:
+    """Models and baselines on the test rows, the first model against each other one.
+
+    Baselines need no early stopping, so they learn on the train and the later rows.
+    """
+    split, test = rows.split, rows.test
+    seen = rows.together((*split.train, split.later))
+    baselines: dict[str, Scorer] = {BASE_RATE: BaseRate().fit(seen.features, seen.label)}
+    if set(RFM) & set(seen.features):
+        baselines[RFM_RULE] = LogisticRFM(columns=RFM).fit(seen.features, seen.label)
+    resamples = workspace.settings.training.bootstrap
+    probability = {who: scorer.predict(test.features) for who, scorer in {**models, **baselines}.items()}
+    first = next(iter(probability))
+    judged = tuple(
+        Judged(
+            who,
+            who if who in baselines else recipe_of(models[who]),
+            who in baselines,
+            _intervals(classification.evaluate(test.label, p, resamples=resamples)),
+            None
+            if who == first
+            else classification.compare(test.label, probability[first], p, resamples=resamples).roc_auc,
+        )
+        for who, p in probability.items()
+    )
+    notes = [f"judged on what people did in the {split.horizon_days} days from {split.test:%Y-%m-%d}"]
+    if not split.purged_test:
+        notes.append("the history is too short to keep one horizon free before the test, so the figures flatter")
+    elif not split.purged_later:
+        notes.append("the history is too short to keep one horizon free before the calibration")
+    return Comparison(name, METRIC, len(test.label), judged, tuple(notes))
+
+
+def recipe_of(model: Scorer) -> str:
+    """How trees were made: hyperparameters and features."""
+    return f"{model.params} on {' '.join(model.features)}" if isinstance(model, Propensity) else type(model).__name__
+
+
+def suspected_leak(roc_auc: Interval, test: Rows) -> str:
+    """Why the label may have leaked into the features; empty if it did not.
+
+    The model, or one number alone, orders people better than anybody can foresee them.
+    """
+    if not roc_auc.estimate > LEAK_AUC:
+        return ""
+    alone = {
+        name: abs(_auc(test.label, test.features[name].to_numpy(np.float64, na_value=np.nan)) - 0.5) + 0.5
+        for name in test.features.select_dtypes(["number", "bool"])
+    }
+    worst = max(alone, key=lambda name: alone[name], default="")
+    told = f"; {worst} alone has {alone[worst]:.3f}" if worst and alone[worst] > LEAK_AUC else ""
+    return f"ROC AUC is {roc_auc.estimate:.3f}, above {LEAK_AUC}: a feature knows the label{told}"
+
+
+def _auc(label: np.ndarray, value: np.ndarray) -> float:
+    """Chance that a positive has the higher value, ties half; missing = lowest."""
+    rank = pd.Series(np.nan_to_num(value, nan=-np.inf)).rank().to_numpy()
+    positives = int(label.sum())
+    return float((rank[label == 1].sum() - positives * (positives + 1) / 2) / (positives * (len(label) - positives)))
+
+
+def _intervals(quality: classification.ProbabilityQuality) -> dict[str, Interval]:
+    return {field.name: getattr(quality, field.name) for field in fields(quality)}

@@ -1,0 +1,102 @@
+"""How recommenders are made: the candidates, and the card that tells of a version how it was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from data.errors import ModelFileError
+from data.interactions import Interactions
+from models.recommenders import MODELS, Recommender
+
+CARD = "card.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a recommender is made: everything but the data and the seed.
+
+    Attributes:
+        model: A name in `MODELS`.
+        params: Its hyperparameters, but the seed.
+        exclude_seen: Whether what somebody had before is left out of what they are shown.
+    """
+
+    model: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    exclude_seen: bool = False
+
+    def __str__(self) -> str:
+        settings = [f"{name}={value}" for name, value in self.params.items()]
+        return ", ".join([self.model, *settings, *(["new items only"] if self.exclude_seen else [])])
+
+    @property
+    def fit_key(self) -> str:
+        """Recipes of one key learn the same and differ only in what they show."""
+        return str(replace(self, exclude_seen=False))
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is one of the honest baselines."""
+        return self.model in {"popularity", "repeat"}
+
+    def fit(self, known: Interactions, seed: int) -> Recommender:
+        """The model, learnt from what was known."""
+        kind = MODELS[self.model]
+        seeded = {"seed": seed} if "seed" in kind().params else {}
+        return kind(**self.params, **seeded).fit(known)
+
+
+CANDIDATES = tuple(
+    Recipe(model, params, exclude_seen)
+    for model, params in (
+        ("popularity", {}),
+        ("repeat", {}),
+        ("item_neighbours", {}),
+        ("als", {"factors": 64, "alpha": 1.0}),
+        ("als", {"factors": 64, "alpha": 10.0}),
+    )
+    for exclude_seen in (False, True)
+    if not (model == "repeat" and exclude_seen)
+)
+"""From the simplest on: of equals the earlier is chosen."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a recommender's version says of itself, `card.json` in its folder. Serving reads `exclude_seen` from it.
+
+    Attributes:
+        recipe: How it was made.
+        seed: Of the fit.
+        fitted_until: Just after the last row that it learnt from.
+    """
+
+    recipe: Recipe
+    seed: int
+    fitted_until: datetime
+
+    def save(self, folder: Path) -> None:
+        """Write it, flat."""
+        values = {**asdict(self.recipe), "seed": self.seed, "fitted_until": self.fitted_until.isoformat()}
+        (folder / CARD).write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelFileError: it is missing or damaged.
+        """
+        try:
+            values = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            recipe = Recipe(values["model"], values["params"], values["exclude_seen"])
+            return cls(recipe, values["seed"], datetime.fromisoformat(values["fitted_until"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelFileError(
+                f"{folder / CARD} cannot be read: {error}. Train anew with `attune train recommender`."
+            ) from error

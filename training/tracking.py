@@ -1,0 +1,68 @@
+"""What a training run leaves in MLflow: a parent run with its children, and what it was made from."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from matplotlib.figure import Figure
+
+from data.workspace import Workspace
+from evaluation.intervals import Interval
+from registry.versions import Registry
+from training.results import flat
+
+
+@contextmanager
+def parent_run(workspace: Workspace, name: str, *, seed: int, params: Mapping[str, Any]) -> Iterator[str]:
+    """The run of one training, open within the block; yields its id.
+
+    It says from which data (fingerprint), with which code (commit) and with which seed.
+    """
+    with Registry.of(workspace).tracking(), mlflow.start_run(run_name=name) as run:
+        mlflow.set_tags({"model": name, "data_fingerprint": workspace.fingerprint(), "commit": commit()})
+        mlflow.log_params({"seed": seed, **params})
+        run_id: str = run.info.run_id
+        yield run_id
+
+
+def child_run(
+    name: str,
+    *,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, Interval],
+    figures: Mapping[str, Figure] | None = None,
+) -> None:
+    """Log one candidate under the open parent run."""
+    with mlflow.start_run(run_name=name, nested=True):
+        mlflow.log_params(dict(params))
+        mlflow.log_metrics(flat(metrics))
+        log_figures(figures or {})
+
+
+def log_figures(figures: Mapping[str, Figure]) -> None:
+    """Keep pictures with the open run, as `pictures/NAME.png`."""
+    for name, figure in figures.items():
+        mlflow.log_figure(figure, f"pictures/{name}.png")
+
+
+def commit() -> str:
+    """The code's git commit, `-dirty` where it was changed since; outside a clone the installed version."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=40", "--dirty"],  # noqa: S607 - the git on the path, as any tool
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or f"attune {metadata.version('attune')}"
+
+
+def requirements(*packages: str) -> list[str]:
+    """Packages pinned to what is installed here, as pip reads them."""
+    return [f"{package}=={metadata.version(package)}" for package in packages]
