@@ -23,7 +23,7 @@ from data.contract import EVENT_NAMES, TABLES, ColumnType, TableSpec
 from data.errors import DataError
 from data.files import replacing
 from data.progress import track
-from data.tables import EPOCH, cause, connect, read_raw, typed
+from data.tables import EPOCH, READERS, cause, connect, read_raw, typed
 from data.workspace import Workspace
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
@@ -273,7 +273,7 @@ its columns; the others are refused."""
 
 
 def check(workspace: Workspace, *, now: datetime | None = None) -> Audit:
-    """Part good rows from bad, and say how fit the tables are to train on.
+    r"""Part good rows from bad, and say how fit the tables are to train on.
 
     Writes `checked/NAME.parquet` (good rows in the contract's types, sorted by user and time),
     `quarantine/NAME.parquet` (bad rows as brought, with `row_number` and `reasons`), `reports/audit.json` and
@@ -285,6 +285,16 @@ def check(workspace: Workspace, *, now: datetime | None = None) -> Audit:
 
     Raises:
         DataError: no table is there, or a file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> shop = Workspace.create(tempfile.mkdtemp())
+        >>> lines = "order_id,line_id,item_id,quantity,occurred_at\n1,1,tea,2,2026-01-01\n2,1,tea,two,2026-01-02\n"
+        >>> _ = (shop.tables_dir / "orders.csv").write_text(lines)
+        >>> print(*check(shop).findings)
+        orders.quantity: not a number in 1 row (first: 'two' at row 2); they are in quarantine/orders.parquet
+        >>> shop.checked["orders"].count().execute()
+        1
     """
     started = time.time_ns()
     moment = now or datetime.now(UTC)
@@ -317,9 +327,10 @@ def check(workspace: Workspace, *, now: datetime | None = None) -> Audit:
             findings += _doubtful(Rows(raw=good[name], spec=TABLES[name], now=moment, skew=skew, good=good))
             tables.append(audit.table_audit(good[name], TABLES[name], now=moment, bad=bad, findings=findings))
         unread = sorted(
-            file.name for file in workspace.tables_dir.iterdir()
-            if file.stem not in TABLES and file.suffix != ".duckdb" and not file.name.startswith(".")
-        )  # fmt: skip
+            file.name
+            for file in workspace.tables_dir.glob("[!.]*")
+            if file.suffix != ".duckdb" and not (file.stem in TABLES and file.suffix in READERS)
+        )
         found = audit.audit(tables, good, settings=settings, now=moment, fingerprint=fingerprint, unread=tuple(unread))
         stamp = checked / "fingerprint.txt"
         stamp.write_text(fingerprint, encoding="utf-8")

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from data.audit import Audit, EventName
 from data.checks import check
@@ -88,7 +87,8 @@ def test_unknown_event_names_are_kept_and_counted(audited) -> None:
 
 def test_a_file_of_another_name_is_said_not_to_be_read(workspace: Workspace, audited) -> None:
     (workspace.tables_dir / "order.csv").write_text("order_id\n1\n")
-    assert audited(events=events(1)).unread == ("order.csv",)
+    (workspace.tables_dir / "orders.xlsx").write_text("")
+    assert audited(events=events(1)).unread == ("order.csv", "orders.xlsx")
 
 
 # --- probable duplicates ---
@@ -185,37 +185,6 @@ def test_the_audit_is_written_for_programs_and_for_people(workspace: Workspace, 
     for line in (*found.failures, *map(str, found.findings), *map(str, found.gaps)):
         assert f"- {line}" in page
     assert "1 pair of users share one e-mail address and are probably one person (such as u0 and u1)." in page
-
-
-# --- the command ---
-
-
-@pytest.fixture(name="attune")
-def _attune():
-    from cli.main import app
-
-    return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)])
-
-
-def test_the_command_prints_the_audit_and_exits_by_its_verdict(workspace: Workspace, attune) -> None:
-    recent = datetime.now(UTC) - timedelta(days=1)
-    orders(*[1] * 50, occurred_at=recent).to_parquet(workspace.tables_dir / "orders.parquet")
-    fine = attune("check", "--workspace", workspace.path)
-    assert fine.exit_code == 0
-    assert "The data is fit to train on." in fine.output
-    orders(0, *[1] * 9, occurred_at=recent).to_parquet(workspace.tables_dir / "orders.parquet")
-    dirty = attune("check", "--workspace", workspace.path)
-    assert dirty.exit_code == 1
-    assert "not fit to train on" in dirty.output
-    assert "orders.quantity: zero in 1 row" in " ".join(dirty.output.split())
-    assert workspace.is_checked
-
-
-def test_the_command_names_a_folder_that_is_no_workspace(tmp_path: Path, attune) -> None:
-    from data.errors import WorkspaceError
-
-    result = attune("check", "--workspace", tmp_path / "nowhere")
-    assert isinstance(result.exception, WorkspaceError)
 
 
 # --- real data ---

@@ -6,12 +6,14 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ibis.backends.duckdb import Backend
 
 from data.audit import Audit
 from data.checks import CHECKS, check
@@ -379,6 +381,23 @@ def test_a_truncated_parquet_file_is_an_error_that_names_it(workspace: Workspace
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"events.parquet cannot be read"):
         check(workspace, now=NOW)
+
+
+def test_a_full_disk_is_an_error_with_a_remedy_and_leaves_what_was_checked_before(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(workspace, events=[GOOD["events"]])
+    check(workspace, now=NOW)
+
+    def full(*_: object, **__: object) -> None:
+        raise duckdb.IOException('IO Error: Could not write file "events.parquet": No space left on device')
+
+    bring(workspace, events=[GOOD["events"], GOOD["events"] | {"event_id": "e2"}])
+    monkeypatch.setattr(Backend, "to_parquet", full)
+    with pytest.raises(DataError, match=r"No space left on device. Mend it \(or make room on the disk\)"):
+        check(workspace, now=NOW)
+    assert len(good_rows(workspace, "events")) == 1
+    assert not workspace.is_checked
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
