@@ -38,16 +38,26 @@ def _print(audit: Audit, page: Path) -> None:
     from data.audit import notes
 
     console = Console(highlight=False)
-    table = Table("table", box=None, header_style="bold")
+    tables = Table("table", box=None, header_style="bold")
     for title in ("good rows", "bad rows", "bad share", "newest", "age in days"):
-        table.add_column(title, justify="right")
-    for audited in audit.tables:
-        newest = f"{audited.newest:%Y-%m-%d}" if audited.newest else ""
-        age = "" if audited.age_days is None else f"{audited.age_days:,.1f}"
-        table.add_row(audited.name, f"{audited.good:,}", f"{audited.bad:,}", f"{audited.bad_share:.2%}", newest, age)
-    console.print(table)
+        tables.add_column(title, justify="right")
+    for table in audit.tables:
+        newest = f"{table.newest:%Y-%m-%d}" if table.newest else ""
+        age = "" if table.age_days is None else f"{table.age_days:,.1f}"
+        tables.add_row(table.name, f"{table.good:,}", f"{table.bad:,}", f"{table.bad_share:.2%}", newest, age)
+    console.print(tables)
+    if audit.findings:
+        wrong = Table("column", "what is wrong", box=None, header_style="bold")
+        wrong.add_column("rows", justify="right")
+        wrong.add_column("first value")
+        wrong.add_column("at row", justify="right")
+        wrong.add_column("now in")
+        for f in audit.findings:
+            row = f"{f.first_row:,}" if f.first_row else ""
+            now_in = "quarantine" if f.refused else "checked"
+            wrong.add_row(f"{f.table}.{f.column}", f.reason, f"{f.rows:,}", escape(f.first_value or ""), row, now_in)
+        console.print("\n[bold]What is wrong[/bold]", wrong, sep="\n")
     parts = (
-        ("What is wrong", [str(finding) for finding in audit.findings]),
         ("Worth knowing", notes(audit)),
         ("What is missing, and what goes without it", [str(gap) for gap in audit.gaps]),
     )
