@@ -74,7 +74,7 @@ def import_source(
 ) -> ImportSummary:
     """Import a file or folder into a workspace, which is made if it is not there.
 
-    Rows that became nothing go to `quarantine/import-<source>.parquet`, each with its reason. The tables are written
+    Rows that became nothing go to `left-out/<source>.parquet`, each with its reason. The tables are written
     whole or not at all.
 
     Args:
@@ -98,7 +98,7 @@ def import_source(
             with timed(f"reading {path}"):
                 brought = chosen.function(Intake(backend, path, scratch, Path(mapping) if mapping else None))
             refuse_overwriting(home, brought.tables, replace=replace)
-            refused_file = home.quarantine_dir / f"import-{source}.parquet"
+            refused_file = home.path / "left-out" / f"{source}.parquet"
             refused = write_refused(backend, brought.refused, refused_file)
             rows = write_tables(backend, home, brought.tables, scratch)
         except FILE_ERRORS as error:

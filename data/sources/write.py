@@ -16,7 +16,8 @@ from data.progress import timed
 from data.sources.intake import literal, quoted
 from data.workspace import Workspace
 
-ENDINGS = (".parquet", ".csv", ".jsonl", "")
+SYNCED = "state.parquet"
+"""What `attune sync` writes into a table's folder: an import leaves it alone."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,12 @@ def refuse_overwriting(workspace: Workspace, tables: Mapping[str, ir.Table], *, 
     Raises:
         DataError: a table is there already, and `replace` was not asked for.
     """
-    there = sorted(name for name in tables if any(path.exists() for path in _homes(workspace, name)))
-    if there and not replace:
+    if replace:
+        return
+    there = sorted(
+        name for name, table in tables.items() if _files(workspace, name) and table.limit(1).count().execute()
+    )
+    if there:
         raise DataError(
             f"{workspace.tables_dir} has {', '.join(there)} already. Add --replace to put the imported rows in their "
             "place, or give another --workspace. To import several files at once, give the folder that holds them."
@@ -66,12 +71,12 @@ def write_tables(
             rows[name] = _write(backend, table, TABLES[name], scratch / f"new-{name}.parquet")
     rows = {name: count for name, count in rows.items() if count}
     for name in rows:
-        target, *others = _homes(workspace, name)
+        folder = workspace.tables_dir / name
+        target = folder / "imported.parquet" if folder.is_dir() else folder.with_suffix(".parquet")
         with replacing(target) as beside:
             (scratch / f"new-{name}.parquet").rename(beside)
-        for other in others:
-            if other.is_file():
-                other.unlink()
+        for other in set(_files(workspace, name)) - {target}:
+            other.unlink()
     return rows
 
 
@@ -107,6 +112,8 @@ def _write(backend: Backend, table: ir.Table, spec: TableSpec, file: Path) -> in
     return rows
 
 
-def _homes(workspace: Workspace, name: str) -> list[Path]:
-    """Where a table may lie; ours first."""
-    return [workspace.tables_dir / f"{name}{ending}" for ending in ENDINGS]
+def _files(workspace: Workspace, name: str) -> list[Path]:
+    """The files of a table that is there already, without what was synced."""
+    loose = (workspace.tables_dir / f"{name}.{ending}" for ending in ("parquet", "csv", "jsonl"))
+    folder = (path for path in (workspace.tables_dir / name).rglob("*.parquet") if path.name != SYNCED)
+    return [path for path in (*loose, *folder) if path.is_file()]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -38,6 +39,19 @@ def test_replacing_takes_the_place_of_a_table_in_another_format(file: Path, tmp_
     (shop.tables_dir / "events.csv").write_text("event_id\n1\n")
     import_source("retailrocket", file, shop.path, replace=True)
     assert [path.name for path in shop.tables_dir.iterdir()] == ["events.parquet"]
+
+
+def test_replacing_leaves_what_was_synced(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shop/tables/events"
+    folder.mkdir(parents=True)
+    (folder / "imported.parquet").write_text("old")
+    (folder / "state.parquet").write_text("live")
+    with pytest.raises(DataError, match="has events already"):
+        import_source("retailrocket", file, tmp_path / "shop")
+    import_source("retailrocket", file, tmp_path / "shop", replace=True)
+    assert (folder / "state.parquet").read_text() == "live"
+    assert pd.read_parquet(folder / "imported.parquet")["event"].tolist() == ["product_viewed", "order_completed"]
+    assert [path.name for path in folder.parent.iterdir()] == ["events"]
 
 
 def test_an_import_that_fails_leaves_everything_as_it_was(

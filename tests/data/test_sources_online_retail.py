@@ -60,7 +60,7 @@ def test_postage_and_what_was_never_sold_are_not_available(shop: Workspace) -> N
 
 
 def test_a_line_that_cannot_be_read_is_kept_with_its_reason(shop: Workspace) -> None:
-    refused = pd.read_parquet(shop.quarantine_dir / "import-online-retail.parquet")
+    refused = pd.read_parquet(shop.path / "left-out/online-retail.parquet")
     assert refused["reason"].tolist() == ["Quantity is not a whole number: two"]
 
 

@@ -88,7 +88,7 @@ def journey(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Work
 def test_complete_journey_orders_add_up_to_what_the_shop_earned(journey: Workspace, shared_data: Path) -> None:
     lines = pd.read_parquet(shared_data / "completejourney/transactions_sample.parquet")
     orders = journey.tables["orders"].execute()
-    refused = pd.read_parquet(journey.quarantine_dir / "import-complete-journey.parquet")
+    refused = pd.read_parquet(journey.path / "left-out/complete-journey.parquet")
     assert len(orders) + len(refused) == len(lines) == 100_000
     earned = (orders["unit_price"] * orders["quantity"] - orders["discount"]).sum()
     assert earned == pytest.approx(lines.loc[lines["quantity"] > 0, "sales_value"].sum())

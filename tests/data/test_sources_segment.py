@@ -39,7 +39,7 @@ def imported(tmp_path: Path) -> Import:
 
 
 def refused(tmp_path: Path) -> list[str]:
-    found = pd.read_parquet(tmp_path / "shop/quarantine/import-segment.parquet")
+    found = pd.read_parquet(tmp_path / "shop/left-out/segment.parquet")
     return sorted(reason.split(":")[0] for reason in found["reason"])
 
 
@@ -219,7 +219,7 @@ def test_a_line_that_is_no_call_is_kept_with_its_reason(tmp_path: Path) -> None:
         "no call of a known type": 2, "neither userId nor anonymousId": 1, "no time that can be read": 1,
         "not JSON": 1, "not UTF-8, or too long": 1, "track without an event": 1,
     }  # fmt: skip
-    kept = pd.read_parquet(tmp_path / "shop/quarantine/import-segment.parquet")
+    kept = pd.read_parquet(tmp_path / "shop/left-out/segment.parquet")
     assert '{"type": "track", "eve' in kept["line"].tolist()
 
 

@@ -55,7 +55,7 @@ def test_columns_times_and_constants_are_mapped(tmp_path: Path) -> None:
 def test_a_time_that_cannot_be_read_is_refused_and_a_wrong_number_is_left_to_the_check(tmp_path: Path) -> None:
     done = run(tmp_path, ORDERS, sales=SALES)
     assert dict(done.refused) == {"occurred_at is not a time": 1}
-    kept = pd.read_parquet(tmp_path / "shop/quarantine/import-tables.parquet")
+    kept = pd.read_parquet(tmp_path / "shop/left-out/tables.parquet")
     assert '"Bon":"b3"' in kept["line"][0]
     stored = pd.read_parquet(tmp_path / "shop/tables/orders.parquet")
     assert "two" in stored["quantity"].tolist()
