@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from data.contract import TABLES
+from data.errors import DataError
 from data.state import State
 from data.state.arrow import EXTRA, SEQ, batches, schema
 from data.state.reads import Watermarks
@@ -109,15 +110,25 @@ class Profiles:
         done = 0
         while self._waiting:
             batch = list(self._waiting)[:AT_ONCE]
-            frame = self._online.compute(self._rows(batch), datetime.now(UTC))
-            asked = set(batch)
-            ids = frame.pop("user_id").tolist()
-            found = {user_id: Row(frame, position) for position, user_id in enumerate(ids) if user_id in asked}
-            self._touched.update(found)
+            self._touched.update(self._computed(batch))
             for user_id in batch:
                 del self._waiting[user_id]
             done += len(batch)
         return done
+
+    def _computed(self, user_ids: Sequence[str]) -> dict[str, Row]:
+        """Rows by id. Somebody whose rows cannot be computed keeps the old one, and does not keep others waiting."""
+        try:
+            frame = self._online.compute(self._rows(user_ids), datetime.now(UTC))
+        except (duckdb.Error, DataError) as error:
+            if len(user_ids) == 1:
+                log.error("the features of user %r cannot be computed: %s", user_ids[0], error)  # noqa: TRY400
+                return {}
+            half = len(user_ids) // 2
+            return self._computed(user_ids[:half]) | self._computed(user_ids[half:])
+        asked = set(user_ids)
+        ids = frame.pop("user_id").tolist()
+        return {user_id: Row(frame, position) for position, user_id in enumerate(ids) if user_id in asked}
 
     def _touched_in(self, name: str) -> list[str]:
         """Who has rows in a table of the state that were not looked at yet."""

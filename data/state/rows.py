@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -14,6 +13,8 @@ from data.contract import ColumnType, TableSpec
 MAX_TEXT = 10_000
 MAX_ID = 512
 MAX_EXTRA = 100
+MAX_NUMBER = 1e12
+"""Beyond any price or count; sums of such numbers stay exact."""
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 EXTRA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
@@ -87,18 +88,18 @@ def moment(field: str, value: Any) -> datetime:
 
 
 def number(field: str, value: Any) -> float:
-    """A finite number."""
+    """A finite number of a size that money, counts and seconds have."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise RowRefusedError(field, "is not a number")
-    if abs(value) > 1e300 or not math.isfinite(value):
-        raise RowRefusedError(field, "is not a finite number")
+    if not abs(value) <= MAX_NUMBER:  # NaN too
+        raise RowRefusedError(field, f"is not a number between -{MAX_NUMBER:.0e} and {MAX_NUMBER:.0e}")
     return float(value)
 
 
 def whole(field: str, value: Any) -> int:
-    """A whole number that fits 64 bits."""
+    """A whole number."""
     found = number(field, value)
-    if found != int(found) or abs(found) >= 2**63:
+    if found != int(found):
         raise RowRefusedError(field, "is not a whole number")
     return int(value)
 

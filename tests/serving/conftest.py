@@ -38,6 +38,8 @@ USERS, ITEMS, DAYS = 60, 40, 40
 def shop(tmp_path_factory) -> Path:
     """Half of the users touch the first half of the items, the others the second; item `i2` is sold out."""
     workspace = Workspace.create(tmp_path_factory.mktemp("shop"))
+    with workspace.settings_file.open("a", encoding="utf-8") as file:
+        file.write("[serving]\npoll_seconds = 0.2\n")
     rng = np.random.default_rng(0)
     rows = 1500
     user = rng.integers(0, USERS, rows)

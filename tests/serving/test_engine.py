@@ -1,0 +1,302 @@
+"""What is recommended and scored: histories fold in at once, strangers are served, swaps drop nothing."""
+
+import json
+import shutil
+import sqlite3
+import threading
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from data.checks import check
+from data.errors import DataError
+from data.state import keys
+from data.state.schema import tables
+from data.state.sync import sync
+from data.workspace import Workspace
+from registry.folder import seal
+from serving.engine import FALLBACK, Engine
+from serving.profiles import Profiles
+from serving.schemas import RecommendAsk, ScoreAsk
+
+HALF = 20
+
+
+def viewed(event_id, user_id, item_id, at, **more):
+    return {"event_id": event_id, "event": "product_viewed", "user_id": user_id, "item_id": item_id,
+            "occurred_at": at, **more}  # fmt: skip
+
+
+def send(client, *events):
+    response = client.post("/v1/events", {"events": list(events)})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def half(item_id):
+    """Which half of the catalogue an item is in."""
+    return int(item_id[1:]) // HALF
+
+
+def decisions(client):
+    with client.engine.state.reading() as connection:
+        return connection.execute(sa.select(tables["decisions"]).order_by(tables["decisions"].c.seq)).all()
+
+
+def test_a_known_user_gets_what_their_history_asks_for(shared):
+    answer = shared.post("/v1/recommend", {"user_id": "u1", "k": 3}).json()
+    assert answer["model_version"] == "recommender 1"
+    assert not answer["degraded"]
+    assert {half(item["item_id"]) for item in answer["items"]} == {1}
+    assert {item["source"] for item in answer["items"]} == {"item_neighbours"}
+    assert all(item["reason"].startswith("because of your interest in Item") for item in answer["items"])
+
+
+def test_strangers_get_what_is_popular(shared):
+    for who in ({}, {"user_id": "nobody knows me"}, {"anonymous_id": "nor me"}):
+        answer = shared.post("/v1/recommend", {**who, "k": 4}).json()
+        assert {item["source"] for item in answer["items"]} == {"popularity"}
+        assert len(answer["items"]) == 4
+
+
+def test_an_event_changes_the_next_recommendation(shared, now):
+    assert {half(item) for item in shared.items(user_id="new", k=8)} == {0, 1}
+    send(shared, viewed("n1", "new", "i25", now))
+    answer = shared.post("/v1/recommend", {"user_id": "new", "k": 3}).json()
+    assert {half(item["item_id"]) for item in answer["items"]} == {1}
+    assert answer["items"][0]["reason"] == "because you viewed Item 25"
+
+
+def test_what_a_visitor_did_becomes_the_users(shared, now):
+    send(shared, viewed("v1", None, "i25", now, anonymous_id="visitor"))
+    assert {half(item) for item in shared.items(anonymous_id="visitor", k=3)} == {1}
+    assert {half(item) for item in shared.items(user_id="named", k=8)} == {0, 1}
+    signed_in = {"event_id": "v2", "event": "signed_in", "user_id": "named", "anonymous_id": "visitor"}
+    send(shared, {**signed_in, "occurred_at": now})
+    assert {half(item) for item in shared.items(user_id="named", k=3)} == {1}
+
+
+def test_the_context_counts_like_what_just_happened(shared):
+    body = {"user_id": "a stranger", "k": 3, "context": {"viewing": "i25", "cart": ["i26"]}}
+    found = shared.items(**body)
+    assert {half(item) for item in found} == {1}
+    assert not {"i25", "i26"} & set(found)
+
+
+def test_excluded_filtered_and_sold_out_items_are_not_shown(shared):
+    every = shared.items(user_id="u0", k=100)
+    assert "i2" not in every
+    assert every[0] not in shared.items(user_id="u0", k=100, exclude=[every[0]])
+    cheap = shared.items(user_id="u0", k=100, filter="category == 'tea' and price < 10")
+    assert cheap
+    assert all(int(item[1:]) + 1 < 10 for item in cheap)
+
+
+def test_similar_items_are_alike_and_on_sale(shared):
+    answer = shared.post("/v1/similar", {"item_id": "i25", "k": 3}).json()
+    assert {half(item["item_id"]) for item in answer["items"]} == {1}
+    everything = shared.post("/v1/similar", {"item_id": "i1", "k": 100}).json()["items"]
+    ids = [item["item_id"] for item in everything]
+    assert not {"i1", "i2"} & set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_every_recommendation_is_logged_with_its_probabilities(shared):
+    answer = shared.post("/v1/recommend", {"user_id": "u1", "k": 2, "placement": "home", "exclude": ["i9"]}).json()
+    shared.post("/v1/recommend", {})
+    *_, known, stranger = decisions(shared)
+    assert known.decision_id == answer["decision_id"]
+    assert (known.user_id, known.kind, known.placement, known.arm) == ("u1", "items", "home", "model")
+    assert known.chosen == [item["item_id"] for item in answer["items"]]
+    assert known.probability == [1.0, 1.0]
+    assert known.model_version == "recommender 1"
+    assert json.loads(known.context) == {"k": 2, "exclude": ["i9"]}
+    assert stranger.user_id == f"stranger-{stranger.decision_id}"
+
+
+def test_a_sent_row_of_the_catalogue_is_in_force_within_two_seconds(client):
+    top = client.items(k=1)[0]
+    row = {"item_id": top, "name": "Gone", "available": False}
+    answer = client.post("/v1/tables", {"items": [row, {"name": "no id"}]}, key=client.admin).json()
+    assert answer["upserted"] == {"items": 1}
+    assert [(refused["table"], refused["position"], refused["field"]) for refused in answer["refused"]] == [
+        ("items", 1, "item_id")
+    ]
+    client.wait(lambda: top not in client.items(k=50), 2)
+    client.post("/v1/tables", {"items": [{"item_id": "brand new", "name": "New"}]}, key=client.admin)
+    client.wait(lambda: client.post("/v1/similar", {"item_id": "brand new"}).status_code == 200, 2)
+
+
+def test_events_sent_twice_are_told_and_change_nothing(shared, now):
+    rows = [viewed("t1", "u1", "i3", now), viewed("t2", "u1", "i4", now), {"event_id": "t3"}]
+    first, second = send(shared, *rows), send(shared, *rows)
+    assert (first["accepted"], first["duplicates"]) == (2, 0)
+    assert (second["accepted"], second["duplicates"]) == (0, 2)
+    assert [(refused["id"], refused["field"]) for refused in first["refused"]] == [("t3", "event")]
+
+
+def test_scores_have_reasons_and_a_stage(shared):
+    answer = shared.post("/v1/score", {"user_ids": ["u1", "nobody", "u2"], "models": ["churn"]}).json()
+    known, unknown, _ = answer["users"]
+    assert [user["user_id"] for user in answer["users"]] == ["u1", "nobody", "u2"]
+    assert 0 <= known["scores"]["churn"]["probability"] <= 1
+    assert known["lifecycle_stage"]
+    assert {reason["feature"] for reason in known["scores"]["churn"]["reasons"]} <= {"orders_life", "days_since_order"}
+    assert unknown["scores"]["churn"]["probability"] is None
+    assert "not known" in unknown["scores"]["churn"]["note"]
+    assert answer["model_version"] == "propensity-churn 1"
+
+
+def test_a_label_without_a_model_says_so(shared):
+    [user] = shared.post("/v1/score", {"user_ids": ["u1"], "models": ["purchase"]}).json()["users"]
+    assert user["scores"]["purchase"]["probability"] is None
+    assert "attune train" in user["scores"]["purchase"]["note"]
+
+
+def test_features_of_touched_users_are_computed_anew(shared, now):
+    def stage():
+        [user] = shared.post("/v1/score", {"user_ids": ["buyer"], "models": ["churn"]}).json()["users"]
+        return user["lifecycle_stage"]
+
+    assert stage() is None
+    order = {"event_id": "b1", "event": "order_completed", "user_id": "buyer", "order_id": "b1", "occurred_at": now}
+    send(shared, {**order, "products": [{"product_id": "i3", "quantity": 1, "price": 4.0}]})
+    shared.wait(lambda: stage() == "first-time buyer")
+
+
+def test_somebody_whose_features_fail_does_not_keep_others_waiting(shared, now, monkeypatch):
+    engine = shared.engine
+    profiles = Profiles(engine.workspace, engine.workspace.checked, engine.state, engine.view.past.until)
+    compute = profiles._online.compute
+
+    def fails_for_bad(rows, cutoff):
+        if "bad" in rows["events"]["user_id"].to_pylist():
+            raise DataError("no such features")
+        return compute(rows, cutoff)
+
+    monkeypatch.setattr(profiles._online, "compute", fails_for_bad)
+    send(shared, *(viewed(f"w{user}", user, "i3", now) for user in ("good", "bad", "fine")))
+    profiles.refresh()
+    assert profiles.of(["good", "bad", "fine"])[1] == ["good", "fine"]
+
+
+def test_online_rows_equal_the_snapshot_of_the_same_history(shared):
+    engine = shared.engine  # the background works on its own rows
+    profiles = Profiles(engine.workspace, engine.workspace.checked, engine.state, engine.view.past.until)
+    at = (pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(days=40)).to_pydatetime()
+    ids = ["u1", "u2", "u3"]
+    online = profiles._online.compute(profiles._rows(ids), at).set_index("user_id")
+    offline, order = profiles.of(ids)
+    pd.testing.assert_frame_equal(
+        online.loc[ids],
+        offline.set_index(pd.Index(order, name="user_id")).loc[ids],
+        check_dtype=False,
+        check_index_type=False,
+    )
+
+
+def test_a_promoted_version_takes_over_and_no_request_is_dropped(client, workspace, registry):
+    versions = workspace.path / "versions" / "recommender"
+    shutil.copytree(versions / "1", versions / "2")
+    seen, stop = [], threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            response = client.post("/v1/recommend", {"user_id": "u1", "k": 2})
+            seen.append((response.status_code, response.json()["model_version"]))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    registry.champions["recommender"] = 2
+    client.wait(lambda: seen and seen[-1][1] == "recommender 2")
+    stop.set()
+    asking.join()
+    assert {status for status, _ in seen} == {200}
+    assert {version for _, version in seen} <= {"recommender 1", "recommender 2"}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed answers", "gone"])
+def test_a_broken_version_is_refused_and_the_old_one_stays(client, workspace, registry, damage):
+    versions = workspace.path / "versions" / "recommender"
+    if damage != "gone":
+        shutil.copytree(versions / "1", versions / "2")
+    if damage == "truncated":
+        file = max((versions / "2").glob("*.npy"), key=lambda path: path.stat().st_size)
+        file.write_bytes(file.read_bytes()[:-20])
+    if damage == "changed answers":
+        examples = json.loads((versions / "2" / "examples.json").read_text())
+        examples["expected"][0].reverse()
+        (versions / "2" / "examples.json").write_text(json.dumps(examples))
+        seal(versions / "2")
+    registry.champions["recommender"] = 2
+    client.wait(lambda: "recommender" in client.engine.champions.troubles)
+    answer = client.post("/v1/recommend", {"user_id": "u1"}).json()
+    assert answer["model_version"] == "recommender 1"
+    client.wait(lambda: "attune_swap_refusals 1.0" in client.get("/metrics").text)
+    registry.champions["recommender"] = 1
+    client.wait(lambda: "recommender" not in client.engine.champions.troubles)
+
+
+def test_without_a_model_popularity_answers_and_says_so(client, registry):
+    del registry.champions["recommender"]
+    client.wait(lambda: client.post("/v1/recommend", {}).json()["model_version"] == FALLBACK)
+    answer = client.post("/v1/recommend", {"user_id": "u1", "k": 5}).json()
+    assert answer["degraded"]
+    assert len(answer["items"]) == 5
+    assert client.post("/v1/similar", {"item_id": "i1"}).json()["degraded"]
+
+
+def test_a_workspace_without_tables_still_answers(tmp_path, monkeypatch):
+    engine = Engine(Workspace.create(tmp_path))
+    engine.load()
+    assert engine.recommend(RecommendAsk()).items == []
+    assert engine.score(ScoreAsk(user_ids=["u1"])).users[0].scores["churn"].probability is None
+
+
+def test_a_locked_state_is_told_and_recommendations_still_come(shared, now):
+    other = sqlite3.connect(shared.workspace.path / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    response = shared.post("/v1/events", {"events": [viewed("l1", "u1", "i3", now)]})
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    assert response.json()["error"]["code"] == "state_unavailable"
+    answer = shared.post("/v1/recommend", {"user_id": "u1"}).json()
+    assert answer["items"]
+    assert answer["decision_id"] is None
+    assert answer["degraded"]
+    other.execute("ROLLBACK")
+    assert send(shared, viewed("l1", "u1", "i3", now))["accepted"] == 1
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(shared, now, monkeypatch):
+    def full(*_, **__):
+        raise sa.exc.OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("data.state.arrivals.append", full)
+        response = shared.post("/v1/events", {"events": [viewed("f1", "u1", "i3", now)]})
+    assert response.status_code == 503
+    assert "disk space" in response.json()["error"]["message"]
+    assert send(shared, viewed("f1", "u1", "i3", now))["accepted"] == 1
+
+
+def test_after_sync_and_check_the_same_events_are_not_counted_twice(client, workspace, now):
+    send(client, viewed("s1", "synced", "i25", now), viewed("s2", "synced", "i26", now))
+    before = client.post("/v1/recommend", {"user_id": "synced", "k": 5}).json()["items"]
+    sync(workspace, client.engine.state)
+    check(workspace)
+    client.wait(lambda: client.engine.view.past.until.events == 2)
+    assert client.engine.view.past.of_user("synced")[0].size == 2
+    after = client.post("/v1/recommend", {"user_id": "synced", "k": 5}).json()["items"]
+    assert [item["item_id"] for item in after] == [item["item_id"] for item in before]
+    send(client, viewed("s3", "synced", "i1", now))
+    # The live part holds the newest event only.
+    assert [touch.item_id for touch in client.engine._touches(RecommendAsk(user_id="synced"))] == ["i1"]
+
+
+def test_a_revoked_key_is_refused_within_seconds(shared):
+    key = keys.create(shared.engine.state, role="app")
+    shared.wait(lambda: shared.post("/v1/recommend", {}, key=key).status_code == 200, 3)
+    keys.revoke(shared.engine.state, key.split("_")[1])
+    shared.wait(lambda: shared.post("/v1/recommend", {}, key=key).status_code == 401, 3)

@@ -1,0 +1,125 @@
+"""The service as people start it: `attune serve` in a process of its own, asked over HTTP."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import httpx
+import psutil
+import pytest
+
+from data.state import State, keys
+from data.workspace import Workspace
+
+ATTUNE = [sys.executable, "-m", "cli.main"]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ready(url, process):
+    """Wait until the service says that it is."""
+    until = time.monotonic() + 120
+    while True:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until, "it never came to be ready"
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+
+
+@contextmanager
+def started(path, port):
+    environment = {**os.environ, "ATTUNE_WORKSPACE": str(path)}
+    command = [*ATTUNE, "serve", "--port", str(port)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        ready(f"http://127.0.0.1:{port}", process)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def served(shop, tmp_path):
+    shutil.copytree(shop, tmp_path / "shop")
+    workspace = Workspace(tmp_path / "shop")
+    state = State.open(workspace.state_url)
+    key = keys.create(state, role="app")
+    state.close()
+    return workspace, {"Authorization": f"Bearer {key}"}
+
+
+def test_it_starts_answers_survives_a_kill_and_stops_on_ctrl_c(served):
+    workspace, headers = served
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    event = {
+        "event_id": "k1",
+        "event": "product_viewed",
+        "user_id": "new",
+        "item_id": "i25",
+        "occurred_at": "2026-01-31",
+    }
+    with started(workspace.path, port) as process:
+        answer = httpx.post(f"{url}/v1/recommend", json={"user_id": "u1", "k": 2}, headers=headers).json()
+        assert answer["model_version"] == "fallback-popularity"
+        assert len(answer["items"]) == 2
+        assert httpx.post(f"{url}/v1/events", json={"events": [event]}, headers=headers).json()["accepted"] == 1
+        assert httpx.get(f"{url}/no/such/path").json()["error"]["code"] == "not_found"
+        second = subprocess.run(
+            [*ATTUNE, "serve", "-w", workspace.path, "--port", str(port)], check=False, capture_output=True, text=True
+        )
+        assert second.returncode == 1
+        assert "Address already in use. Give another --port" in second.stderr
+        for worker in psutil.Process(process.pid).children():
+            worker.kill()
+        ready(url, process)
+        # What was acknowledged before the kill is known after it.
+        assert httpx.post(f"{url}/v1/events", json={"events": [event]}, headers=headers).json()["duplicates"] == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in {0, -signal.SIGINT}
+        told = process.stderr.read()
+        assert f"Attune serves {workspace.path} at {url}" in told
+        assert "Traceback" not in told
+
+
+def test_serving_needs_no_torch_and_no_implicit(served):
+    workspace, _ = served
+    code = f"""
+import sys
+from pathlib import Path
+from data.workspace import Workspace
+from serving.engine import Engine
+from serving.schemas import RecommendAsk, ScoreAsk, SimilarAsk
+import serving.champions
+from registry.folder import verify
+import serving.service
+
+engine = Engine(Workspace(Path({str(workspace.path)!r})))
+engine.load()
+folder = verify(engine.workspace.path / "versions/recommender/1")
+champion = serving.champions.load_champion("recommender", 1, folder)
+engine.champions.current = {{"recommender": champion}}
+engine._load_checked()
+assert engine.recommend(RecommendAsk(user_id="u1")).model_version == "recommender 1"
+assert engine.similar(SimilarAsk(item_id="i1")).items
+assert engine.score(ScoreAsk(user_ids=["u1"])).users
+heavy = sorted({{"torch", "implicit", "optuna", "matplotlib"}} & set(sys.modules))
+assert not heavy, heavy
+"""
+    environment = {**os.environ, "ATTUNE_WORKSPACE": str(workspace.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
