@@ -172,6 +172,17 @@ def compiled(table: ir.Table, tables: Tables) -> str:
     return str(tree.sql("duckdb"))
 
 
+def write(table: ir.Table, tables: Tables, path: Path, *, fingerprint: str = "") -> None:
+    """Write an expression over `tables` as one Parquet file, whole or not at all, without reading it into memory.
+
+    `fingerprint` is kept in the file: of the tables it was made from.
+    """
+    with replacing(path) as beside:
+        target = str(beside).replace("'", "''")
+        options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{fingerprint: '{fingerprint}'}}"
+        tables.backend.raw_sql(f"COPY ({compiled(table, tables)}) TO '{target}' ({options})")
+
+
 def build(workspace: Workspace, cutoffs: Sequence[datetime] | None = None) -> list[Snapshot]:
     """Write a snapshot per cutoff (by default `default_cutoffs`), oldest first; those that are there already are kept.
 
@@ -194,7 +205,7 @@ def build(workspace: Workspace, cutoffs: Sequence[datetime] | None = None) -> li
         path = folder / f"cutoff={cutoff.astimezone(UTC):%Y-%m-%dT%H%M%SZ}.parquet"
         if _fingerprint_of(path) != fingerprint:
             everybody = snapshot(tables, cutoff, settings, categories=categories)
-            _write(compiled(everybody, tables), tables, path, fingerprint=fingerprint)
+            write(everybody, tables, path, fingerprint=fingerprint)
         found.append(_read(path, cutoff, hashed, fingerprint))
     return found
 
@@ -347,13 +358,6 @@ def _refuse_cutoffs(cutoffs: Sequence[datetime], known: Span) -> None:
             raise DataError(
                 f"cutoff {cutoff} lies in the future: the data end on {known.end:%Y-%m-%d}. Say an earlier one."
             )
-
-
-def _write(query: str, tables: Tables, path: Path, *, fingerprint: str) -> None:
-    with replacing(path) as beside:
-        target = str(beside).replace("'", "''")
-        options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{fingerprint: '{fingerprint}'}}"
-        tables.backend.raw_sql(f"COPY ({query}) TO '{target}' ({options})")
 
 
 def _fingerprint_of(path: Path) -> str | None:
