@@ -106,9 +106,11 @@ def test_an_unknown_source_lists_the_known(tmp_path: Path) -> None:
         import_source("shopify", tmp_path, tmp_path / "shop")
 
 
-def test_another_currency_than_the_workspace_says_is_noted(shared_data: Path, tmp_path: Path) -> None:
-    Workspace.create(tmp_path, currency="EUR")
-    done = import_source("online-retail", shared_data / "online_retail/lines.parquet", tmp_path)
+def test_another_currency_than_the_workspace_says_is_noted(tmp_path: Path) -> None:
+    Workspace.create(tmp_path / "shop", currency="EUR")
+    header = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
+    (tmp_path / "lines.csv").write_text(f"{header}\n1,22139,CUP,1,2011-07-01 10:00:00,2.5,17850,France\n")
+    done = import_source("online-retail", tmp_path / "lines.csv", tmp_path / "shop")
     assert "amounts are in GBP" in done.notes[0]
 
 

@@ -1,5 +1,6 @@
 """Segment and RudderStack calls become the contract's tables."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -232,7 +233,7 @@ def test_a_folder_of_files_is_one_import_and_its_ids_do_not_depend_on_the_order(
         (tmp_path / name).mkdir()
         for part in range(2):
             text = "\n".join(json.dumps(view) for view in order[part * 10 : part * 10 + 10])
-            (tmp_path / name / f"{part}.json").write_text(text)
+            (tmp_path / name / f"{part}.json.gz").write_bytes(gzip.compress(text.encode()))
         import_source("segment", tmp_path / name, tmp_path / f"shop-{name}")
         found.append((tmp_path / f"shop-{name}/tables/events.parquet").read_bytes())
     assert found[0] == found[1]

@@ -7,6 +7,7 @@ import pytest
 
 from data.errors import DataError
 from data.sources import ImportSummary, import_source
+from data.sources.tables import read_mapping
 from data.workspace import Workspace
 
 ORDERS = """
@@ -114,6 +115,12 @@ def test_ids_that_pandas_made_numbers_become_whole_again(tmp_path: Path) -> None
 def test_a_mapping_that_does_not_fit_says_where(tmp_path: Path, mapping: str, said: str) -> None:
     with pytest.raises(DataError, match=f"(?s){said}"):
         run(tmp_path, mapping, sales=SALES)
+
+
+def test_the_mapping_in_the_documentation_is_a_mapping(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/importing.md").read_text(encoding="utf-8")
+    (tmp_path / "mapping.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    assert set(read_mapping(tmp_path / "mapping.toml")) == {"orders", "events"}
 
 
 def test_the_mapping_is_asked_for(tmp_path: Path) -> None:
