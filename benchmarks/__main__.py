@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.result import as_json, measured
 from data.errors import AttuneError
 
-NAMES = ("recommend-time-split",)
+NAMES = ("churn", "features", "recommend-time-split", "simulate")
 
 
 def main() -> None:

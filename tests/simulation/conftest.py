@@ -7,6 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from data.audit import Audit
+from data.checks import check
 from data.workspace import Workspace
 from simulation.shop import simulate
 
@@ -18,6 +20,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     folder = tmp_path_factory.mktemp("shop")
     simulate(folder, users=USERS, days=DAYS, seed=3)
     return Workspace.open(folder)
+
+
+@pytest.fixture(scope="session")
+def audited(shop: Workspace) -> Audit:
+    """What the check says of the shop; the shop is checked then."""
+    return check(shop)
 
 
 @pytest.fixture(scope="session")

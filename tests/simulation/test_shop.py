@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from data.checks import CHECKS, check
+from data.checks import CHECKS
 from data.contract import TABLES
 from data.errors import DataError, WorkspaceError
 from data.tables import Tables
@@ -74,10 +74,9 @@ def test_every_table_has_the_contracts_columns_and_types(shop):
             )
 
 
-def test_the_check_finds_the_shop_fit_and_the_dirt_it_was_given(shop, sql):
-    found = check(shop)
-    assert found.fit, found.failures
-    assert found.lookalikes
+def test_the_check_finds_the_shop_fit_and_the_dirt_it_was_given(audited, shop, sql):
+    assert audited.fit, audited.failures
+    assert audited.lookalikes
     labels = {(c.table, c.label) for c in CHECKS if c.refuse}
     for table, column, reason, rows in sql('SELECT "table", "column", reason, count(*) FROM truth_dirty GROUP BY ALL'):
         label = f"{column}: {reason}"
@@ -88,8 +87,7 @@ def test_the_check_finds_the_shop_fit_and_the_dirt_it_was_given(shop, sql):
             assert bad[0][0] >= rows, (table, label)
 
 
-def test_only_dirty_rows_are_refused(shop, sql):
-    check(shop)
+def test_only_dirty_rows_are_refused(audited, shop, sql):
     dirty = dict(sql('SELECT "table", count(*) FROM truth_dirty GROUP BY 1'))
     for file in shop.quarantine_dir.glob("*.parquet"):
         assert pq.read_metadata(file).num_rows <= dirty[file.stem], file.stem
@@ -150,8 +148,10 @@ def test_a_few_items_take_much_and_the_many_take_the_rest(sql):
 def test_evenings_are_busier_than_nights_and_the_weekend_than_tuesday(sql):
     hours = dict(sql("SELECT hour(occurred_at), count(*) FROM events WHERE event_id LIKE 'e%' GROUP BY 1"))
     assert hours[19] > 2 * hours[3]
-    days = dict(sql("""SELECT dayofweek(occurred_at), count(*) FROM events
-                       WHERE channel IN ('web', 'app') AND event_id LIKE 'e%' GROUP BY 1"""))
+    days = dict(
+        sql("""SELECT dayofweek(occurred_at), count(*) FROM events
+                       WHERE channel IN ('web', 'app') AND event_id LIKE 'e%' GROUP BY 1""")
+    )
     assert days[0] > days[2]
 
 
@@ -175,7 +175,8 @@ def test_visitors_are_anonymous_until_they_sign_up(sql):
                    WHERE occurred_at < created_at - INTERVAL 1 SECOND AND event_id LIKE 'e%' AND user_id LIKE 'u%'""")
     assert early[0][0] == 0
     known_later = sql(
-        "SELECT count(*) FROM events JOIN identities USING (anonymous_id) WHERE occurred_at < "at" AND "at" < '2027-01-01'"
+        """SELECT count(*) FROM events JOIN identities USING (anonymous_id)
+           WHERE occurred_at < "at" AND "at" < '2027-01-01'"""
     )
     assert known_later[0][0] > 100
 
