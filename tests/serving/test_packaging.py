@@ -10,9 +10,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_bento_asks_for_what_serving_needs():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["serve"]]
-    names = {re.match(r"[\w.-]+", requirement).group() for requirement in needed}
-    pins = dict(re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-    asked = re.findall(
-        r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)$", (ROOT / "serving/requirements.txt").read_text(), re.MULTILINE
-    )
-    assert dict(asked) == {name: pins[name] for name in names}
+    names = {re.match(r"[\w.-]+", requirement).group().lower() for requirement in needed}
+    pins = pinned("constraints.txt")
+    assert pinned("serving/requirements.txt") == {name: pins[name] for name in names}
+
+
+def pinned(file):
+    """Version by name, in lower case."""
+    found = re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)", (ROOT / file).read_text(), re.MULTILINE)
+    return {name.lower(): version for name, version in found}
