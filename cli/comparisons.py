@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from training.results import Comparison
+
+
+WIDTH = 150
+"""Of a table that is piped or logged."""
+SHOWN = ("roc_auc", "average_precision", "brier", "calibration_error")
+"""The measures of probabilities that fit on a line."""
 
 
 def show(comparison: Comparison, title: str, *, console: Console | None = None) -> None:
@@ -28,8 +35,5 @@ def show(comparison: Comparison, title: str, *, console: Console | None = None) 
     for row in comparison.rows:
         gain = "" if row.gain is None else f"{row.gain.estimate:+.4f} [{row.gain.low:+.4f}, {row.gain.high:+.4f}]"
         table.add_row(row.name, *(str(row.metrics[name]) for name in shown), gain)
-    console = console or Console()
-    console.print(table, width=None if console.is_terminal else 150, crop=False)
-
-
-SHOWN = ("roc_auc", "average_precision", "brier", "calibration_error")
+    console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(table)

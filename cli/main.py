@@ -9,6 +9,8 @@ import sys
 import typer
 
 VERBS: tuple[str, ...] = (
+    "demo",
+    "doctor",
     "import_",
     "sync",
     "serve",
@@ -19,6 +21,7 @@ VERBS: tuple[str, ...] = (
     "compare",
     "promote",
     "rollback",
+    "retrain",
 )
 """Verbs in the order that `attune --help` shows them; a verb named like a keyword lives in `<verb>_.py`."""
 

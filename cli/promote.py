@@ -34,7 +34,7 @@ def promote(
         raise typer.Exit(1)
     verdicts = [jobs.promote(shop, one) for one in names]
     for verdict in verdicts:
-        typer.echo(f"{verdict.version}: {'promoted' if verdict.passed else 'refused'}: {'; '.join(verdict.reasons)}")
+        typer.echo(str(verdict))
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(1)
     typer.echo(f"Next: attune serve --workspace {workspace}")

@@ -27,6 +27,9 @@ class Verdict:
     passed: bool
     reasons: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return f"{self.version}: {'promoted' if self.passed else 'refused'}: {'; '.join(self.reasons)}"
+
 
 def decide(challenger: Version, comparison: Comparison, *, broken: str = "") -> Verdict:
     """Whether the comparison's first model may take the place of the champion in it.

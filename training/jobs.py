@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from data.checks import check
 from data.errors import DataError, ModelFileError
+from data.state import State
+from data.state.sync import sync
 from data.workspace import Workspace
 from models.propensity import Propensity
 from models.recommenders import load
@@ -33,6 +36,19 @@ class Trained:
 
     results: tuple[TrainingResult, ...]
     left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What a retraining left.
+
+    Attributes:
+        trained: The challengers.
+        verdicts: What the gate said of each.
+    """
+
+    trained: Trained
+    verdicts: tuple[Verdict, ...]
 
 
 def train(
@@ -86,6 +102,24 @@ def promote(workspace: Workspace, name: str) -> Verdict:
     if verdict.passed:
         registry.crown(challenger)
     return verdict
+
+
+def retrain(workspace: Workspace) -> Retrained:
+    """Sync the live state, check, train everything, and let pass what the gate lets pass: safe to run from cron.
+
+    What was done before stays done, so that the next run goes on from there. Only one runs at a time.
+
+    Raises:
+        WorkspaceError: another one runs.
+        DataError: the tables are not fit to train on, or nothing could be trained.
+    """
+    with only_one(workspace, "retrain"):
+        sync(workspace, State.open(workspace.state_url))
+        audit = check(workspace)
+        if not audit.fit:
+            raise DataError(f"not fit to train on: {'; '.join(audit.failures)}. See {workspace.reports_dir}.")
+        trained = train(workspace)
+        return Retrained(trained, tuple(promote(workspace, result.version.name) for result in trained.results))
 
 
 def challengers(workspace: Workspace) -> list[str]:

@@ -18,7 +18,7 @@ from data.errors import ModelFileError
 from data.progress import timed
 from data.settings import Propensity as Declaration
 from data.workspace import Workspace
-from evaluation import classification
+from evaluation import classification, plots
 from evaluation.intervals import Interval
 from models.baselines import BaseRate, LogisticRFM
 from models.propensity import Propensity
@@ -28,7 +28,7 @@ from training.gate import SUSPECTED_LEAK
 from training.labelled import LabelledRows, Rows, declared, labelled_rows
 from training.recipes import CARD
 from training.results import Comparison, Judged, TrainingResult, flat
-from training.tracking import child_run, parent_run, requirements
+from training.tracking import child_run, parent_run, pictures, requirements
 
 PREFIX = "propensity-"
 METRIC = "roc_auc"
@@ -123,6 +123,11 @@ def train_propensity(workspace: Workspace, label: str, *, seed: int | None = Non
             test = compared(workspace, name, {TREES: model}, rows)
         for row in test.rows:
             child_run(row.name, params=model.params if row.name == TREES else {}, metrics=row.metrics)
+        with pictures() as pages:
+            probability = model.predict(rows.test.features)
+            what = f"{declaration.event} within {declaration.horizon_days} days"
+            plots.calibration_curve(pages / "calibration.png", rows.test.label, probability, what=what)
+            plots.lift_chart(pages / "lift.png", rows.test.label, probability, what=what, seed=seed)
         mlflow.log_dict({"features": model.features, "importance": model.importance().to_dict()}, "features.json")
         folder = Path(scratch) / name
         with timed(f"refitting {label} one step on"):

@@ -57,8 +57,8 @@ CANDIDATES = tuple(
         ("popularity", {}),
         ("repeat", {}),
         ("item_neighbours", {}),
-        ("als", {"factors": 64, "alpha": 1.0}),
-        ("als", {"factors": 64, "alpha": 10.0}),
+        ("als", {"alpha": 1.0}),
+        ("als", {"alpha": 10.0}),
     )
     for exclude_seen in (False, True)
     if not (model == "repeat" and exclude_seen)

@@ -17,7 +17,7 @@ from data.progress import timed, track
 from data.settings import Settings
 from data.tables import Tables
 from data.workspace import Workspace
-from evaluation import intervals
+from evaluation import intervals, plots
 from features.interactions import interactions
 from features.snapshots import span
 from models.recommenders import Recommender
@@ -27,7 +27,7 @@ from training.judging import METRIC, Contestant, JudgedRows, compared
 from training.recipes import CANDIDATES, Card, Recipe
 from training.results import Comparison, TrainingResult, flat
 from training.splits import recommender_split
-from training.tracking import child_run, parent_run, requirements
+from training.tracking import child_run, parent_run, pictures, requirements
 
 NAME = "recommender"
 N_EXAMPLES = 5
@@ -101,14 +101,21 @@ def _choose(tables: Tables, settings: Settings, cutoffs: Sequence[datetime], see
         )
     pooled = [np.concatenate(values) for values in zip(*per_cutoff, strict=True)]
     resamples = settings.training.bootstrap
+    found = {}
     for recipe, values in zip(CANDIDATES, pooled, strict=True):
         params = {"model": recipe.model, "exclude_seen": recipe.exclude_seen, **recipe.params}
-        child_run(str(recipe), params=params, metrics={METRIC: intervals.mean(values, resamples=resamples)})
+        found[str(recipe)] = intervals.mean(values, resamples=resamples)
+        child_run(str(recipe), params=params, metrics={METRIC: found[str(recipe)]})
     score = np.nan_to_num([np.nanmean(values) if np.isfinite(values).any() else 0.0 for values in pooled])
     best = int(score.argmax())
     baseline = max((i for i, recipe in enumerate(CANDIDATES) if recipe.is_baseline), key=lambda i: score[i])
     gain = intervals.paired_difference(pooled[best], pooled[baseline], resamples=resamples)
-    return CANDIDATES[best] if gain.low > 0 else CANDIDATES[baseline]
+    chosen = CANDIDATES[best] if gain.low > 0 else CANDIDATES[baseline]
+    with pictures() as folder:
+        plots.comparison(
+            folder / "candidates.png", found, metric="NDCG at 10 on the validation days", highlight=str(chosen)
+        )
+    return chosen
 
 
 def _judge(winner: Recipe, rows: JudgedRows, settings: Settings, seed: int) -> tuple[Recipe, Comparison]:

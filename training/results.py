@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from evaluation.intervals import Interval
@@ -18,7 +19,7 @@ class Judged:
     Attributes:
         name: The candidate, or `champion` or `challenger` with its version.
         recipe: How it was made: two of one recipe differ in their data only.
-        is_baseline: Whether it is one of the honest baselines, the plainest of them first.
+        is_baseline: Whether it is one of the honest baselines.
         metrics: Every metric with its interval.
         gain: What the first model of the table gains over this one on the main metric: mean difference on the same
             rows, with its interval. None for the first itself.
@@ -54,7 +55,10 @@ class Comparison:
     @property
     def best_baseline(self) -> Judged:
         """The baseline with the highest main metric; the earlier of equals."""
-        return max((row for row in self.rows if row.is_baseline), key=lambda row: row.metrics[self.metric].estimate)
+        return max((row for row in self.rows if row.is_baseline), key=self._score)
+
+    def _score(self, row: Judged) -> float:
+        return float(np.nan_to_num(row.metrics[self.metric].estimate))
 
     @property
     def beats_baselines(self) -> bool:
@@ -64,8 +68,8 @@ class Comparison:
 
     @property
     def floor(self) -> Judged:
-        """The plainest baseline: what knowing nothing of the person gives."""
-        return next(row for row in self.rows if row.is_baseline)
+        """The baseline with the lowest main metric: what knowing next to nothing of a person gives."""
+        return min((row for row in self.rows if row.is_baseline), key=self._score)
 
     def frame(self) -> pd.DataFrame:
         """One row per model; each metric with `_low` and `_high`."""

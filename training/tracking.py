@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from matplotlib.figure import Figure
 
 from data.workspace import Workspace
 from evaluation.intervals import Interval
@@ -31,24 +31,19 @@ def parent_run(workspace: Workspace, name: str, *, seed: int, params: Mapping[st
         yield run_id
 
 
-def child_run(
-    name: str,
-    *,
-    params: Mapping[str, Any],
-    metrics: Mapping[str, Interval],
-    figures: Mapping[str, Figure] | None = None,
-) -> None:
+def child_run(name: str, *, params: Mapping[str, Any], metrics: Mapping[str, Interval]) -> None:
     """Log one candidate under the open parent run."""
     with mlflow.start_run(run_name=name, nested=True):
         mlflow.log_params(dict(params))
         mlflow.log_metrics(flat(metrics))
-        log_figures(figures or {})
 
 
-def log_figures(figures: Mapping[str, Figure]) -> None:
-    """Keep pictures with the open run, as `pictures/NAME.png`."""
-    for name, figure in figures.items():
-        mlflow.log_figure(figure, f"pictures/{name}.png")
+@contextmanager
+def pictures() -> Iterator[Path]:
+    """A folder whose files are kept with the open run, under `pictures/`."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+        mlflow.log_artifacts(folder, "pictures")
 
 
 def commit() -> str:

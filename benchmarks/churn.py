@@ -1,0 +1,63 @@
+"""Churn on a real shop: the trained propensity beside its baselines, judged on the latest customers, paired.
+
+Import, check, features and training are the ones a shop would run, with every setting at its default.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from benchmarks.result import Result
+from data.checks import check
+from data.errors import DataError
+from data.sources import import_source
+from data.workspace import Workspace
+from training.propensity import METRIC, train_propensity
+
+CALIBRATION = "calibration_error"
+SOURCES = {"lines": "online-retail", "events": "retailrocket", "transactions_sample": "complete-journey"}
+"""The file that gives a layout away -> its importer."""
+
+
+def run(*, data: Path | None, size: str | None) -> Result:
+    """Train and judge churn on a data set laid out like one of `../shared/data`."""
+    if data is None or size is not None:
+        raise DataError("churn is measured on real data: say --data ../shared/data/online_retail, and no --size.")
+    with tempfile.TemporaryDirectory() as scratch:
+        workspace = _imported(data, Path(scratch) / "shop")
+        audit = check(workspace)
+        if not audit.fit:
+            raise DataError(f"{data} is not fit to train on: {'; '.join(audit.failures)}.")
+        result = train_propensity(workspace, "churn")
+    columns = ["model", METRIC, f"{METRIC}_low", f"{METRIC}_high", "gain", "gain_low", "gain_high", CALIBRATION]
+    print(f"churn in {data}: {result.test.n_rows:,} people; {'; '.join(result.test.notes)}")
+    print(result.test.frame()[columns].round(4).to_string(index=False, na_rep=""))
+    first, best = result.test.rows[0], result.test.best_baseline
+    if best.gain is None:
+        raise DataError(f"{data}: there is no baseline to compare with.")
+    return Result(
+        metrics={
+            METRIC: first.metrics[METRIC].estimate,
+            f"{METRIC}_gain": best.gain.estimate,
+            f"{METRIC}_gain_low": best.gain.low,
+            CALIBRATION: first.metrics[CALIBRATION].estimate,
+        },
+        intervals={METRIC: first.metrics[METRIC], f"{METRIC}_gain": best.gain, CALIBRATION: first.metrics[CALIBRATION]},
+        peers={
+            row.name: {name: row.metrics[name].estimate for name in (METRIC, CALIBRATION)}
+            for row in result.test.rows
+            if row.is_baseline
+        },
+    )
+
+
+def _imported(data: Path, folder: Path) -> Workspace:
+    """A workspace of a data set that lies in a file or folder laid out like `../shared/data`."""
+    files = [data] if data.is_file() else sorted(data.glob("*.parquet"))
+    for file in files:
+        if file.stem in SOURCES:
+            source = SOURCES[file.stem]
+            import_source(source, data if source == "complete-journey" else file, folder)
+            return Workspace.open(folder)
+    raise DataError(f"{data} has none of {', '.join(f'{name}.parquet' for name in SOURCES)}.")

@@ -1,0 +1,101 @@
+"""The gate: who passes, who does not, and that it says why."""
+
+from __future__ import annotations
+
+import pytest
+
+from evaluation.intervals import Interval
+from registry.versions import Version
+from training.gate import SUSPECTED_LEAK, decide
+from training.results import Comparison, Judged
+
+
+def interval(estimate: float, half: float = 0.01) -> Interval:
+    return Interval(estimate, estimate - half, estimate + half, 0.95)
+
+
+def judged(
+    name: str,
+    *,
+    gain: float | None = None,
+    recipe: str = "",
+    error: float = 0.02,
+    size: int = 100,
+    baseline: bool = False,
+) -> Judged:
+    return Judged(
+        name=name,
+        recipe=recipe or name,
+        is_baseline=baseline,
+        metrics={"roc_auc": interval(0.7), "calibration_error": interval(error)},
+        gain=None if gain is None else interval(gain),
+        size_bytes=size,
+    )
+
+
+def comparison(*rows: Judged, best: float = 0.1, floor: float = 0.2) -> Comparison:
+    baselines = (judged("base rate", gain=floor, baseline=True), judged("rfm", gain=best, baseline=True))
+    ranked = (baselines[0], Judged(**{**vars_of(baselines[1]), "metrics": {"roc_auc": interval(0.71)}}))
+    return Comparison("propensity-churn", "roc_auc", 100, (*rows, *ranked))
+
+
+def vars_of(row: Judged) -> dict[str, object]:
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}
+
+
+def version(**tags: str) -> Version:
+    return Version("propensity-churn", 2, "run", ("challenger",), tags)
+
+
+@pytest.mark.parametrize(
+    ("champion", "size", "passes", "why"),
+    [
+        (judged("champion 1", gain=0.05), 200, True, "better than champion 1"),
+        (judged("champion 1", gain=-0.05), 50, False, "worse than champion 1"),
+        (judged("champion 1", gain=0.0), 50, True, "lighter"),
+        (judged("champion 1", gain=0.0), 200, False, "the champion stays"),
+        (
+            judged("champion 1", gain=0.0, recipe="challenger 2"),
+            200,
+            True,
+            "the same recipe as champion 1 on newer data",
+        ),
+    ],
+)
+def test_a_challenger_must_be_better_or_equal_and_cheaper(champion: Judged, size: int, passes: bool, why: str) -> None:
+    verdict = decide(version(), comparison(judged("challenger 2", size=size), champion))
+    assert verdict.passed is passes
+    assert why in str(verdict)
+
+
+@pytest.mark.parametrize(
+    ("best", "floor", "passes", "why"),
+    [
+        (0.05, 0.2, True, "better than the best baseline, rfm"),
+        (0.0, 0.2, True, "as good as the best baseline, rfm"),
+        (0.0, 0.0, False, "does not beat the best baseline, rfm"),
+        (-0.05, 0.2, False, "does not beat the best baseline, rfm"),
+    ],
+)
+def test_a_first_champion_must_hold_its_own_against_the_baselines(
+    best: float, floor: float, passes: bool, why: str
+) -> None:
+    verdict = decide(version(), comparison(judged("challenger 1"), best=best, floor=floor))
+    assert verdict.passed is passes
+    assert why in str(verdict)
+
+
+def test_the_best_baseline_may_itself_be_the_first_champion() -> None:
+    rfm = judged("challenger 1", recipe="rfm", baseline=True)
+    assert decide(version(), comparison(rfm, best=0.0)).passed
+
+
+def test_a_leak_bad_calibration_and_wrong_examples_each_stop_a_better_model() -> None:
+    better = comparison(judged("challenger 2"), judged("champion 1", gain=0.05))
+    assert decide(version(), better).passed
+    leak = decide(version(**{SUSPECTED_LEAK: "ROC AUC is 0.99"}), better)
+    assert (leak.passed, "Find that feature" in str(leak)) == (False, True)
+    broken = decide(version(), better, broken="the model does not answer its stored examples")
+    assert (broken.passed, "stored examples" in str(broken)) == (False, True)
+    off = decide(version(), comparison(judged("challenger 2", error=0.2), judged("champion 1", gain=0.05)))
+    assert (off.passed, "probabilities are off by 0.2000" in str(off)) == (False, True)

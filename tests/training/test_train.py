@@ -1,0 +1,244 @@
+"""From a checked workspace to registered, compared, promoted and rolled back versions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import DataError, ModelFileError, WorkspaceError
+from data.workspace import Workspace
+from models.propensity import Propensity
+from registry.folder import CHECKSUMS
+from registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Registry
+from training import jobs
+from training import recommender as recommender_job
+from training.compare import compare
+from training.gate import SUSPECTED_LEAK
+from training.lock import only_one
+from training.propensity import suspected_leak
+from training.recommender import train_recommender
+
+
+def checksums(workspace: Workspace, name: str, number: int) -> dict[str, str]:
+    registry = Registry.of(workspace)
+    version = registry.version(name, number)
+    assert version is not None
+    found: dict[str, str] = json.loads((registry.fetch(version, workspace.models_dir) / CHECKSUMS).read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(shop: Workspace) -> jobs.Trained:
+    return jobs.train(shop)
+
+
+def test_everything_the_data_carries_is_trained_and_becomes_a_challenger(
+    shop: Workspace, trained: jobs.Trained
+) -> None:
+    names = [result.version.name for result in trained.results]
+    assert names == ["recommender", "propensity-churn", "propensity-purchase"]
+    assert not trained.left_out
+    for result in trained.results:
+        found = Registry.of(shop).version(result.version.name, CHALLENGER)
+        assert found is not None
+        assert found.number == result.version.number
+
+
+def test_planted_tastes_and_habits_are_found(trained: jobs.Trained) -> None:
+    by_name = {result.version.name: result for result in trained.results}
+    recommender = by_name["recommender"].test
+    assert recommender.rows[0].metrics["ndcg_at_10"].estimate > 1.3 * recommender.floor.metrics["ndcg_at_10"].estimate
+    churn = by_name["propensity-churn"].test
+    assert 0.75 < churn.rows[0].metrics["roc_auc"].estimate < 0.98
+    assert churn.floor.gain is not None
+    assert churn.floor.gain.low > 0.2
+
+
+def test_a_run_says_from_what_it_was_made_and_keeps_candidates_intervals_and_pictures(
+    shop: Workspace, trained: jobs.Trained
+) -> None:
+    client = Registry.of(shop).client
+    for result in trained.results:
+        run = client.get_run(result.version.run_id)
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["data_fingerprint"] == shop.fingerprint()
+        assert run.data.tags["commit"]
+        assert run.data.params["seed"] == "0"
+        metric = result.test.metric
+        assert run.data.metrics[f"{metric}_low"] <= run.data.metrics[metric] <= run.data.metrics[f"{metric}_high"]
+        assert client.list_artifacts(run.info.run_id, "pictures")
+        children = client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{run.info.run_id}'")
+        assert len(children) >= 3
+        if result.version.name != "recommender":
+            assert len(run.data.params["definitions_hash"]) == 64
+
+
+def test_plain_mlflow_answers_for_a_registered_version(
+    shop: Workspace, trained: jobs.Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del trained
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", shop.registry_uri)
+    mlflow.set_tracking_uri(shop.registry_uri)
+    try:
+        recommender = mlflow.pyfunc.load_model("models:/recommender@challenger")
+        ranked = recommender.predict(pd.DataFrame({"items": [["item-01", "item-02"], []]}), params={"k": 3})
+        churn = mlflow.pyfunc.load_model("models:/propensity-churn@challenger")
+        model = Propensity.load(Registry.of(shop).fetch(_version(shop, "propensity-churn"), shop.models_dir))
+        frame = pd.DataFrame({name: [1.0, 50.0] for name in model.features})
+        probability = churn.predict(frame)
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert [len(items) for items in ranked["items"]] == [3, len(ranked["items"][1])]
+    assert all(0 <= p <= 1 for p in probability)
+    np.testing.assert_array_equal(probability, model.predict(frame))
+
+
+def _version(workspace: Workspace, name: str, alias: str = CHALLENGER) -> Any:
+    return Registry.of(workspace).version(name, alias)
+
+
+def test_no_person_is_inside_a_version(shop: Workspace, trained: jobs.Trained) -> None:
+    for result in trained.results:
+        folder = Registry.of(shop).fetch(result.version, shop.models_dir)
+        assert {file.suffix for file in folder.rglob("*") if file.is_file()} <= {".npy", ".json", ".txt"}
+        for file in folder.rglob("*"):
+            assert file.is_dir() or b"person-" not in file.read_bytes(), file
+
+
+def test_the_same_seed_and_data_give_the_same_version(shop: Workspace, trained: jobs.Trained) -> None:
+    for result in trained.results:
+        name, first = result.version.name, result.version.number
+        what = "recommender" if name == "recommender" else "propensity"
+        again = jobs.train(shop, what, label=name.removeprefix("propensity-") if what == "propensity" else None)  # type: ignore[arg-type]
+        assert checksums(shop, name, first) == checksums(shop, name, again.results[0].version.number)
+
+
+def test_versions_pass_the_gate_are_compared_replaced_and_rolled_back(shop: Workspace, trained: jobs.Trained) -> None:
+    del trained
+    for name in jobs.challengers(shop):
+        assert jobs.promote(shop, name).passed, name
+    assert jobs.challengers(shop) == []
+    with pytest.raises(ModelFileError, match="has no challenger"):
+        jobs.promote(shop, "recommender")
+
+    first = _version(shop, "recommender", CHAMPION)
+    second = jobs.train(shop, "recommender").results[0].version
+    names = [row.name for row in compare(shop, "recommender").rows]
+    assert names[:2] == [f"challenger {second.number}", f"champion {first.number}"]
+    assert {"popularity", "repeat"} <= set(names)
+    verdict = jobs.promote(shop, "recommender")
+    assert verdict.passed
+    assert "the same recipe" in str(verdict)
+    assert _version(shop, "recommender", PREVIOUS).number == first.number
+    assert jobs.rollback(shop, "recommender").number == first.number
+
+
+def test_an_interrupted_training_leaves_no_version_and_the_next_one_works(
+    a_shop: Any, some_orders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = a_shop(tmp_path / "shop", orders=some_orders(users=40, days=80))
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recommender_job, "write_recommender_examples", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_recommender(workspace)
+    assert Registry.of(workspace).versions("recommender") == []
+    version = jobs.train(workspace, "recommender").results[0].version
+    assert version.number == 1
+
+    stored = next((workspace.path / "mlartifacts").rglob("examples.json"))
+    stored.write_text("{")
+    with pytest.raises(ModelFileError, match=r"examples\.json is truncated or changed"):
+        jobs.promote(workspace, "recommender")
+    assert Registry.of(workspace).version("recommender", CHAMPION) is None
+
+
+def test_labels_of_one_class_are_refused_with_the_remedy(a_shop: Any, some_orders: Any, tmp_path: Path) -> None:
+    settings = '[propensity.churn]\nhorizon_days = 30\n[propensity.never]\nevent = "order"\nhorizon_days = 14\n'
+    orders = some_orders(users=30, days=120)
+    workspace = a_shop(tmp_path / "shop", settings + 'population = "days_since_order > 100"\n', orders=orders)
+    with pytest.raises(DataError, match=r"holds for nobody|are positive, at least"):
+        jobs.train(workspace, "propensity", label="never")
+
+
+def test_a_label_nobody_declared_and_an_amount_are_refused(a_shop: Any, some_orders: Any, tmp_path: Path) -> None:
+    settings = '[propensity.spend]\nevent = "spend"\nhorizon_days = 14\n'
+    workspace = a_shop(tmp_path / "shop", settings, orders=some_orders(users=10, days=80))
+    with pytest.raises(
+        WorkspaceError, match=r"'chrun' is no label of this workspace; there are churn, purchase, spend"
+    ):
+        jobs.train(workspace, "propensity", label="chrun")
+    with pytest.raises(WorkspaceError, match="an amount"):
+        jobs.train(workspace, "propensity", label="spend")
+
+
+def test_a_history_that_is_too_short_says_how_many_days_are_needed(
+    a_shop: Any, some_orders: Any, tmp_path: Path
+) -> None:
+    workspace = a_shop(tmp_path / "shop", orders=some_orders(users=20, days=40))
+    with pytest.raises(DataError, match=r"\d+ days long .* needs 118"):
+        jobs.train(workspace, "propensity", label="churn")
+    short = a_shop(tmp_path / "short", orders=some_orders(users=20, days=35))
+    with pytest.raises(DataError, match=r"nothing could be trained.*needs 42.*needs 118.*needs 58"):
+        jobs.train(short)
+
+
+def test_events_without_purchases_still_give_a_recommender(a_shop: Any, some_orders: Any, tmp_path: Path) -> None:
+    events = some_orders(users=40, days=80).rename(columns={"order_id": "event_id"})
+    events = events.assign(event="product_viewed", event_id=events["event_id"] + "-" + events["line_id"])
+    workspace = a_shop(tmp_path / "shop", events=events[["event_id", "user_id", "event", "item_id", "occurred_at"]])
+    trained = jobs.train(workspace)
+    assert [result.version.name for result in trained.results] == ["recommender"]
+    assert set(trained.left_out) == {"propensity-churn", "propensity-purchase"}
+
+
+def test_one_user_and_one_item_train_or_say_why_not(a_shop: Any, tmp_path: Path) -> None:
+    moments = pd.date_range("2026-01-01", periods=60, freq="D", tz="UTC")
+    orders = pd.DataFrame({"order_id": [f"o{i}" for i in range(60)], "line_id": "1", "occurred_at": moments})
+    orders = orders.assign(user_id="ann", item_id="tea", quantity=1.0, unit_price=1.0)
+    workspace = a_shop(tmp_path / "shop", orders=orders)
+    trained = jobs.train(workspace)
+    assert [result.version.name for result in trained.results] == ["recommender"]
+    assert "popularity" in trained.results[0].chosen
+    assert set(trained.left_out) == {"propensity-churn", "propensity-purchase"}
+
+
+def test_a_feature_that_knows_the_label_raises_the_alarm() -> None:
+    from evaluation.intervals import Interval
+    from training.labelled import Rows
+
+    label = np.array([0, 1] * 50)
+    rows = Rows(pd.DataFrame({"age": np.arange(100.0), "cancelled": label}), label)
+    assert "cancelled alone has 1.000" in suspected_leak(Interval(0.99, 0.98, 1.0, 0.95), rows)
+    assert suspected_leak(Interval(0.8, 0.7, 0.9, 0.95), rows) == ""
+    assert SUSPECTED_LEAK == "suspected_leak"
+
+
+def test_a_second_job_in_one_workspace_says_that_the_first_runs(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "shop")
+    with (
+        only_one(workspace, "retrain"),
+        pytest.raises(WorkspaceError, match="retrain is already running"),
+        only_one(workspace, "retrain"),
+    ):
+        pass
+    with only_one(workspace, "retrain"):
+        pass
+
+
+def test_retraining_goes_from_the_tables_to_the_gate(a_shop: Any, some_orders: Any, tmp_path: Path) -> None:
+    workspace = a_shop(tmp_path / "shop", orders=some_orders(users=60, days=90))
+    done = jobs.retrain(workspace)
+    assert [verdict.version.name for verdict in done.verdicts] == [
+        result.version.name for result in done.trained.results
+    ]
+    assert _version(workspace, "recommender", CHAMPION) is not None
