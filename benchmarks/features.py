@@ -162,10 +162,10 @@ def attune(folder: Path, out: Path, memory_gb: float) -> None:
     """The columns by the snapshot's definitions."""
     from data.settings import Features
     from data.tables import Tables
-    from features.snapshots import snapshot, write
+    from features.snapshots import compiled, snapshot, write
 
     tables = Tables.open(folder / "checked", memory_limit_gb=memory_gb)
-    write(snapshot(tables, CUTOFF, Features(), columns=COLUMNS), tables, out)
+    write(compiled(snapshot(tables, CUTOFF, Features(), columns=COLUMNS), tables), tables, out)
 
 
 def build(folder: Path, memory_gb: float, *, n_cutoffs: int) -> None:

@@ -46,5 +46,6 @@ def features(
     tables = opened.checked
     missing = Counter(feature.lacks(tables)[0] for feature in unavailable(tables, opened.settings.features))
     for lacking, count in missing.items():
-        console.print(f"- {count} features go without {lacking}, which this shop did not bring", soft_wrap=True)
+        needed = lacking.replace("|", " or ")
+        console.print(f"- {count} features go without {needed}, which this shop did not bring", soft_wrap=True)
     console.print(f"Next: `attune train --workspace {workspace}`", soft_wrap=True)

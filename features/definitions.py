@@ -33,7 +33,7 @@ class Moment:
         return (epoch_seconds(self.cutoff) - epoch_seconds(when)).cast("float64") / SECONDS_PER_DAY
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Feature:
     """One named thing known of a customer.
 
@@ -58,7 +58,7 @@ class Feature:
         return tuple(n for n in self.needs if not any(tables.has(*either.split(".")) for either in n.split("|")))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Features that are aggregated together, in one pass over the same rows.
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from data import settings as config
 from data.errors import DataError
 from data.tables import Tables
-from features.snapshots import feature_names, symbolic_sql
+from features.snapshots import feature_names, set_cutoff, symbolic_sql
 
 
 class OnlineFeatures:
@@ -63,7 +63,7 @@ class OnlineFeatures:
         with self._lock:
             for name, table in fitted.items():
                 self._connection.register(name, table)
-            self._connection.execute("SET VARIABLE cutoff = CAST(? AS TIMESTAMPTZ)", [cutoff.isoformat()])
+            self._connection.execute(set_cutoff(cutoff))
             found = self._connection.sql(self.sql).to_arrow_table()
             for name in fitted:
                 self._connection.unregister(name)

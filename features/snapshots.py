@@ -32,6 +32,7 @@ PEOPLE = ("users", "events", "orders", "messages")
 """Who has a row in one of these is known."""
 
 CATEGORIES_FILE = "categories.json"
+VARIABLE = "cutoff"
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def symbolic_sql(tables: Tables, settings: config.Features, *, categories: Seque
     """The snapshot's SQL over tables named like the contract's, with DuckDB's variable `cutoff` as the cutoff."""
     named = {name: ibis.table(tables[name].schema(), name=name) for name in sorted(tables.brought)}
     unbound = Tables(backend=tables.backend, conformed={**tables.conformed, **named}, brought=tables.brought)
-    return compiled(snapshot(unbound, _cutoff_variable("cutoff"), settings, categories=categories), tables)
+    return compiled(snapshot(unbound, _cutoff_variable(VARIABLE), settings, categories=categories), tables)
 
 
 def compiled(table: ir.Table, tables: Tables) -> str:
@@ -172,15 +173,20 @@ def compiled(table: ir.Table, tables: Tables) -> str:
     return str(tree.sql("duckdb"))
 
 
-def write(table: ir.Table, tables: Tables, path: Path, *, fingerprint: str = "") -> None:
-    """Write an expression over `tables` as one Parquet file, whole or not at all, without reading it into memory.
+def set_cutoff(cutoff: datetime) -> str:
+    """The statement that makes `cutoff` the one of a SQL compiled for any (see `symbolic_sql`)."""
+    return f"SET VARIABLE {VARIABLE} = TIMESTAMPTZ '{cutoff.isoformat()}'"
+
+
+def write(query: str, tables: Tables, path: Path, *, fingerprint: str = "") -> None:
+    """Write what a query over `tables` gives as one Parquet file, whole or not at all, without reading it into memory.
 
     `fingerprint` is kept in the file: of the tables it was made from.
     """
     with replacing(path) as beside:
         target = str(beside).replace("'", "''")
         options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{fingerprint: '{fingerprint}'}}"
-        tables.backend.raw_sql(f"COPY ({compiled(table, tables)}) TO '{target}' ({options})")
+        tables.backend.raw_sql(f"COPY ({query}) TO '{target}' ({options})")
 
 
 def build(workspace: Workspace, cutoffs: Sequence[datetime] | None = None) -> list[Snapshot]:
@@ -191,21 +197,21 @@ def build(workspace: Workspace, cutoffs: Sequence[datetime] | None = None) -> li
         WorkspaceError: the tables are not checked, or the settings cannot be used.
     """
     tables = workspace.checked
-    cutoffs = default_cutoffs(workspace) if cutoffs is None else sorted(set(cutoffs))
+    cutoffs = default_cutoffs(workspace) if cutoffs is None else _possible(cutoffs, span(tables))
     if not cutoffs:
         return []
-    _refuse_cutoffs(cutoffs, span(tables))
     settings = workspace.settings.features
     categories = fixed_categories(workspace, tables, before=cutoffs[0])
     hashed = definitions_hash(tables, settings, categories=categories)
     fingerprint = workspace.fingerprint()
     folder = workspace.snapshots_dir / hashed[:12]
+    query = compiled(snapshot(tables, _cutoff_variable(VARIABLE), settings, categories=categories), tables)
     found = []
     for cutoff in track(cutoffs, "features"):
         path = folder / f"cutoff={cutoff.astimezone(UTC):%Y-%m-%dT%H%M%SZ}.parquet"
         if _fingerprint_of(path) != fingerprint:
-            everybody = snapshot(tables, cutoff, settings, categories=categories)
-            write(everybody, tables, path, fingerprint=fingerprint)
+            tables.backend.raw_sql(set_cutoff(cutoff))
+            write(query, tables, path, fingerprint=fingerprint)
         found.append(_read(path, cutoff, hashed, fingerprint))
     return found
 
@@ -345,7 +351,8 @@ def _beside(left: ir.Table, right: ir.Table) -> ir.Table:
     return left.left_join(right, "user_id", rname="{name}_right").drop("user_id_right")
 
 
-def _refuse_cutoffs(cutoffs: Sequence[datetime], known: Span) -> None:
+def _possible(cutoffs: Sequence[datetime], known: Span) -> list[datetime]:
+    """The cutoffs, each once, oldest first."""
     latest = max(known.end, datetime.now(UTC))
     for cutoff in cutoffs:
         if cutoff.tzinfo is None:
@@ -358,6 +365,7 @@ def _refuse_cutoffs(cutoffs: Sequence[datetime], known: Span) -> None:
             raise DataError(
                 f"cutoff {cutoff} lies in the future: the data end on {known.end:%Y-%m-%d}. Say an earlier one."
             )
+    return sorted(set(cutoffs))
 
 
 def _fingerprint_of(path: Path) -> str | None:
