@@ -48,7 +48,12 @@ bench-setup: .venv-peers/.ready  ## the peers that benchmarks compare with, in a
 	@touch $@
 
 bench: setup  ## every benchmark that docs/benchmarks.md quotes
-	$(BIN)/python -m benchmarks all --data $(DATA)
+	$(BIN)/python -m benchmarks demo
+	$(BIN)/python -m benchmarks simulate
+	$(BIN)/python -m benchmarks features
+	$(BIN)/python -m benchmarks churn --data $(DATA)/online_retail
+	$(BIN)/python -m benchmarks recommend-time-split --data $(DATA)/online_retail
+	$(BIN)/python -m benchmarks recommend-time-split --data $(DATA)/ml100k
 
 docs: setup  ## write the pages that are made from code
 	$(BIN)/python -m data.docs

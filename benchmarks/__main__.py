@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.result import as_json, measured
 from data.errors import AttuneError
 
-NAMES = ("churn", "features", "recommend-time-split", "simulate")
+NAMES = ("churn", "demo", "features", "recommend-time-split", "simulate")
 
 
 def main() -> None:

@@ -101,7 +101,7 @@ def test_raw_tables_become_ranked_items_and_scores_over_http(source: str, shared
         assert len(stranger["items"]) == 10
 
         scored = answer(client, "/v1/score", user_ids=[user_id], models=["churn"])
-        assert 0 <= scored["users"][0]["churn"]["probability"] <= 1
+        assert 0 <= scored["users"][0]["scores"]["churn"]["probability"] <= 1
 
 
 def _somebody_with_history(workspace: Path) -> str:

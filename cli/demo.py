@@ -1,0 +1,266 @@
+"""`attune demo`: a simulated shop, from raw tables to a live answer, with every step shown."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+
+if TYPE_CHECKING:
+    import httpx
+    from rich.console import Console
+
+    from data.workspace import Workspace
+
+START_SECONDS = 60
+
+
+def demo(
+    *,
+    users: Annotated[int, typer.Option(help="Customers of the simulated shop.", min=500)] = 20_000,
+    days: Annotated[int, typer.Option(help="Days of history.", min=150)] = 180,
+    picture: Annotated[Path | None, typer.Option(help="Keep what is shown as an SVG file.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Show the whole line: shop, checks, features, models, gate, service, one live request.
+
+    Takes about three minutes. Everything stays in the workspace, to look at and to go on with.
+
+    Example: `attune demo --users 2000 --workspace small`
+    """
+    from rich.console import Console
+
+    console = Console(record=picture is not None, highlight=False, width=110 if picture else None)
+    shop = _workspace(workspace)
+    _simulate(console, shop, users=users, days=days)
+    _check(console, shop)
+    _features(console, shop)
+    _train(console, shop)
+    _promote(console, shop)
+    _ask(console, shop)
+    console.print(
+        f"\nAll of it is in [bold]{workspace}/[/]: tables, audit, snapshots, models. Go on with\n"
+        f"  attune serve --workspace {workspace}\n"
+        f"  mlflow ui --backend-store-uri {shop.registry_uri}\n"
+        "  attune import --help    for a shop of your own"
+    )
+    if picture:
+        console.save_svg(str(picture), title="attune demo")
+
+
+def _workspace(path: Path) -> Workspace:
+    from data.errors import WorkspaceError
+    from data.workspace import Workspace
+
+    made = Workspace(path)
+    if made.tables_dir.is_dir() and any(made.tables_dir.iterdir()) and not (path / "truth").is_dir():
+        raise WorkspaceError(
+            f"{path} holds a shop of its own, which the demo would overwrite. Choose another --workspace."
+        )
+    return Workspace.create(path, name="the simulated shop", currency="EUR")
+
+
+@contextmanager
+def _step(console: Console, title: str) -> Iterator[None]:
+    """A headline, then what the body prints, then how long it took."""
+    console.print(f"\n[bold cyan]{title}[/]")
+    started = time.monotonic()
+    yield
+    console.print(f"[dim]{time.monotonic() - started:.0f} s[/]")
+
+
+def _simulate(console: Console, shop: Workspace, *, users: int, days: int) -> None:
+    from simulation.shop import simulate
+
+    with _step(console, "1. A simulated shop"):
+        made = simulate(shop, users=users, days=days)
+        console.print(
+            f"{made.users:,} customers, {made.days} days to {made.end:%Y-%m-%d}: "
+            + ", ".join(f"{made.rows[table]:,} {table}" for table in ("events", "orders", "messages", "items"))
+        )
+
+
+def _check(console: Console, shop: Workspace) -> None:
+    from data.checks import check
+
+    with _step(console, "2. Tables checked: bad rows go to quarantine, each with its reasons"):
+        audit = check(shop)
+        good, bad = sum(table.good for table in audit.tables), sum(table.bad for table in audit.tables)
+        console.print(f"{good:,} good rows, {bad:,} in quarantine ({bad / (good + bad):.2%}). The worst reasons:")
+        for finding in sorted(audit.findings, key=lambda finding: -finding.rows)[:3]:
+            console.print(f"- {finding}", markup=False)
+        for failure in audit.failures:
+            console.print(f"[red]not fit:[/] {failure}")
+        if not audit.fit:
+            raise typer.Exit(1)
+
+
+def _features(console: Console, shop: Workspace) -> None:
+    from features.snapshots import build
+
+    with _step(console, "3. Features, each as it was known at its cutoff"):
+        snapshots = build(shop)
+        newest = snapshots[-1]
+        console.print(
+            f"{len(snapshots)} snapshots from {snapshots[0].cutoff:%Y-%m-%d} to {newest.cutoff:%Y-%m-%d}; "
+            f"the last has {newest.rows:,} customers and {len(newest.columns)} features"
+        )
+
+
+def _train(console: Console, shop: Workspace) -> None:
+    from cli.comparisons import show
+    from training.jobs import train
+
+    with _step(console, "4. Models, judged on what came after and beside honest baselines (95 % intervals)"):
+        trained = train(shop)
+        for result in trained.results:
+            show(result.test, f"{result.version}: {result.chosen}", console=console)
+        for name, why in trained.left_out.items():
+            console.print(f"{name} was left out: {why}")
+
+
+def _promote(console: Console, shop: Workspace) -> None:
+    from training.jobs import challengers, promote
+
+    with _step(console, "5. The gate: who may go live"):
+        for verdict in [promote(shop, name) for name in challengers(shop)]:
+            mark = "[green]live[/]" if verdict.passed else "[yellow]refused[/]"
+            console.print(f"{mark} {verdict.version}: {'; '.join(verdict.reasons)}")
+
+
+def _ask(console: Console, shop: Workspace) -> None:
+    with _step(console, "6. A live service"), _serving(shop) as client:
+        user_id, viewed = _somebody(shop)
+        _show_items(console, client, shop, f"POST /v1/recommend for {user_id}", user_id=user_id)
+        event = {
+            "event_id": "demo-1",
+            "user_id": user_id,
+            "event": "product_viewed",
+            "item_id": viewed,
+            "occurred_at": _now(),
+        }
+        _post(client, "/v1/events", events=[event])
+        _show_items(console, client, shop, f"the same, a moment after {user_id} viewed {viewed}", user_id=user_id)
+        _show_scores(console, client, user_id)
+
+
+def _show_items(console: Console, client: httpx.Client, shop: Workspace, title: str, *, user_id: str) -> None:
+    from rich.table import Table
+
+    started = time.perf_counter()
+    answer = _post(client, "/v1/recommend", user_id=user_id, k=5)
+    milliseconds = (time.perf_counter() - started) * 1000
+    names = _names(shop, [item["item_id"] for item in answer["items"]])
+    shown = Table(
+        "", "item", "category", "why", box=None, header_style="bold",
+        title=f"{title} ({answer['model_version']}, {milliseconds:.0f} ms)", title_justify="left", title_style="italic",
+    )  # fmt: skip
+    for place, item in enumerate(answer["items"], start=1):
+        name, category = names.get(item["item_id"], ("", ""))
+        shown.add_row(str(place), f"{item['item_id']} {name}", category, item["reason"] or "")
+    console.print(shown)
+
+
+def _show_scores(console: Console, client: httpx.Client, user_id: str) -> None:
+    (person,) = _post(client, "/v1/score", user_ids=[user_id])["users"]
+    console.print(f"POST /v1/score for {user_id} (lifecycle stage: {person['lifecycle_stage']})", style="italic")
+    for label, score in person["scores"].items():
+        if score["probability"] is None:
+            console.print(f"  {label}: {score['note']}")
+            continue
+        reasons = ", ".join(f"{reason['feature']} = {_short(reason['value'])}" for reason in score["reasons"])
+        console.print(f"  {label}: {score['probability']:.0%}, most of all because of {reasons}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def _serving(shop: Workspace) -> Iterator[httpx.Client]:
+    """`attune serve` on a free port as long as the body runs, and a client with a key for it."""
+    import httpx
+
+    from data.errors import AttuneError
+    from data.state import State, keys
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    key = keys.create(State.open(shop.state_url), role="app", name="demo")
+    log = shop.path / "serve.log"
+    command = [sys.executable, "-m", "cli.main", "serve", "--workspace", str(shop.path), "--port", str(port)]
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=10
+        ) as client:
+            for _ in range(START_SECONDS * 5):
+                if server.poll() is not None or _ready(client):
+                    break
+                time.sleep(0.2)
+            else:
+                raise AttuneError(f"the service did not start within {START_SECONDS} s; its log is {log}.")
+            if server.poll() is not None:
+                raise AttuneError(f"the service ended as it started; its log is {log}.")
+            yield client
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(timeout=30)
+
+
+def _ready(client: httpx.Client) -> bool:
+    import httpx
+
+    try:
+        return client.get("/readyz").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def _post(client: httpx.Client, route: str, **body: Any) -> dict[str, Any]:
+    from data.errors import AttuneError
+
+    answer = client.post(route, json=body)
+    if not answer.is_success:
+        raise AttuneError(f"{route} answered {answer.status_code}: {answer.text}")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _somebody(shop: Workspace) -> tuple[str, str]:
+    """The customer with the most orders, and a popular item that they never touched."""
+    events = shop.checked["events"].filter(lambda t: ~t.user_id.isnull() & ~t.item_id.isnull())
+    orders = shop.checked["orders"].filter(lambda t: ~t.user_id.isnull())
+    counted = orders.group_by("user_id").agg(orders=orders.order_id.nunique()).order_by("user_id").execute()
+    user_id = str(counted.loc[counted["orders"].idxmax(), "user_id"])
+    seen = set(events.filter(events.user_id == user_id).select("item_id").distinct().execute()["item_id"])
+    popular = events.group_by("item_id").agg(events=events.count()).execute()
+    popular = popular[~popular["item_id"].isin(seen)].sort_values(["events", "item_id"], ascending=[False, True])
+    return user_id, str(popular["item_id"].iloc[0])
+
+
+def _names(shop: Workspace, item_ids: list[str]) -> dict[str, tuple[str, str]]:
+    """Name and category of items."""
+    items = shop.checked["items"]
+    rows = items.filter(items.item_id.isin(item_ids)).select("item_id", "name", "category").execute()
+    return {row.item_id: (row.name, row.category) for row in rows.itertuples(index=False)}
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat()
