@@ -27,6 +27,7 @@ log = logging.getLogger("attune")
 RECOMMENDER = "recommender"
 PROPENSITY = "propensity-"
 RETRY_REFUSED_SECONDS = 60.0
+SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,28 +63,43 @@ class Champions:
         self._registry = Registry.of(workspace)
         self._folder = workspace.models_dir
         self._names = (RECOMMENDER, *(f"{PROPENSITY}{label}" for label in workspace.settings.propensity))
-        self._refused: dict[tuple[str, int], float] = {}
+        self._file = Path(uri.removeprefix(SQLITE)) if (uri := workspace.registry_uri).startswith(SQLITE) else None
+        self._looked_at: tuple[int, int] | None = None
+        self._refused: dict[str, tuple[int, float]] = {}
         self.current: Mapping[str, Champion] = {}
         self.troubles: Mapping[str, str] = {}
         self.refusals = 0
 
     def refresh(self) -> bool:
         """Look at every champion alias; whether anything changed. A broken version leaves the old one in force."""
+        stamp = self._stamp()
+        retry = any(time.monotonic() >= again for _, again in self._refused.values())
+        if stamp is not None and stamp == self._looked_at and not retry:
+            return False
         current, troubles = dict(self.current), dict(self.troubles)
         for name in self._names:
             try:
                 self._refresh(name, current, troubles)
             except Exception as error:  # noqa: BLE001 - a registry that is away must not take the service along
+                stamp = None
                 if troubles.get(name) != str(error):
                     log.warning("The registry does not tell the champion of %s: %s", name, error)
                 troubles[name] = str(error)
         changed = current != self.current
-        self.current, self.troubles = current, troubles
+        self.current, self.troubles, self._looked_at = current, troubles, stamp
         return changed
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """Size and time of a registry that is a file: asking MLflow costs 15 ms a model, looking at a file nothing."""
+        if self._file is None or not self._file.is_file():
+            return None
+        found = self._file.stat()
+        return found.st_mtime_ns, found.st_size
 
     def _refresh(self, name: str, current: dict[str, Champion], troubles: dict[str, str]) -> None:
         version = self._registry.version(name, CHAMPION)
         old = current.get(name)
+        refused, again = self._refused.pop(name, (0, 0.0))
         if version is None:
             current.pop(name, None)
             troubles[name] = f"{name} has no champion. Train one with `attune train` and promote it."
@@ -91,15 +107,15 @@ class Champions:
         if old is not None and old.number == version.number:
             troubles.pop(name, None)
             return
-        asked = (name, version.number)
-        if time.monotonic() < self._refused.get(asked, 0):
+        if refused == version.number and time.monotonic() < again:
+            self._refused[name] = refused, again
             return
         try:
             current[name] = load_champion(name, version.number, self._registry.fetch(version, self._folder))
             troubles.pop(name, None)
             log.info("%s is in force", version)
         except AttuneError as error:
-            self._refused[asked] = time.monotonic() + RETRY_REFUSED_SECONDS
+            self._refused[name] = version.number, time.monotonic() + RETRY_REFUSED_SECONDS
             self.refusals += 1
             troubles[name] = str(error)
             log.error("%s is refused, %s stays: %s", version, old or "the fallback", error)  # noqa: TRY400

@@ -443,7 +443,9 @@ def _popular(
 def _shown(choice: Choice, catalogue: Catalogue, told: Mapping[str, str], *, verb: str = "") -> RankedItem:
     """A choice with its reason in words: of what the person did themselves, or of what everybody does."""
     reason = "popular right now" if choice.source == POPULARITY else None
-    if choice.because_of is not None:
+    if choice.because_of == choice.item_id:
+        reason = "because you chose it before"
+    elif choice.because_of is not None:
         verb = verb or VERBS.get(told.get(choice.because_of, ""), "because of your interest in {}")
         reason = verb.format(catalogue.name(choice.because_of))
     return RankedItem(item_id=choice.item_id, score=choice.score, source=choice.source, reason=reason)
