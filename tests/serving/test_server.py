@@ -49,8 +49,8 @@ def started(path, port):
         yield process
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.terminate()  # not kill: BentoML's worker has a session of its own and would stay
+            process.wait(60)
 
 
 @pytest.fixture
