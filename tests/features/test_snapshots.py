@@ -89,13 +89,16 @@ def test_nothing_to_know_people_by_is_said(cutoff):
         span(Tables.from_frames(items=pd.DataFrame({"item_id": ["tea"]})))
 
 
-def test_the_hash_changes_with_a_definition_and_not_with_the_data(small_shop, frames, monkeypatch):
-    first = definitions_hash(small_shop, Features())
-    again = Tables.from_frames(**{**frames, "events": frames["events"].head(1)})
-    assert definitions_hash(again, Features()) == first
-    assert definitions_hash(small_shop, Features(), categories=["drinks"]) != first
-    monkeypatch.setattr("features.engagement.PRIOR_MESSAGES", 11)
-    assert definitions_hash(small_shop, Features()) != first
+def test_the_hash_changes_with_a_definition_and_not_with_the_data(frames, monkeypatch):
+    shop = Tables.from_frames(orders=frames["orders"], items=frames["items"])
+    first = definitions_hash(shop, Features())
+    assert (
+        definitions_hash(Tables.from_frames(orders=frames["orders"].head(1), items=frames["items"]), Features())
+        == first
+    )
+    assert definitions_hash(shop, Features(), categories=["drinks"]) != first
+    monkeypatch.setattr("features.transactions.MINUTES_PER_DAY", 1_441)
+    assert definitions_hash(shop, Features()) != first
 
 
 def test_build_writes_a_partition_per_cutoff_and_keeps_those_that_are_whole(workspace_of, frames, cutoff, ago):
