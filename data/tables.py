@@ -286,6 +286,5 @@ def _named(events: ir.Table, identities: ir.Table) -> ir.Table:
         .select(known_anonymous_id="anonymous_id", known_user_id="user_id")
     )
     joined = events.left_join(first, events.anonymous_id == first.known_anonymous_id)
-    return joined.mutate(user_id=ibis.coalesce(joined.user_id, joined.known_user_id)).drop(
-        "known_anonymous_id", "known_user_id"
-    )
+    named = joined.mutate(user_id=ibis.coalesce(joined.user_id, joined.known_user_id))
+    return named.select(*events.columns)  # `drop` of two columns writes them in an order that changes by process
