@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -99,6 +102,33 @@ def test_the_hash_changes_with_a_definition_and_not_with_the_data(frames, monkey
     assert definitions_hash(shop, Features(), categories=["drinks"]) != first
     monkeypatch.setattr("features.transactions.MINUTES_PER_DAY", 1_441)
     assert definitions_hash(shop, Features()) != first
+
+
+def test_every_process_writes_the_same_sql():
+    program = """
+import pandas as pd
+from data.settings import Features
+from data.tables import Tables
+from features.snapshots import definitions_hash
+
+def empty(*columns):
+    return pd.DataFrame({column: pd.Series(dtype="str") for column in columns})
+
+shop = Tables.from_frames(
+    events=empty("event_id", "user_id", "anonymous_id", "event", "occurred_at", "item_id", "category"),
+    orders=empty("order_id", "line_id", "user_id", "item_id", "quantity", "unit_price", "discount", "occurred_at"),
+    items=empty("item_id", "category", "brand", "price"),
+    identities=empty("anonymous_id", "user_id", "at"),
+)
+print(definitions_hash(shop, Features(), categories=["tea"]))
+"""
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(hashes) == 1
 
 
 def test_build_writes_a_partition_per_cutoff_and_keeps_those_that_are_whole(workspace_of, frames, cutoff, ago):
