@@ -54,4 +54,5 @@ def with_category(rows: ir.Table, tables: Tables) -> ir.Table:
     joined = rows.left_join(items, rows.item_id == items.category_of)
     known = ibis.coalesce(joined.category, joined.item_category) if "category" in rows.columns else joined.item_category
     own_columns = [name for name in rows.columns if name != "category"]
-    return joined.select(*own_columns, category=known)  # `drop` of two writes columns in an order that changes by process
+    # `drop` of two would write the columns in an order that changes by process.
+    return joined.select(*own_columns, category=known)

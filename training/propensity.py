@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -19,7 +19,7 @@ from data.progress import timed
 from data.settings import Propensity as Declaration
 from data.workspace import Workspace
 from evaluation import classification, plots
-from evaluation.intervals import Interval
+from evaluation.intervals import Interval, bootstrap
 from models.baselines import BaseRate, LogisticRFM
 from models.propensity import Propensity
 from registry.versions import CHALLENGER, Registry
@@ -32,6 +32,9 @@ from training.tracking import child_run, parent_run, pictures, requirements
 
 PREFIX = "propensity-"
 METRIC = "roc_auc"
+MEASURES = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
+MAX_JUDGED = 10_000
+"""People drawn to judge on: bounds the time, and the interval is narrow enough by far."""
 TREES = "trees"
 BASE_RATE, RFM_RULE = "base rate", "logistic regression on RFM"
 RFM = ("days_since_order", "orders_365d", "spend_365d")
@@ -182,7 +185,7 @@ def compared(workspace: Workspace, name: str, models: Mapping[str, Scorer], rows
 
     Baselines need no early stopping, so they learn on the train and the later rows.
     """
-    split, test = rows.split, rows.test
+    split, test = rows.split, _drawn(rows.test, workspace.settings.training.seed)
     seen = rows.together((*split.train, split.later))
     baselines: dict[str, Scorer] = {BASE_RATE: BaseRate().fit(seen.features, seen.label)}
     if set(RFM) & set(seen.features):
@@ -195,10 +198,8 @@ def compared(workspace: Workspace, name: str, models: Mapping[str, Scorer], rows
             who,
             who if who in baselines else recipe_of(models[who]),
             who in baselines,
-            _intervals(classification.evaluate(test.label, p, resamples=resamples)),
-            None
-            if who == first
-            else classification.compare(test.label, probability[first], p, resamples=resamples).roc_auc,
+            {name: _measured(name, test.label, p, resamples=resamples) for name in MEASURES},
+            None if who == first else _gained(test.label, probability[first], p, resamples=resamples),
         )
         for who, p in probability.items()
     )
@@ -238,5 +239,19 @@ def _auc(label: np.ndarray, value: np.ndarray) -> float:
     return float((rank[label == 1].sum() - positives * (positives + 1) / 2) / (positives * (len(label) - positives)))
 
 
-def _intervals(quality: classification.ProbabilityQuality) -> dict[str, Interval]:
-    return {field.name: getattr(quality, field.name) for field in fields(quality)}
+def _drawn(rows: Rows, seed: int) -> Rows:
+    """The rows, or a seeded draw of them where they are many."""
+    if len(rows.label) <= MAX_JUDGED:
+        return rows
+    kept = np.sort(np.random.default_rng(seed).choice(len(rows.label), MAX_JUDGED, replace=False))
+    return Rows(rows.features.iloc[kept].reset_index(drop=True), rows.label[kept])
+
+
+def _measured(name: str, label: np.ndarray, probability: np.ndarray, *, resamples: int) -> Interval:
+    return bootstrap(classification.MEASURES[name](label, probability), len(label), resamples=resamples)
+
+
+def _gained(label: np.ndarray, first: np.ndarray, other: np.ndarray, *, resamples: int) -> Interval:
+    """What the first gains in ROC AUC over the other on the same people."""
+    of_first, of_other = (classification.MEASURES[METRIC](label, p) for p in (first, other))
+    return bootstrap(lambda weights: of_first(weights) - of_other(weights), len(label), resamples=resamples)
