@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ def connect(*, memory_limit_gb: float | None = None) -> Backend:
     backend.raw_sql("SET preserve_insertion_order=false")
     with contextlib.suppress(duckdb.InvalidInputException):  # in Jupyter without ipywidgets there is no bar
         backend.raw_sql("SET enable_progress_bar=false")  # it would be written into the command's output
+    spill = str(Path(tempfile.gettempdir()) / "attune-spill").replace("'", "''")
+    backend.raw_sql(f"SET temp_directory='{spill}'")  # else DuckDB spills into the current folder
     backend.raw_sql("SET lambda_syntax='ENABLE_SINGLE_ARROW'")  # Ibis 12 writes lambdas as DuckDB 1 read them
     if memory_limit_gb is not None:
         backend.raw_sql(f"SET memory_limit='{memory_limit_gb}GB'")

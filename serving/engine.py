@@ -37,6 +37,8 @@ log = logging.getLogger("attune")
 
 FALLBACK = "fallback-popularity"
 POPULARITY = "popularity"
+TOGETHER = "together"
+"""Source of items that the same people touched: what is similar where the champion compares no items."""
 VERBS = {
     ORDER: "because you bought {}",
     "product_added": "because you added {} to your cart",
@@ -223,6 +225,9 @@ class Engine:
             ids = model.items.ids([c for c, _ in kept])
             reason = [Choice(id_, float(s), model.name, ask.item_id) for id_, (_, s) in zip(ids, kept, strict=True)]
             rankings.append(reason)
+        if not any(rankings):
+            alike = view.past.alike(ask.item_id, view.catalogue.allowed(view.past.items))
+            rankings.append([Choice(id_, score, TOGETHER, ask.item_id) for id_, score in alike])
         rankings.append(_popular(view, ask.k + 1, view.catalogue, None, set()))
         choices = choose(rankings, k=ask.k, excluded={ask.item_id})
         items = [_shown(choice, view.catalogue, {}, verb="like {}") for choice in choices]

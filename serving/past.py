@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
 from data.errors import DataError
 from data.settings import Recommender
@@ -61,6 +63,36 @@ class Past:
             popular=Popularity().fit(found),
             until=_watermarks(tables),
         )
+
+    def alike(self, item_id: str, allowed: np.ndarray) -> list[tuple[str, float]]:
+        """Items that the same people touched, by cosine of their weights, best first; `allowed` is bool (n_items,)."""
+        code = self.items.code(item_id)
+        if code < 0:
+            return []
+        together = (self._by_item[code] @ self._by_user).tocoo()
+        norms = self._norms
+        cosine = together.data / (norms[code] * norms[together.col])
+        order = np.lexsort((together.col, -cosine))
+        found = [(int(together.col[i]), float(cosine[i])) for i in order if allowed[together.col[i]]]
+        return list(zip(self.items.ids([c for c, _ in found]), (s for _, s in found), strict=True))
+
+    @cached_property
+    def _by_user(self) -> sparse.csr_matrix:
+        """Summed weights, shape (n_users, n_items)."""
+        shape = (len(self.users), len(self.items))
+        matrix = sparse.csr_matrix((self.weight, self.item, self.indptr), shape=shape)
+        matrix.sum_duplicates()
+        return matrix
+
+    @cached_property
+    def _by_item(self) -> sparse.csr_matrix:
+        """The same, shape (n_items, n_users)."""
+        return self._by_user.T.tocsr()
+
+    @cached_property
+    def _norms(self) -> np.ndarray:
+        """Length of each item's column, shape (n_items,)."""
+        return np.sqrt(np.asarray(self._by_user.multiply(self._by_user).sum(axis=0)).ravel())
 
     def of_user(self, user_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Item codes and weights of one user, by time; empty for one who is not known."""

@@ -57,7 +57,7 @@ class RankedItem(BaseModel):
 
     item_id: str
     score: float = Field(description="comparable among items of one source in one answer")
-    source: str = Field(description="the model that brought it, or `popularity`")
+    source: str = Field(description="the model that brought it, `together` (the same people) or `popularity`")
     reason: str | None = Field(description="why, in words that may be shown")
 
 

@@ -244,7 +244,10 @@ def test_without_a_model_popularity_answers_and_says_so(client, registry):
     answer = client.post("/v1/recommend", {"user_id": "u1", "k": 5}).json()
     assert answer["degraded"]
     assert len(answer["items"]) == 5
-    assert client.post("/v1/similar", {"item_id": "i1"}).json()["degraded"]
+    similar = client.post("/v1/similar", {"item_id": "i25", "k": 3}).json()
+    assert similar["degraded"]
+    assert {item["source"] for item in similar["items"]} == {"together"}
+    assert {half(item["item_id"]) for item in similar["items"]} == {1}
 
 
 def test_a_workspace_without_tables_still_answers(tmp_path, monkeypatch):

@@ -16,6 +16,6 @@ def test_the_bento_asks_for_what_serving_needs():
 
 
 def pinned(file):
-    """Version by name, in lower case."""
+    """Version by name, in lower case and with dashes."""
     found = re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)", (ROOT / file).read_text(), re.MULTILINE)
-    return {name.lower(): version for name, version in found}
+    return {name.lower().replace("_", "-"): version for name, version in found}
