@@ -23,5 +23,10 @@ def sync(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     for name, count in done.rows.items():
         twice = done.already_imported[name]
         typer.echo(f"{name:12} {count:>12,} rows" + (f" ({twice:,} were imported already)" if twice else ""))
+    if done.orders_left_out:
+        typer.echo(
+            f"{done.orders_left_out:,} order lines stay in the state: this shop's purchases are told by its events. "
+            "To count money, import its earlier orders as a table."
+        )
     if not done.rows:
         typer.echo("The state is empty: nothing to write.")

@@ -18,7 +18,7 @@ from data.progress import timed, track
 from data.state.arrow import SEQ, batches
 from data.state.engine import State
 from data.state.schema import tables
-from data.tables import READERS, connect, read_raw
+from data.tables import READERS, Tables, connect, read_raw
 from data.workspace import Workspace
 
 
@@ -29,10 +29,12 @@ class Synced:
     Attributes:
         rows: Rows of the state that are in the tables now, by table.
         already_imported: Rows left out because an imported row has their key, by table.
+        orders_left_out: Order lines not written because the imported shop tells its purchases by events alone.
     """
 
     rows: Mapping[str, int]
     already_imported: Mapping[str, int]
+    orders_left_out: int = 0
 
 
 def sync(workspace: Workspace, state: State) -> Synced:
@@ -41,23 +43,37 @@ def sync(workspace: Workspace, state: State) -> Synced:
     An imported `tables/NAME.*` moves to `tables/NAME/imported.parquet` first; nothing of it changes. A row whose key
     was imported is left out. Streams: memory does not grow with the state.
 
+    A shop that imported `order_completed` events and no orders keeps to events: with a table of orders, however short,
+    its earlier purchases would count no more. The live ones are in its events too.
+
     Raises:
         DataError: an imported table cannot be read.
         StateUnavailableError: the state cannot be read.
     """
     rows: dict[str, int] = {}
     already: dict[str, int] = {}
+    left_out = 0
     workspace.tables_dir.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sync.", dir=workspace.path) as scratch, timed("sync"):
         exported = _export(state, Path(scratch))
         if exported:
             _unpack(workspace)
+        if "orders" in exported and _buys_by_events(workspace):
+            left_out = pq.read_metadata(exported.pop("orders")).num_rows
         for name in track(list(exported), "writing tables"):
             backend = connect(memory_limit_gb=workspace.settings.data.memory_limit_gb)
             imported = _settle_import(backend, workspace, name)
             rows[name] = _write(backend, TABLES[name], exported[name], imported, workspace.tables_dir / name)
             already[name] = pq.read_metadata(exported[name]).num_rows - rows[name]
-    return Synced(rows, already)
+    return Synced(rows, already, left_out)
+
+
+def _buys_by_events(workspace: Workspace) -> bool:
+    """Whether the shop brought purchases as events and has no table of orders."""
+    if any(workspace.tables_dir.glob("orders*")):
+        return False
+    events = Tables.open(workspace.tables_dir)["events"]
+    return bool(events.count(where=events.event == "order_completed").execute())
 
 
 def _export(state: State, scratch: Path) -> dict[str, Path]:

@@ -135,3 +135,16 @@ def test_the_tables_tell_up_to_which_row_they_hold_the_state(workspace, state):
     store(state, *(event(f"e{i}") for i in range(3)))
     sync(workspace, state)
     assert Tables.open(workspace.tables_dir)["events"][SEQ].max().execute() == 3
+
+
+def test_a_shop_that_tells_purchases_by_events_keeps_them(workspace, state):
+    pd.DataFrame([event("e0", event="order_completed", item_id="tea")]).to_parquet(
+        workspace.tables_dir / "events.parquet"
+    )
+    products = [{"product_id": "cup", "quantity": 1}]
+    store(state, event("e1", event="order_completed", order_id="o1", products=products))
+    done = sync(workspace, state)
+    assert done.orders_left_out == 1
+    assert "orders" not in Tables.open(workspace.tables_dir).brought
+    assert ids(workspace) == ["e0", "e1"]
+    assert sync(workspace, state) == done
