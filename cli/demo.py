@@ -141,10 +141,11 @@ def _promote(console: Console, shop: Workspace) -> None:
 
 def _ask(console: Console, shop: Workspace) -> None:
     with _step(console, "6. A live service"), _serving(shop) as client:
-        user_id, viewed = _somebody(shop)
-        _show_items(console, client, shop, f"POST /v1/recommend for {user_id}", user_id=user_id)
+        user_id, new_items = _somebody(shop)
+        shown = _show_items(console, client, shop, f"POST /v1/recommend for {user_id}", user_id=user_id)
+        viewed = next(item_id for item_id in new_items if item_id not in shown)
         event = {
-            "event_id": "demo-1",
+            "event_id": f"demo-{_now()}",
             "user_id": user_id,
             "event": "product_viewed",
             "item_id": viewed,
@@ -155,21 +156,25 @@ def _ask(console: Console, shop: Workspace) -> None:
         _show_scores(console, client, user_id)
 
 
-def _show_items(console: Console, client: httpx.Client, shop: Workspace, title: str, *, user_id: str) -> None:
+def _show_items(console: Console, client: httpx.Client, shop: Workspace, title: str, *, user_id: str) -> list[str]:
+    """Ask for items and print them; their ids."""
     from rich.table import Table
 
     started = time.perf_counter()
-    answer = _post(client, "/v1/recommend", user_id=user_id, k=5)
+    answer = _post(client, "/v1/recommend", user_id=user_id, k=6)
     milliseconds = (time.perf_counter() - started) * 1000
-    names = _names(shop, [item["item_id"] for item in answer["items"]])
+    item_ids = [item["item_id"] for item in answer["items"]]
+    names = _names(shop, item_ids)
     shown = Table(
-        "", "item", "category", "why", box=None, header_style="bold",
+        "", "item", "category", "why",
+        box=None, header_style="bold",
         title=f"{title} ({answer['model_version']}, {milliseconds:.0f} ms)", title_justify="left", title_style="italic",
     )  # fmt: skip
     for place, item in enumerate(answer["items"], start=1):
         name, category = names.get(item["item_id"], ("", ""))
         shown.add_row(str(place), f"{item['item_id']} {name}", category, item["reason"] or "")
     console.print(shown)
+    return item_ids
 
 
 def _show_scores(console: Console, client: httpx.Client, user_id: str) -> None:
@@ -241,16 +246,18 @@ def _post(client: httpx.Client, route: str, **body: Any) -> dict[str, Any]:
     return found
 
 
-def _somebody(shop: Workspace) -> tuple[str, str]:
-    """The customer with the most orders, and a popular item that they never touched."""
-    events = shop.checked["events"].filter(lambda t: ~t.user_id.isnull() & ~t.item_id.isnull())
-    orders = shop.checked["orders"].filter(lambda t: ~t.user_id.isnull())
-    counted = orders.group_by("user_id").agg(orders=orders.order_id.nunique()).order_by("user_id").execute()
-    user_id = str(counted.loc[counted["orders"].idxmax(), "user_id"])
-    seen = set(events.filter(events.user_id == user_id).select("item_id").distinct().execute()["item_id"])
-    popular = events.group_by("item_id").agg(events=events.count()).execute()
-    popular = popular[~popular["item_id"].isin(seen)].sort_values(["events", "item_id"], ascending=[False, True])
-    return user_id, str(popular["item_id"].iloc[0])
+def _somebody(shop: Workspace) -> tuple[str, list[str]]:
+    """A customer with two orders and a short history, and the items that are new to them, the most popular first."""
+    events, orders = shop.checked["events"], shop.checked["orders"]
+    touched = events.filter(~events.user_id.isnull(), ~events.item_id.isnull()).select("user_id", "item_id").distinct()
+    touched = touched.execute()
+    bought = orders.filter(~orders.user_id.isnull()).group_by("user_id").agg(orders=orders.order_id.nunique()).execute()
+    twice = set(bought.loc[bought["orders"] == 2, "user_id"])
+    items = touched.groupby("user_id")["item_id"].nunique().sort_index()
+    user_id = str((items[items.index.isin(twice)] - 6).abs().idxmin())
+    seen = set(touched.loc[touched["user_id"] == user_id, "item_id"])
+    popular = touched["item_id"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    return user_id, [str(item_id) for item_id in popular.index if item_id not in seen]
 
 
 def _names(shop: Workspace, item_ids: list[str]) -> dict[str, tuple[str, str]]:

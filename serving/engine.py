@@ -449,7 +449,7 @@ def _shown(choice: Choice, catalogue: Catalogue, told: Mapping[str, str], *, ver
     """A choice with its reason in words: of what the person did themselves, or of what everybody does."""
     reason = "popular right now" if choice.source == POPULARITY else None
     if choice.because_of == choice.item_id:
-        reason = "because you chose it before"
+        reason = "because of your earlier interest in it"
     elif choice.because_of is not None:
         verb = verb or VERBS.get(told.get(choice.because_of, ""), "because of your interest in {}")
         reason = verb.format(catalogue.name(choice.because_of))

@@ -56,7 +56,8 @@ class State:
             options = {"connect_args": {"check_same_thread": False}}
             if in_memory:
                 options["poolclass"] = sa.StaticPool
-        engine = sa.create_engine(parsed, **options)
+        # What people did must not stand in logs: an error tells the statement, not its values.
+        engine = sa.create_engine(parsed, hide_parameters=True, **options)
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _prepare_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
