@@ -14,7 +14,7 @@ from data.state.sync import sync
 from data.workspace import Workspace
 from models.propensity import Propensity
 from models.recommenders import load
-from registry.versions import CHALLENGER, Registry, Version
+from registry.versions import CHALLENGER, CHAMPION, Registry, Version
 from training.compare import compare
 from training.examples import check_propensity_examples, check_recommender_examples
 from training.gate import Verdict, decide
@@ -23,6 +23,7 @@ from training.propensity import PREFIX, train_propensity
 from training.recommender import NAME as RECOMMENDER
 from training.recommender import train_recommender
 from training.results import TrainingResult
+from training.tracking import FINGERPRINT, logged_comparison
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,11 @@ def promote(workspace: Workspace, name: str) -> Verdict:
     challenger = registry.version(name, CHALLENGER)
     if challenger is None:
         raise ModelFileError(f"{name} has no challenger. Train one with `attune train`.")
-    verdict = decide(
-        challenger, compare(workspace, name), broken=_broken(registry.fetch(challenger, workspace.models_dir))
-    )
+    if registry.version(name, CHAMPION) is None and challenger.tags[FINGERPRINT] == workspace.fingerprint():
+        comparison = logged_comparison(registry, challenger.run_id)  # measured anew, it would be the same
+    else:
+        comparison = compare(workspace, name)
+    verdict = decide(challenger, comparison, broken=_broken(registry.fetch(challenger, workspace.models_dir)))
     if verdict.passed:
         registry.crown(challenger)
     return verdict

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 import mlflow
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from data.errors import ModelFileError
 from data.progress import timed
@@ -28,7 +29,7 @@ from training.gate import SUSPECTED_LEAK
 from training.labelled import LabelledRows, Rows, declared, labelled_rows
 from training.recipes import CARD
 from training.results import Comparison, Judged, TrainingResult, flat
-from training.tracking import child_run, parent_run, pictures, requirements
+from training.tracking import FINGERPRINT, child_run, log_comparison, parent_run, pictures, requirements
 
 PREFIX = "propensity-"
 METRIC = "roc_auc"
@@ -41,6 +42,8 @@ RFM = ("days_since_order", "orders_365d", "spend_365d")
 """Recency, frequency and money: what a marketer's rule reads."""
 SMALL_TREES = {"leaves": 8, "column_share": 0.3, "min_rows_in_leaf": 60, "l2": 20.0}
 """A shop has thousands of customers, not millions: few leaves over few columns each hold best on later data."""
+ONE_THREAD_CELLS = 20_000_000
+"""Rows x features up to which trees are learnt on one thread: on a busy machine several wait for one another."""
 LEAK_AUC = 0.98
 """Nobody foresees people so well: above it, some feature has seen the label."""
 
@@ -124,6 +127,7 @@ def train_propensity(workspace: Workspace, label: str, *, seed: int | None = Non
         with timed(f"fitting and judging {label}"):
             model = fit(rows, seed)
             test = compared(workspace, name, {TREES: model}, rows)
+        log_comparison(test)
         for row in test.rows:
             child_run(row.name, params=model.params if row.name == TREES else {}, metrics=row.metrics)
         with pictures() as pages:
@@ -147,7 +151,7 @@ def train_propensity(workspace: Workspace, label: str, *, seed: int | None = Non
             code=Path(__file__).parent / "pyfuncs" / "propensity.py",
             metrics=flat(test.rows[0].metrics),
             tags={
-                "data_fingerprint": workspace.fingerprint(),
+                FINGERPRINT: workspace.fingerprint(),
                 "definitions_hash": rows.definitions_hash,
                 SUSPECTED_LEAK: suspected_leak(test.rows[0].metrics[METRIC], rows.test),
             },
@@ -169,15 +173,17 @@ def fit(rows: LabelledRows, seed: int, *, refit: bool = False, like: Propensity 
     train, later = rows.split.refit if refit else (rows.split.train, rows.split.later)
     early, late = rows.together(train), rows.by_cutoff[later]
     columns = [name for name in early.features if like is None or name in like.features]
-    return Propensity(**(like.params if like else SMALL_TREES)).fit(  # type: ignore[arg-type]
-        early.features[columns],
-        early.label,
-        valid=late.features,
-        valid_label=late.label,
-        calibration=late.features,
-        calibration_label=late.label,
-        seed=seed,
-    )
+    model = Propensity(**(like.params if like else SMALL_TREES))  # type: ignore[arg-type]
+    with threadpool_limits(1 if early.features.size < ONE_THREAD_CELLS else None, "openmp"):
+        return model.fit(
+            early.features[columns],
+            early.label,
+            valid=late.features,
+            valid_label=late.label,
+            calibration=late.features,
+            calibration_label=late.label,
+            seed=seed,
+        )
 
 
 def compared(workspace: Workspace, name: str, models: Mapping[str, Scorer], rows: LabelledRows) -> Comparison:

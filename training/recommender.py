@@ -27,7 +27,7 @@ from training.judging import METRIC, Contestant, JudgedRows, compared
 from training.recipes import CANDIDATES, Card, Recipe
 from training.results import Comparison, TrainingResult, flat
 from training.splits import recommender_split
-from training.tracking import child_run, parent_run, pictures, requirements
+from training.tracking import FINGERPRINT, child_run, log_comparison, parent_run, pictures, requirements
 
 NAME = "recommender"
 N_EXAMPLES = 5
@@ -55,6 +55,7 @@ def train_recommender(workspace: Workspace, *, seed: int | None = None) -> Train
         winner = _choose(tables, settings, split.validation, seed)
         with timed("judging the winner on the test days"):
             chosen, test = _judge(winner, JudgedRows.at(tables, settings, split.test, seed), settings, seed)
+        log_comparison(test)
         mlflow.log_param("chosen", str(chosen))
         folder = Path(scratch) / NAME
         with timed("refitting on everything"):
@@ -71,7 +72,7 @@ def train_recommender(workspace: Workspace, *, seed: int | None = None) -> Train
             run_id=run_id,
             code=Path(__file__).parent / "pyfuncs" / "recommender.py",
             metrics=flat(test.rows[0].metrics),
-            tags={"chosen": str(chosen), "data_fingerprint": workspace.fingerprint()},
+            tags={"chosen": str(chosen), FINGERPRINT: workspace.fingerprint()},
             pip_requirements=requirements("mlflow", "numpy", "pandas", "scipy"),
             signature=_signature(),
         )

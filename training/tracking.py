@@ -6,16 +6,22 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import mlflow
+from pydantic import TypeAdapter
 
 from data.workspace import Workspace
 from evaluation.intervals import Interval
 from registry.versions import Registry
-from training.results import flat
+from training.results import Comparison, flat
+
+COMPARISON = "comparison.json"
+FINGERPRINT = "data_fingerprint"
+"""Tag of a run and a version: which state of the tables it was made from."""
 
 
 @contextmanager
@@ -25,7 +31,7 @@ def parent_run(workspace: Workspace, name: str, *, seed: int, params: Mapping[st
     It says from which data (fingerprint), with which code (commit) and with which seed.
     """
     with Registry.of(workspace).tracking(), mlflow.start_run(run_name=name) as run:
-        mlflow.set_tags({"model": name, "data_fingerprint": workspace.fingerprint(), "commit": commit()})
+        mlflow.set_tags({"model": name, FINGERPRINT: workspace.fingerprint(), "commit": commit()})
         mlflow.log_params({"seed": seed, **params})
         run_id: str = run.info.run_id
         yield run_id
@@ -36,6 +42,18 @@ def child_run(name: str, *, params: Mapping[str, Any], metrics: Mapping[str, Int
     with mlflow.start_run(run_name=name, nested=True):
         mlflow.log_params(dict(params))
         mlflow.log_metrics(flat(metrics))
+
+
+def log_comparison(comparison: Comparison) -> None:
+    """Keep how the winner was judged with the open run."""
+    mlflow.log_dict(asdict(comparison), COMPARISON)
+
+
+def logged_comparison(registry: Registry, run_id: str) -> Comparison:
+    """How the winner of a run was judged."""
+    with registry.tracking():
+        told = mlflow.artifacts.load_dict(f"runs:/{run_id}/{COMPARISON}")
+    return TypeAdapter(Comparison).validate_python(told)
 
 
 @contextmanager
