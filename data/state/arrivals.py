@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from data.contract import TABLES
-from data.state.rows import RowRefusedError, fit, text
+from data.state.rows import RowRefusedError, fit, number, refuse_future, text
 from data.state.writes import append
 
 SIGN_OF_LINES = {"order_completed": 1.0, "order_refunded": -1.0}
@@ -40,22 +40,22 @@ class Arrivals:
 
     Attributes:
         events: Rows for `events`.
-        orders: Rows for `orders`, from the events' products.
-        identities: Rows for `identities`, from events that name both visitor and user.
+        orders: Rows for `orders`, from the events' products, by event id.
+        identities: Rows for `identities`, from events that name both visitor and user, by event id.
         refused: The rows that do not fit.
     """
 
     events: list[dict[str, Any]] = field(default_factory=list)
-    orders: list[dict[str, Any]] = field(default_factory=list)
-    identities: list[dict[str, Any]] = field(default_factory=list)
+    orders: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    identities: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
 
     def store(self, connection: sa.Connection) -> int:
-        """Store it in one transaction; how many events were new."""
-        stored = append(connection, "events", self.events)
-        append(connection, "orders", self.orders)
-        append(connection, "identities", self.identities)
-        return len(stored)
+        """Store it in one transaction; how many events were new. An event that is not new brings nothing else."""
+        new = {event_id for (event_id,) in append(connection, "events", self.events)}
+        append(connection, "orders", [line for id_, lines in self.orders.items() if id_ in new for line in lines])
+        append(connection, "identities", [row for id_, rows in self.identities.items() if id_ in new for row in rows])
+        return len(new)
 
 
 def sort_events(rows: Sequence[Mapping[str, Any]], *, now: datetime, max_clock_skew_minutes: float) -> Arrivals:
@@ -68,8 +68,8 @@ def sort_events(rows: Sequence[Mapping[str, Any]], *, now: datetime, max_clock_s
         >>> taken = sort_events([{"event_id": "1", "event": "order_completed", "user_id": "ann", "order_id": "o1",
         ...     "occurred_at": "2026-01-01T00:00:00Z", "products": [{"product_id": "tea", "quantity": 2}]}],
         ...     now=datetime(2026, 1, 1, tzinfo=UTC), max_clock_skew_minutes=60)
-        >>> taken.orders[0]["item_id"], taken.orders[0]["quantity"]
-        ('tea', 2.0)
+        >>> [(line["item_id"], line["quantity"]) for line in taken.orders["1"]]
+        [('tea', 2.0)]
     """
     arrivals = Arrivals()
     latest = now + timedelta(minutes=max_clock_skew_minutes)
@@ -82,17 +82,17 @@ def sort_events(rows: Sequence[Mapping[str, Any]], *, now: datetime, max_clock_s
             arrivals.refused.append(Refusal(position, shown, refusal.field, refusal.reason))
             continue
         arrivals.events.append({**event, "received_at": now})
-        arrivals.orders += [{**line, "received_at": now} for line in lines]
-        if event["user_id"] and event["anonymous_id"]:
-            arrivals.identities.append(
-                {
-                    "anonymous_id": event["anonymous_id"],
-                    "user_id": event["user_id"],
-                    "at": event["occurred_at"],
-                    "extra": None,
-                }
-            )
+        # Of two events with one id the first is stored, so what the first says is kept here too.
+        arrivals.orders.setdefault(event["event_id"], [{**line, "received_at": now} for line in lines])
+        arrivals.identities.setdefault(event["event_id"], _identities(event))
     return arrivals
+
+
+def _identities(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    visitor, user = event["anonymous_id"], event["user_id"]
+    if not (visitor and user):
+        return []
+    return [{"anonymous_id": visitor, "user_id": user, "at": event["occurred_at"], "extra": None}]
 
 
 def _event(row: Mapping[str, Any], latest: datetime) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -101,13 +101,18 @@ def _event(row: Mapping[str, Any], latest: datetime) -> tuple[dict[str, Any], li
     event = fit(TABLES["events"], {name: value for name, value in row.items() if not (products and name == "products")})
     if not (event["user_id"] or event["anonymous_id"]):
         raise RowRefusedError("user_id", "is missing, and so is anonymous_id; one of them is needed")
-    if event["occurred_at"] > latest:
-        raise RowRefusedError("occurred_at", f"lies in the future ({event['occurred_at'].isoformat()})")
+    refuse_future(TABLES["events"], event, latest)
     if not products or sign is None:
         return event, []
     if not isinstance(products, list) or len(products) > 1000:
         raise RowRefusedError("products", "is not a list of at most 1000 products")
-    return event, [_line(event, product, position, sign) for position, product in enumerate(products, start=1)]
+    lines: dict[str, dict[str, Any]] = {}
+    for position, product in enumerate(products, start=1):
+        line = _line(event, product, position, sign)
+        if line["line_id"] in lines:
+            raise RowRefusedError(f"products[{position - 1}].line_id", f"{line['line_id'][:64]!r} is there twice")
+        lines[line["line_id"]] = line
+    return event, list(lines.values())
 
 
 def _line(event: Mapping[str, Any], product: Any, position: int, sign: float) -> dict[str, Any]:
@@ -117,9 +122,9 @@ def _line(event: Mapping[str, Any], product: Any, position: int, sign: float) ->
         raise RowRefusedError(place, "is not an object")
     order_id = (event["extra"] or {}).get("order_id") or event["event_id"]
     line_id = text(f"{place}.line_id", product.get("line_id") or position)
-    quantity = product.get("quantity", 1)
-    if isinstance(quantity, bool) or not isinstance(quantity, (int, float)) or quantity == 0:
-        raise RowRefusedError(f"{place}.quantity", "is not a number other than 0")
+    quantity = number(f"{place}.quantity", product.get("quantity", 1))
+    if quantity == 0:
+        raise RowRefusedError(f"{place}.quantity", "is 0")
     try:
         return fit(
             TABLES["orders"],

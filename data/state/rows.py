@@ -12,6 +12,7 @@ from data.contract import ColumnType, TableSpec
 
 MAX_TEXT = 10_000
 MAX_ID = 512
+"""What the routes take as an id, and a database as a key of an index."""
 MAX_EXTRA = 100
 MAX_NUMBER = 1e12
 """Beyond any price or count; sums of such numbers stay exact."""
@@ -53,13 +54,23 @@ def fit(spec: TableSpec, row: Mapping[str, Any]) -> dict[str, Any]:
                 raise RowRefusedError(column.name, "is missing")
             fitted[column.name] = None
             continue
-        if column.name in spec.key and isinstance(value, str) and len(value) > MAX_ID:
-            raise RowRefusedError(column.name, f"is longer than {MAX_ID} characters")
         if column.about.startswith("JSON") and isinstance(value, (dict, list)):
-            value = json.dumps(value)
+            value = _written(column.name, value)
         fitted[column.name] = READERS[column.type](column.name, value)
+        if column.name.endswith("_id") and len(fitted[column.name]) > MAX_ID:
+            raise RowRefusedError(column.name, f"is longer than {MAX_ID} characters")
     fitted["extra"] = _extra({name.lower(): value for name, value in row.items() if name not in spec.by_name}, spec)
     return fitted
+
+
+def refuse_future(spec: TableSpec, row: Mapping[str, Any], latest: datetime) -> None:
+    """Refuse a fitted row that came to be true after `latest`: checks would set it aside.
+
+    Raises:
+        RowRefusedError: it did.
+    """
+    if spec.happened_at and (at := row[spec.happened_at]) and at > latest:
+        raise RowRefusedError(spec.happened_at, f"lies in the future ({at.isoformat()})")
 
 
 def text(field: str, value: Any) -> str:
@@ -142,9 +153,17 @@ def _extra(found: dict[str, Any], spec: TableSpec) -> dict[str, Any] | None:
             raise RowRefusedError(name, "is to be written in lower case")
         if not EXTRA_NAME.fullmatch(name):
             raise RowRefusedError(name[:64], "is no column name: letters, digits and _, at most 63")
-    written = json.dumps(found, ensure_ascii=False)
+    written = _written("extra", found)
     if len(written) > MAX_TEXT:
         raise RowRefusedError("extra", f"the columns outside the contract take more than {MAX_TEXT} characters")
     if "\\u0000" in written or UNSTORABLE.search(written):
         raise RowRefusedError("extra", "holds a character that cannot be stored (NUL or half a surrogate pair)")
     return found
+
+
+def _written(field: str, value: Any) -> str:
+    """As JSON, which knows neither NaN nor infinity: a database refuses a row that holds one."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise RowRefusedError(field, "holds a number that is not finite") from error

@@ -63,6 +63,22 @@ def test_one_id_twice_in_a_batch_is_stored_once(state):
         assert arrivals(EVENT, EVENT).store(connection) == 1
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_an_event_whose_id_is_known_brings_no_order_and_no_identity(state, together):
+    order = {**EVENT, "event": "order_completed", "order_id": "o", "anonymous_id": "a1"}
+    again = {**order, "order_id": "another", "anonymous_id": "a2", "products": [{"item_id": "tea"}]}
+    for rows in [(order, again)] if together else [(order,), (again,)]:
+        with state.writing() as connection:
+            arrivals(*rows).store(connection)
+    assert (count(state, "events"), count(state, "orders"), count(state, "identities")) == (1, 0, 1)
+
+
+def test_an_error_of_the_database_does_not_tell_what_people_did(state):
+    with pytest.raises(sa.exc.IntegrityError) as told, state.writing() as connection:
+        append(connection, "outcomes", [{"outcome_id": "secret-1"}])
+    assert "secret-1" not in str(told.value)
+
+
 def test_a_failed_transaction_leaves_nothing(state):
     def store_and_fail():
         with state.writing() as connection:
@@ -126,12 +142,27 @@ def test_an_event_naming_visitor_and_user_ties_them(state):
         ({"event": "order_completed", "products": [{"quantity": 1}]}, "products[0].item_id"),
         ({"event": "order_completed", "products": [{"item_id": "a", "quantity": "1"}]}, "products[0].quantity"),
         ({"event": "order_completed", "products": ["tea"]}, "products[0]"),
+        ({"event": "order_refunded", "products": [{"item_id": "a", "quantity": 10**400}]}, "products[0].quantity"),
+        ({"event": "order_completed", "products": [{"item_id": "a", "quantity": 0}]}, "products[0].quantity"),
+        (
+            {"event": "order_completed", "products": [{"item_id": "a", "line_id": 2}, {"item_id": "b"}]},
+            "products[1].line_id",
+        ),
+        ({"user_id": "x" * 600}, "user_id"),
+        ({"item_id": "x" * 600}, "item_id"),
+        ({"shade": float("nan")}, "extra"),
+        ({"shade": {"deep": [float("-inf")]}}, "extra"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused_with_its_field(change, field):
     found = arrivals({**EVENT, **change})
     assert [refusal.field for refusal in found.refused] == [field]
     assert not found.events
+
+
+def test_a_number_that_json_does_not_know_is_refused():
+    with pytest.raises(RowRefusedError, match="attributes: holds a number that is not finite"):
+        fit(TABLES["variants"], {"variant_id": "v", "slot": "s", "attributes": {"size": float("nan")}})
 
 
 def test_columns_outside_the_contract_are_kept():
