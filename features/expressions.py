@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -70,7 +71,8 @@ class Expression:
         """For which rows of a frame (or of arrays) of features the condition holds: bool of shape (rows,)."""
         self.check(frame)
         rows = len(frame) if isinstance(frame, pd.DataFrame) else len(next(iter(frame.values())))
-        held = _Reader(_ArrayValues(frame), self).holds(self.tree)
+        with np.errstate(over="ignore"):  # beyond all floats is infinite, and compares as such
+            held = _Reader(_ArrayValues(frame), self).holds(self.tree)
         return np.array(np.broadcast_to(held, (rows,)))
 
     def holds(self, row: Mapping[str, Any]) -> bool:
@@ -123,7 +125,10 @@ def parse(text: str, *, place: str = "expression") -> Expression:
     for node in ast.walk(tree):
         known = isinstance(node, ALLOWED)
         if isinstance(node, ast.Constant):
-            known = isinstance(node.value, bool | int | float | str)
+            # An integer beyond all floats cannot be reckoned with.
+            known = isinstance(node.value, bool | float | str) or (
+                isinstance(node.value, int) and abs(node.value) <= sys.float_info.max
+            )
         if not known:
             column = getattr(node, "col_offset", 0) + 1
             raise WorkspaceError(

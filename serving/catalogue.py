@@ -19,6 +19,8 @@ from data.vocabulary import Vocabulary
 from features.expressions import Expression
 
 COLUMNS = tuple(TABLES["items"].by_name)
+FILTERABLE = tuple(column.name for column in TABLES["items"].columns if column.type != "time")
+"""What a filter may name: expressions know no times."""
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 LATE_COMMIT_SECONDS = 10
 """Another process may commit a change that it dated so much earlier."""
@@ -47,6 +49,7 @@ class Catalogue:
         """The catalogue of checked tables."""
         now = tables.as_of(datetime.now(UTC))["items"]
         rows = now.select(*COLUMNS).order_by("item_id").execute()
+        rows["available"] = rows["available"].astype("boolean")  # a plain bool would make False of what is missing
         return cls(Vocabulary(rows["item_id"].astype(object)), rows)
 
     def refreshed(self, state: State) -> Catalogue:
@@ -83,15 +86,17 @@ class Catalogue:
         the catalogue counts as available, and `only` holds for none such.
 
         Raises:
-            WorkspaceError: `only` compares text with numbers.
+            WorkspaceError: `only` compares text with numbers, or names what is no text, number or truth of an item.
         """
         key = (items, "" if only is None else only.text)
-        if key not in self._masks:
+        mask = self._masks.get(key)  # asked once: another thread may clear them
+        if mask is None:
             if len(self._masks) >= FILTERS_KEPT:
                 self._masks.clear()
-            shown = self.rows["available"].to_numpy(dtype=object) != False  # noqa: E712 - missing is available
+            shown = self.rows["available"].to_numpy(dtype=bool, na_value=True)
             if only is not None:
-                shown &= only.mask(self.rows)
+                shown = shown & only.mask(self.rows[list(FILTERABLE)])  # not &=: it may be the column itself
             codes = self.items.codes(items.all_ids)
-            self._masks[key] = np.append(shown, only is None)[codes]  # code -1, not in here, reads the last place
-        return self._masks[key]
+            mask = np.append(shown, only is None)[codes]  # code -1, not in here, reads the last place
+            self._masks[key] = mask
+        return mask

@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -126,6 +127,26 @@ def test_a_sent_row_of_the_catalogue_is_in_force_within_two_seconds(client):
     client.wait(lambda: top not in client.items(k=50), 2)
     client.post("/v1/tables", {"items": [{"item_id": "brand new", "name": "New"}]}, key=client.admin)
     client.wait(lambda: client.post("/v1/similar", {"item_id": "brand new"}).status_code == 200, 2)
+
+
+def test_an_item_sent_without_saying_whether_it_is_available_is(client):
+    top = client.items(k=1)[0]
+    client.post("/v1/tables", {"items": [{"item_id": top, "name": "Renamed", "price": 77}]}, key=client.admin)
+    client.wait(lambda: client.engine.view.catalogue.name(top) == "Renamed", 2)
+    assert client.items(k=1, filter="price == 77") == [top]
+
+
+def test_many_filters_at_once_do_not_take_one_anothers_answers(shared, monkeypatch):
+    monkeypatch.setattr("serving.catalogue.FILTERS_KEPT", 1)
+    engine = shared.engine
+
+    def ask(price):
+        [item] = engine.recommend(RecommendAsk(k=1, filter=f"price == {price}")).items
+        return item.item_id
+
+    prices = list(range(4, 30)) * 8
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, prices)) == [f"i{price - 1}" for price in prices]
 
 
 def test_events_sent_twice_are_told_and_change_nothing(shared, now):
