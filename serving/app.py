@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from data.contract import TABLES
 from data.errors import AttuneError, StateUnavailableError
 from data.state import keys
 from data.state.arrivals import Refusal, sort_events
-from data.state.rows import RowRefusedError, fit
+from data.state.rows import RowRefusedError, fit, refuse_future
 from data.state.schema import UPSERTED
 from data.state.writes import append, upsert
 from data.workspace import Workspace
@@ -60,6 +60,7 @@ THREADS = 4
 REFRESH_SECONDS = 0.5
 DECISION_PATIENCE_SECONDS = 0.25
 RETRY_AFTER_SECONDS = 1
+REQUEST_ID = "X-Request-ID"
 
 
 class RequestError(Exception):
@@ -98,8 +99,9 @@ class RouteSpec:
 class Service:
     """What the routes share: the engine (None until it is loaded), the writer, the threads and the metrics."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, address: str) -> None:
         self.workspace = workspace
+        self.address = address
         self.settings = workspace.settings.serving
         self.metrics = Metrics()
         self.engine: Engine | None = None
@@ -154,6 +156,7 @@ class Service:
                 gc.collect()
                 gc.freeze()  # what was loaded stays; the collector need not look at it again
                 self.engine = engine
+                log.info("Attune serves %s at %s (Ctrl-C stops it)", self.workspace.path, self.address)
             except Exception as error:  # tried again: a state that is locked now may be free soon
                 self.trouble = f"The service cannot load: {error}"
                 log.exception("cannot load; trying again")
@@ -177,9 +180,14 @@ class Service:
                 self.metrics.observe_champions(self.engine.champions)
 
 
-def create_app(workspace: Workspace) -> Starlette:
-    """The service of one workspace as an ASGI application."""
-    service = Service(workspace)
+def create_app(workspace: Workspace, *, address: str = "this process") -> Starlette:
+    """The service of one workspace as an ASGI application.
+
+    Args:
+        workspace: The shop's folder.
+        address: Where it is to be reached, told in the log once requests are answered.
+    """
+    service = Service(workspace, address)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001
@@ -196,6 +204,7 @@ def create_app(workspace: Workspace) -> Starlette:
     ]
     handlers: dict[Any, Any] = {HTTPException: _http_error}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # `/v1/events/` is not found, rather than sent on without its key
     app.state.service = service
     return app
 
@@ -213,7 +222,7 @@ async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> Re
     try:
         await asyncio.wait_for(storing, DECISION_PATIENCE_SECONDS)
     except (StateUnavailableError, TimeoutError) as error:
-        log.warning("a decision could not be stored: %s", error)
+        log.warning("a decision could not be stored: %s", str(error) or "the state did not take it in time")
         service.metrics.decisions_lost.inc()
         decision_id = None
     return RecommendAnswer(
@@ -254,17 +263,20 @@ async def _events(service: Service, ask: EventsAsk, request_id: str) -> EventsAn
 
 async def _tables(service: Service, ask: TablesAsk, request_id: str) -> TablesAnswer:
     engine = service.ready
+    now = datetime.now(UTC)
+    latest = now + timedelta(minutes=engine.settings.data.max_clock_skew_minutes)
     rows: dict[str, list[dict[str, Any]]] = {}
     refused: list[Refused] = []
     for name in UPSERTED:
         for position, row in enumerate(getattr(ask, name)):
             try:
-                rows.setdefault(name, []).append(fit(TABLES[name], row))
+                fitted = fit(TABLES[name], row)
+                refuse_future(TABLES[name], fitted, latest)
+                rows.setdefault(name, []).append(fitted)
             except RowRefusedError as error:
                 row_id = row.get(TABLES[name].key[0])
                 shown = row_id[:512] if isinstance(row_id, str) else None
                 refused.append(_refused(name, Refusal(position, shown, error.field, error.reason)))
-    now = datetime.now(UTC)
     upserted = await service.writer.write(
         lambda connection: {name: upsert(connection, name, found, at=now) for name, found in rows.items()}
     )
@@ -290,7 +302,7 @@ ROUTES = (
 def _endpoint(service: Service, spec: RouteSpec) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
-        request_id = secrets.token_hex(8)
+        request_id = _new_id()
         try:
             async with asyncio.timeout(service.settings.timeout_seconds):
                 _authorise(service, request, spec.role)
@@ -299,11 +311,15 @@ def _endpoint(service: Service, spec: RouteSpec) -> Callable[[Request], Awaitabl
             response = Response(answer.model_dump_json(), media_type="application/json")
         except Exception as error:  # noqa: BLE001 - every error leaves in the one shape
             response = _error_response(error, spec.path, request_id)
-        response.headers["X-Request-ID"] = request_id
+        response.headers[REQUEST_ID] = request_id
         service.metrics.observe(spec.path, response.status_code, time.perf_counter() - started)
         return response
 
     return endpoint
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)
 
 
 def _authorise(service: Service, request: Request, role: keys.Role) -> None:
@@ -368,7 +384,9 @@ def _error_response(error: Exception, path: str, request_id: str) -> Response:
         case _:
             log.error("%s: request %s failed", path, request_id, exc_info=error)
             found = RequestError(500, "internal", f"This should not have happened; the log tells of {request_id}.")
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if found.status == 503 else {}
+    headers = {REQUEST_ID: request_id}
+    if found.status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return Response(found.body.model_dump_json(), found.status, headers, "application/json")
 
 
@@ -377,7 +395,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     phrase = HTTPStatus(status).phrase
     told = f"{phrase}: {request.method} {request.url.path}. docs/http.md lists the routes."
-    response = _error_response(RequestError(status, phrase.lower().replace(" ", "_"), told), request.url.path, "")
+    response = _error_response(
+        RequestError(status, phrase.lower().replace(" ", "_"), told), request.url.path, _new_id()
+    )
     response.headers.update(getattr(error, "headers", None) or {})
     return response
 
@@ -391,7 +411,7 @@ def _readyz(service: Service) -> Callable[[Request], Awaitable[Response]]:
         try:
             engine = service.ready
         except RequestError as error:
-            return _error_response(error, request.url.path, "")
+            return _error_response(error, request.url.path, _new_id())
         return Response(engine.status.model_dump_json(), media_type="application/json")
 
     return readyz

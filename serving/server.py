@@ -29,14 +29,18 @@ def run(workspace: Workspace, *, host: str, port: int) -> NoReturn:
     in_force = keys.in_force(state)
     state.close()
 
-    print(f"Attune serves {workspace.path} at http://{host}:{port} (Ctrl-C stops it)", file=sys.stderr)
+    print(f"Loading {workspace.path}; a line tells when requests are answered.", file=sys.stderr)
     if workspace.settings.serving.require_keys and not in_force:
         print("There is no key yet: `attune keys create --role app` makes one.", file=sys.stderr)
     sys.stderr.flush()
     environment = {
         "BENTOML_HOME": str(workspace.path.resolve() / ".bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
+        # Many requests are scored at once, each in its thread: a pool of BLAS beneath each would only get in the way.
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
         **os.environ,
+        "ATTUNE_ADDRESS": f"http://{host}:{port}",
         "ATTUNE_WORKSPACE": str(workspace.path.resolve()),
     }
     code = Path(__file__).resolve().parents[1]

@@ -60,7 +60,7 @@ class Attune:
 
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("attune").setLevel(logging.INFO)
-        app = create_app(Workspace(WORKSPACE))
+        app = create_app(Workspace(WORKSPACE), address=os.environ.get("ATTUNE_ADDRESS", "the address above"))
         await self._running.enter_async_context(app.router.lifespan_context(app))
         EveryRoute.application = app
 

@@ -91,6 +91,8 @@ def test_an_unknown_field_is_named(shared, path):
         ("/v1/recommend", {"filter": "colour == 'red'"}, "filter"),
         ("/v1/recommend", {"filter": "__import__('os')"}, "filter"),
         ("/v1/recommend", {"filter": "category < 3"}, "filter"),
+        ("/v1/recommend", {"filter": "price < " + "9" * 400}, "filter"),
+        ("/v1/recommend", {"filter": "created_at > '2026-01-01'"}, "filter"),
         ("/v1/recommend", {"filter": "(" * 500 + "price" + ")" * 500}, "filter"),
         ("/v1/recommend", {"filter": "-" * 900 + "price > 0"}, "filter"),
         ("/v1/similar", {}, "item_id"),
@@ -131,6 +133,31 @@ def test_unknown_paths_and_methods_have_the_one_shape(shared):
     error(shared.get("/v2/anything"), 404)
     error(shared.get("/v1/recommend"), 405)
     error(shared.post("/readyz", {}), 405)
+    error(shared.post("/v1/recommend/", {}), 404)
+
+
+def test_every_error_names_its_request(shared):
+    for response in (shared.get("/v2/anything"), shared.get("/v1/recommend"), shared.post("/v1/recommend", {"k": 0})):
+        assert len(response.headers["x-request-id"]) == 16
+
+
+def test_rows_that_would_break_the_store_are_refused_alone(shared):
+    event = {"event": "order_refunded", "user_id": "u1", "occurred_at": "2026-01-01"}
+    rows = [
+        {**event, "event_id": "break1", "products": [{"item_id": "i1", "quantity": 10**400}]},
+        {**event, "event_id": "break2", "shade": float("nan")},
+        {**event, "event_id": "whole"},
+    ]
+    answer = shared.post("/v1/events", {"events": rows}).json()
+    assert answer["accepted"] == 1
+    assert [refused["field"] for refused in answer["refused"]] == ["products[0].quantity", "extra"]
+
+
+def test_rows_of_tables_from_the_future_are_refused(shared):
+    rows = {"items": [{"item_id": "i1", "updated_at": "2199-01-01"}], "users": [{"user_id": "u1"}]}
+    answer = shared.post("/v1/tables", rows, key=shared.admin).json()
+    assert answer["upserted"] == {"users": 1}
+    assert [(refused["id"], refused["field"]) for refused in answer["refused"]] == [("i1", "updated_at")]
 
 
 def test_health_metrics_and_docs_need_no_key(shared):

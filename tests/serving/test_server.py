@@ -75,6 +75,8 @@ def test_it_starts_answers_survives_a_kill_and_stops_on_ctrl_c(served):
         "occurred_at": "2026-01-31",
     }
     with started(workspace.path, port) as process:
+        for worker in psutil.Process(process.pid).children():
+            assert {worker.environ()[name] for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")} == {"1"}
         answer = httpx.post(f"{url}/v1/recommend", json={"user_id": "u1", "k": 2}, headers=headers).json()
         assert answer["model_version"] == "fallback-popularity"
         assert len(answer["items"]) == 2
@@ -93,7 +95,7 @@ def test_it_starts_answers_survives_a_kill_and_stops_on_ctrl_c(served):
         process.send_signal(signal.SIGINT)
         assert process.wait(30) in {0, -signal.SIGINT}
         told = process.stderr.read()
-        assert f"Attune serves {workspace.path} at {url}" in told
+        assert f"Attune serves {workspace.path.resolve()} at {url}" in told
         assert "Traceback" not in told
 
 
