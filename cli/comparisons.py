@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evaluation.intervals import Interval
     from training.results import Comparison
 
 
 WIDTH = 150
 """Of a table that is piped or logged."""
+
+
 SHOWN = ("roc_auc", "average_precision", "brier", "calibration_error")
 """The measures of probabilities that fit on a line."""
 
@@ -33,7 +36,11 @@ def show(comparison: Comparison, title: str, *, console: Console | None = None) 
     ):
         table.add_column(column)
     for row in comparison.rows:
-        gain = "" if row.gain is None else f"{row.gain.estimate:+.4f} [{row.gain.low:+.4f}, {row.gain.high:+.4f}]"
-        table.add_row(row.name, *(str(row.metrics[name]) for name in shown), gain)
+        gain = "" if row.gain is None else _interval(row.gain, "+.3f")
+        table.add_row(row.name, *(_interval(row.metrics[name], ".3f") for name in shown), gain)
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
+
+
+def _interval(value: Interval, digits: str) -> str:
+    return f"{value.estimate:{digits}} [{value.low:{digits}}, {value.high:{digits}}]"

@@ -41,7 +41,7 @@ def demo(
     """
     from rich.console import Console
 
-    console = Console(record=picture is not None, highlight=False, width=110 if picture else None)
+    console = Console(record=picture is not None, highlight=False, width=140 if picture else None)
     shop = _workspace(workspace)
     _simulate(console, shop, users=users, days=days)
     _check(console, shop)
