@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from data.checks import check
-from data.errors import DataError, ModelFileError
+from data.errors import DataError, ModelFileError, WorkspaceError
 from data.state import State
 from data.state.sync import sync
 from data.workspace import Workspace
@@ -77,7 +77,7 @@ def train(
                     results.append(train_recommender(workspace, seed=seed))
                 else:
                     results.append(train_propensity(workspace, name.removeprefix(PREFIX), seed=seed))
-            except DataError as error:
+            except (DataError, WorkspaceError) as error:
                 if len(names) == 1:
                     raise
                 left_out[name] = str(error)

@@ -179,6 +179,9 @@ def test_a_label_nobody_declared_and_an_amount_are_refused(a_shop: Any, some_ord
         jobs.train(workspace, "propensity", label="chrun")
     with pytest.raises(WorkspaceError, match="an amount"):
         jobs.train(workspace, "propensity", label="spend")
+    everything = jobs.train(workspace)
+    assert [result.version.name for result in everything.results] == ["recommender"]
+    assert "an amount" in everything.left_out["propensity-spend"]
 
 
 def test_a_history_that_is_too_short_says_how_many_days_are_needed(
