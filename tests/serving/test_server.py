@@ -29,7 +29,7 @@ def ready(url, process):
     """Wait until the service says that it is."""
     until = time.monotonic() + 120
     while True:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < until, "it never came to be ready"
         try:
             if httpx.get(f"{url}/readyz").status_code == 200:
@@ -43,7 +43,8 @@ def ready(url, process):
 def started(path, port):
     environment = {**os.environ, "ATTUNE_WORKSPACE": str(path)}
     command = [*ATTUNE, "serve", "--port", str(port)]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, env=environment, text=True, start_new_session=True, **told)
     try:
         ready(f"http://127.0.0.1:{port}", process)
         yield process
@@ -94,7 +95,7 @@ def test_it_starts_answers_survives_a_kill_and_stops_on_ctrl_c(served):
         assert httpx.post(f"{url}/v1/events", json={"events": [event]}, headers=headers).json()["duplicates"] == 1
         process.send_signal(signal.SIGINT)
         assert process.wait(30) in {0, -signal.SIGINT}
-        told = process.stderr.read()
+        told = process.stdout.read()
         assert f"Attune serves {workspace.path.resolve()} at {url}" in told
         assert "Traceback" not in told
 
