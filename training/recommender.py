@@ -37,7 +37,7 @@ def train_recommender(workspace: Workspace, *, seed: int | None = None) -> Train
     """Fit every candidate before rolling cutoffs, choose on the days after, judge once, refit on everything, register.
 
     A model is preferred to the best baseline only where it is better on the paired interval, on the validation
-    rows and again on the test rows. Else that baseline is the challenger, and the table says so.
+    rows and again on the test rows. Else that baseline, the best on the validation rows, is the challenger.
 
     Raises:
         DataError: no interactions, or a history shorter than three horizons.
@@ -52,9 +52,9 @@ def train_recommender(workspace: Workspace, *, seed: int | None = None) -> Train
         **{f"recommender.{name}": value for name, value in settings.recommender.model_dump().items()},
     }
     with parent_run(workspace, NAME, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
-        winner = _choose(tables, settings, split.validation, seed)
+        winner, baseline = _choose(tables, settings, split.validation, seed)
         with timed("judging the winner on the test days"):
-            chosen, test = _judge(winner, JudgedRows.at(tables, settings, split.test, seed), settings, seed)
+            chosen, test = _judge(winner, baseline, JudgedRows.at(tables, settings, split.test, seed), settings, seed)
         log_comparison(test)
         mlflow.log_param("chosen", str(chosen))
         folder = Path(scratch) / NAME
@@ -89,8 +89,8 @@ def fitted(recipes: Sequence[Recipe], known: Interactions, seed: int) -> list[Co
     return [Contestant(str(recipe), recipe, models[recipe.fit_key]) for recipe in recipes]
 
 
-def _choose(tables: Tables, settings: Settings, cutoffs: Sequence[datetime], seed: int) -> Recipe:
-    """The best candidate over the validation cutoffs, or the best baseline where nothing is surely better."""
+def _choose(tables: Tables, settings: Settings, cutoffs: Sequence[datetime], seed: int) -> tuple[Recipe, Recipe]:
+    """The best candidate over the validation cutoffs, or the best baseline where nothing is surely better; and that."""
     per_cutoff: list[list[np.ndarray]] = []
     for cutoff in track(cutoffs, "fitting the candidates"):
         rows = JudgedRows.at(tables, settings, cutoff, seed)
@@ -116,18 +116,23 @@ def _choose(tables: Tables, settings: Settings, cutoffs: Sequence[datetime], see
         plots.comparison(
             folder / "candidates.png", found, metric="NDCG at 10 on the validation days", highlight=str(chosen)
         )
-    return chosen
+    return chosen, CANDIDATES[baseline]
 
 
-def _judge(winner: Recipe, rows: JudgedRows, settings: Settings, seed: int) -> tuple[Recipe, Comparison]:
-    """The winner and the baselines on the test rows; where it does not beat them, the best of them takes its place."""
+def _judge(
+    winner: Recipe, baseline: Recipe, rows: JudgedRows, settings: Settings, seed: int
+) -> tuple[Recipe, Comparison]:
+    """The winner and the baselines on the test rows; where it does not beat them, `baseline` takes its place.
+
+    The test may only veto: which baseline that is was settled on the validation rows.
+    """
     baselines = [recipe for recipe in CANDIDATES if recipe.is_baseline and recipe != winner]
     contestants = fitted([winner, *baselines], rows.known, seed)
     test = compared(rows, contestants, settings)
     if winner.is_baseline or test.beats_baselines:
         return winner, test
-    contestants.sort(key=lambda who: who.name != test.best_baseline.name)
-    return contestants[0].recipe, compared(rows, contestants, settings)
+    contestants.sort(key=lambda who: who.recipe != baseline)
+    return baseline, compared(rows, contestants, settings)
 
 
 def _save(recipe: Recipe, known: Interactions, card: Card, folder: Path) -> None:
