@@ -9,15 +9,11 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.result import Result
-from data.checks import check
+from benchmarks.shops import checked
 from data.errors import DataError
-from data.sources import import_source
-from data.workspace import Workspace
 from training.propensity import METRIC, train_propensity
 
 CALIBRATION = "calibration_error"
-SOURCES = {"lines": "online-retail", "events": "retailrocket", "transactions_sample": "complete-journey"}
-"""The file that gives a layout away -> its importer."""
 
 
 def run(*, data: Path | None, size: str | None) -> Result:
@@ -25,10 +21,7 @@ def run(*, data: Path | None, size: str | None) -> Result:
     if data is None or size is not None:
         raise DataError("churn is measured on real data: say --data ../shared/data/online_retail, and no --size.")
     with tempfile.TemporaryDirectory() as scratch:
-        workspace = _imported(data, Path(scratch) / "shop")
-        audit = check(workspace)
-        if not audit.fit:
-            raise DataError(f"{data} is not fit to train on: {'; '.join(audit.failures)}.")
+        workspace = checked(data, Path(scratch) / "shop")
         result = train_propensity(workspace, "churn")
     columns = ["model", METRIC, f"{METRIC}_low", f"{METRIC}_high", "gain", "gain_low", "gain_high", CALIBRATION]
     print(f"churn in {data}: {result.test.n_rows:,} people; {'; '.join(result.test.notes)}")
@@ -50,14 +43,3 @@ def run(*, data: Path | None, size: str | None) -> Result:
             if row.is_baseline
         },
     )
-
-
-def _imported(data: Path, folder: Path) -> Workspace:
-    """A workspace of a data set that lies in a file or folder laid out like `../shared/data`."""
-    files = [data] if data.is_file() else sorted(data.glob("*.parquet"))
-    for file in files:
-        if file.stem in SOURCES:
-            source = SOURCES[file.stem]
-            import_source(source, data if source == "complete-journey" else file, folder)
-            return Workspace.open(folder)
-    raise DataError(f"{data} has none of {', '.join(f'{name}.parquet' for name in SOURCES)}.")

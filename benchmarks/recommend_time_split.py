@@ -19,13 +19,12 @@ import numpy as np
 from scipy import sparse
 
 from benchmarks.result import Result
+from benchmarks.shops import checked
 from data.errors import DataError
 from data.interactions import Interactions
 from data.settings import Settings
-from data.sources import import_source
 from data.tables import Tables
 from data.vocabulary import Vocabulary
-from data.workspace import Workspace
 from evaluation.ranking import RankingQuality, compare, evaluate
 from features.interactions import interactions
 from features.snapshots import span
@@ -33,8 +32,6 @@ from models.recommenders import MODELS, Recommender, load
 
 K = 20
 BASELINES = ("popularity", "repeat")
-SOURCES = {"lines": "online-retail", "ratings": "movielens", "events": "retailrocket"}
-"""The file that gives a layout away -> its importer."""
 N_TIMED = 300
 
 
@@ -76,8 +73,7 @@ def run(*, data: Path | None, size: str | None) -> Result:  # noqa: ARG001 - eve
     if data is None:
         raise DataError("recommend-time-split needs --data, such as ../shared/data/ml100k.")
     with tempfile.TemporaryDirectory() as scratch:
-        import_source(_source(data), data, Path(scratch) / "shop")
-        tables = Workspace.open(Path(scratch) / "shop").tables
+        tables = checked(data, Path(scratch) / "shop").checked
         known = span(tables)
         tenth = (known.end - known.first) / 10
         validation = list(contestants(tables, known.end - 2 * tenth, known.end - tenth, Path(scratch)))
@@ -117,14 +113,6 @@ def contestants(tables: Tables, cutoff: datetime, end: datetime, scratch: Path) 
             shows = "new items only" if exclude_seen else "everything"
             quality = evaluate(ranked, held_out, histories)
             yield Contestant(f"{name} ({shows})", quality, fit_seconds, _p95_latency_ms(served, histories))
-
-
-def _source(data: Path) -> str:
-    names = [data.stem] if data.is_file() else sorted(file.stem for file in data.iterdir())
-    for stem, source in SOURCES.items():
-        if stem in names:
-            return source
-    raise DataError(f"{data} holds none of {', '.join(SOURCES)}; name a folder laid out like those in ../shared/data.")
 
 
 def _rows(taken: Interactions, users: Vocabulary) -> sparse.csr_matrix:
