@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
+from scipy.special import expit
 
 ISOTONIC_ROWS = 1000
 """So many rows of the rarer class before isotonic regression beats a sigmoid (Niculescu-Mizil, Caruana 2005)."""
@@ -85,7 +86,7 @@ class Calibration:
         """Probabilities in [0, 1], shape (n,)."""
         if self.kind == "isotonic":
             return np.interp(log_odds, self.knots, self.values)
-        probability: np.ndarray = 1 / (1 + np.exp(-(self.slope * log_odds + self.intercept)))
+        probability: np.ndarray = expit(self.slope * log_odds + self.intercept)
         return probability
 
     def to_json(self) -> dict[str, Any]:
