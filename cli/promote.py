@@ -18,8 +18,7 @@ def promote(
     """Let a challenger take the champion's place, if it passes the gate; exit 1 with the reasons if it does not.
 
     It must answer its stored examples, be calibrated, and be better than the champion on the paired interval, or
-    as good and lighter. A first champion must surely beat the base rate or popularity, and no baseline may surely be
-    better than it.
+    as good and lighter. A first champion must beat the best baseline, or be that baseline.
 
     Example: `attune promote --all`
     """

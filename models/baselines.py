@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
-from data.errors import DataError, NotFittedError
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
+from data.errors import DataError, ModelFileError, NotFittedError
+from data.files import replacing
+from models.propensity import Reason
 
 
 class BaseRate:
@@ -43,6 +45,8 @@ class BaseRate:
 class LogisticRFM:
     """Logistic regression on a few columns: log(1 + |x|) with its sign, missing = median, standardised.
 
+    A shop uses it as it is where trees are no better: it is stored, asked and explained like `Propensity`.
+
     Args:
         columns: The features, such as `days_since_order`, `orders_365d`, `spend_365d`; those not in `train` are left
             out, so that a shop without money still has the baseline.
@@ -52,12 +56,22 @@ class LogisticRFM:
         >>> model = LogisticRFM(columns=["days_since_order", "spend_365d"]).fit(frame, [0, 0, 1, 1] * 5)
         >>> bool(model.predict(frame)[2] > 0.5)
         True
+        >>> model.reasons(frame)[2][0].feature
+        'days_since_order'
     """
 
     name = "logistic_rfm"
 
+    features: list[str]
+    """The columns it uses."""
+
     def __init__(self, *, columns: Sequence[str]) -> None:
-        self.columns = tuple(columns)
+        self.columns = list(columns)
+
+    @property
+    def params(self) -> dict[str, list[str]]:
+        """The hyperparameters by name."""
+        return {"columns": self.columns}
 
     def fit(self, train: pd.DataFrame, label: Any) -> Self:
         """Learn the weights.
@@ -65,39 +79,117 @@ class LogisticRFM:
         Raises:
             DataError: none of the columns is there, or the label has one class.
         """
-        from sklearn.impute import SimpleImputer  # noqa: PLC0415 - only fitting needs scikit-learn
-        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
-        from sklearn.pipeline import make_pipeline  # noqa: PLC0415
-        from sklearn.preprocessing import FunctionTransformer, StandardScaler  # noqa: PLC0415
+        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - only fitting needs scikit-learn
 
-        self.used = [name for name in self.columns if name in train]
+        self.features = [name for name in self.columns if name in train]
         y = np.asarray(label)
-        if not self.used or len(np.unique(y)) < 2:
+        if not self.features or len(np.unique(y)) < 2:
             raise DataError(
                 f"logistic_rfm needs one of {', '.join(self.columns)} and labels of both classes; "
-                f"found {self.used or 'none'} and {len(np.unique(y))}."
+                f"found {self.features or 'none'} and {len(np.unique(y))}."
             )
-        self._pipeline: Pipeline = make_pipeline(
-            SimpleImputer(strategy="median", keep_empty_features=True),
-            FunctionTransformer(_signed_log),
-            StandardScaler(),
-            LogisticRegression(),
-        ).fit(self._matrix(train), y)
+        raw = self._raw(train)
+        told = ~np.isnan(raw).all(axis=0)
+        self.median = np.zeros(len(self.features))
+        self.median[told] = np.nanmedian(raw[:, told], axis=0)
+        x = _signed_log(np.where(np.isnan(raw), self.median, raw))
+        self.mean, self.scale = x.mean(axis=0), np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
+        fitted = LogisticRegression().fit((x - self.mean) / self.scale, y)
+        self.weights, self.intercept = fitted.coef_[0], float(fitted.intercept_[0])
         return self
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
-        """Probabilities, shape (n,).
+        """Probabilities, float64 of shape (n,).
 
         Raises:
-            NotFittedError: `fit` comes first.
+            NotFittedError: `fit` or `load` comes first.
+            DataError: a column is not there.
         """
-        if not hasattr(self, "_pipeline"):
-            raise NotFittedError("logistic_rfm has not learnt yet: call fit(...) first.")
-        probability: np.ndarray = self._pipeline.predict_proba(self._matrix(frame))[:, 1]
+        probability: np.ndarray = expit(self._standardised(frame) @ self.weights + self.intercept)
         return probability
 
-    def _matrix(self, frame: pd.DataFrame) -> np.ndarray:
-        return frame[self.used].astype("float64").replace([np.inf, -np.inf], np.nan).to_numpy(na_value=np.nan)
+    def reasons(self, frame: pd.DataFrame, *, top: int = 3) -> list[list[Reason]]:
+        """For each row the features that moved its log-odds most from the average person's, strongest first.
+
+        Raises:
+            NotFittedError: `fit` or `load` comes first.
+            DataError: a column is not there.
+        """
+        contributions = self._standardised(frame) * self.weights
+        raw = self._raw(frame)
+        strongest = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :top]
+        return [
+            [
+                Reason(
+                    self.features[j],
+                    None if np.isnan(raw[row, j]) else float(raw[row, j]),
+                    float(contributions[row, j]),
+                )
+                for j in features
+            ]
+            for row, features in enumerate(strongest)
+        ]
+
+    def importance(self) -> pd.Series:
+        """Each feature's share of the absolute weights, the greatest first."""
+        shares = np.abs(self.weights) / max(float(np.abs(self.weights).sum()), 1e-300)
+        return pd.Series(shares, index=self.features, name="importance").sort_values(ascending=False, kind="stable")
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json`; the folder appears whole or not at all."""
+        self._check_fitted()
+        about = {
+            "name": self.name,
+            "params": self.params,
+            "features": self.features,
+            "intercept": self.intercept,
+            **{name: getattr(self, name).tolist() for name in ARRAYS},
+        }
+        with replacing(folder) as beside:
+            beside.mkdir()
+            (beside / "model.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelFileError: the file is missing, cut short or changed.
+        """
+        try:
+            about: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            model = cls(**about["params"])
+            model.features, model.intercept = about["features"], float(about["intercept"])
+            for name in ARRAYS:
+                array = np.asarray(about[name], dtype=np.float64)
+                if array.shape != (len(model.features),):
+                    raise ValueError(f"{name} has shape {array.shape}")  # noqa: TRY301 - told below like the others
+                setattr(model, name, array)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error
+        return model
+
+    def _standardised(self, frame: pd.DataFrame) -> np.ndarray:
+        raw = self._raw(frame)
+        standardised: np.ndarray = (_signed_log(np.where(np.isnan(raw), self.median, raw)) - self.mean) / self.scale
+        return standardised
+
+    def _raw(self, frame: pd.DataFrame) -> np.ndarray:
+        """The columns as float64, shape (n, n_features); what is not finite is NaN."""
+        self._check_fitted()
+        missing = [name for name in self.features if name not in frame]
+        if missing:
+            raise DataError(f"the feature {missing[0]!r} is not there. Build the features again, or train anew.")
+        raw = frame[self.features].astype("float64").to_numpy(na_value=np.nan)
+        return np.where(np.isfinite(raw), raw, np.nan)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "features"):
+            raise NotFittedError("logistic_rfm has not learnt yet: call fit(...) or load(folder) first.")
+
+
+ARRAYS = ("median", "mean", "scale", "weights")
+"""What a `LogisticRFM` learnt, one number per feature."""
 
 
 def _signed_log(x: np.ndarray) -> np.ndarray:

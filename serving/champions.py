@@ -17,8 +17,8 @@ from scipy import sparse
 from data.errors import AttuneError, ModelFileError
 from data.vocabulary import Vocabulary
 from data.workspace import Workspace
-from models.propensity import Propensity
 from models.recommenders import Recommender, load
+from models.stored import StoredPropensity, load_propensity
 from registry.folder import EXAMPLES
 from registry.versions import CHAMPION, Registry
 
@@ -43,7 +43,7 @@ class Champion:
 
     name: str
     number: int
-    model: Recommender | Propensity
+    model: Recommender | StoredPropensity
     exclude_seen: bool = True
 
     def __str__(self) -> str:
@@ -135,7 +135,7 @@ def load_champion(name: str, number: int, folder: Path) -> Champion:
             answered = _recommend(recommender, examples)
             champion = Champion(name, number, recommender, exclude_seen)
         else:
-            propensity = Propensity.load(folder)
+            propensity = load_propensity(folder)
             answered = np.allclose(
                 propensity.predict(pd.DataFrame(examples["rows"])), examples["expected"], rtol=0, atol=1e-6
             )

@@ -24,7 +24,6 @@ from data.workspace import Workspace
 from features import expressions
 from features.segments import lifecycle_of
 from features.segments import parsed as segments_of
-from models.propensity import Propensity as PropensityModel
 from models.recommenders import Recommender
 from serving.catalogue import Catalogue
 from serving.champions import PROPENSITY, RECOMMENDER, Champion, Champions, row_of
@@ -275,7 +274,7 @@ class Engine:
 
     def _scores(self, label: str, champion: Champion | None, frame: pd.DataFrame) -> list[Propensity]:
         """One propensity for each row of a frame of features."""
-        if champion is None or not isinstance(champion.model, PropensityModel):
+        if champion is None or isinstance(champion.model, Recommender):
             note = self.champions.troubles.get(f"{PROPENSITY}{label}", "there is no model")
             return [Propensity(probability=None, reasons=[], note=note)] * len(frame)
         population = self.settings.propensity[label].population

@@ -8,8 +8,8 @@ from pathlib import Path
 from data.errors import ModelFileError
 from data.workspace import Workspace
 from features.snapshots import span
-from models.propensity import Propensity
 from models.recommenders import load
+from models.stored import load_propensity
 from registry.folder import size_bytes
 from registry.versions import CHALLENGER, CHAMPION, Registry
 from training import judging, propensity
@@ -68,6 +68,6 @@ def _propensities(workspace: Workspace, name: str, folders: dict[str, Path]) -> 
     rows = labelled_rows(workspace, name.removeprefix(PREFIX))
     models = {}
     for who, folder in folders.items():
-        card, model = propensity.Card.load(folder), Propensity.load(folder)
-        models[who] = model if card.fitted_until <= rows.split.test else propensity.fit(rows, card.seed, like=model)
+        card, model = propensity.Card.load(folder), load_propensity(folder)
+        models[who] = model if card.fitted_until <= rows.split.test else propensity.again(rows, card.seed, like=model)
     return propensity.compared(workspace, name, models, rows)

@@ -13,8 +13,8 @@ from scipy import sparse
 
 from data.errors import ModelFileError
 from data.vocabulary import Vocabulary
-from models.propensity import Propensity
 from models.recommenders import Ranking, Recommender
+from models.stored import StoredPropensity
 from registry.folder import EXAMPLES
 
 K = 10
@@ -43,7 +43,7 @@ def write_recommender_examples(model: Recommender, popular: Sequence[int], folde
     )
 
 
-def write_propensity_examples(model: Propensity, features: pd.DataFrame, folder: Path) -> None:
+def write_propensity_examples(model: StoredPropensity, features: pd.DataFrame, folder: Path) -> None:
     """Score customers who have the same quantile of every feature.
 
     Args:
@@ -69,7 +69,7 @@ def check_recommender_examples(model: Recommender, folder: Path) -> None:
         raise ModelFileError(f"{folder}: the model does not answer its stored examples as when it was saved.")
 
 
-def check_propensity_examples(model: Propensity, folder: Path) -> None:
+def check_propensity_examples(model: StoredPropensity, folder: Path) -> None:
     """Ask a loaded propensity model its stored examples.
 
     Raises:

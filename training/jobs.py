@@ -12,8 +12,8 @@ from data.errors import DataError, ModelFileError, WorkspaceError
 from data.state import State
 from data.state.sync import sync
 from data.workspace import Workspace
-from models.propensity import Propensity
 from models.recommenders import load
+from models.stored import load_propensity
 from registry.versions import CHALLENGER, CHAMPION, Registry, Version
 from training.compare import compare
 from training.examples import check_propensity_examples, check_recommender_examples
@@ -146,7 +146,7 @@ def _broken(folder: Path) -> str:
         if folder.parent.name == RECOMMENDER:
             check_recommender_examples(load(folder), folder)
         else:
-            check_propensity_examples(Propensity.load(folder), folder)
+            check_propensity_examples(load_propensity(folder), folder)
     except ModelFileError as error:
         return str(error)
     return ""

@@ -55,6 +55,17 @@ class LabelledRows:
         )
 
     @property
+    def seen(self) -> tuple[datetime, ...]:
+        """The cutoffs before the test: what a model without early stopping learns from."""
+        return (*self.split.train, self.split.later)
+
+    @property
+    def refit(self) -> tuple[datetime, ...]:
+        """The same, moved on one step: what the model that goes live learns from."""
+        train, later = self.split.refit
+        return (*train, later)
+
+    @property
     def test(self) -> Rows:
         """The rows that are judged on."""
         return self.by_cutoff[self.split.test]

@@ -23,6 +23,7 @@ from evaluation import classification, plots
 from evaluation.intervals import Interval, bootstrap
 from models.baselines import BaseRate, LogisticRFM
 from models.propensity import Propensity
+from models.stored import StoredPropensity
 from registry.versions import CHALLENGER, Registry
 from training.examples import write_propensity_examples
 from training.gate import SUSPECTED_LEAK
@@ -105,6 +106,9 @@ class Card:
 def train_propensity(workspace: Workspace, label: str, *, seed: int | None = None) -> TrainingResult:
     """Fit on earlier cutoffs, stop and calibrate on a later one, judge on the latest; move on one step and register.
 
+    Trees are registered where they are better than the baselines on the paired interval. Else the logistic regression
+    on recency, frequency and money takes their place, and the table says so.
+
     Raises:
         WorkspaceError: no such label in the settings.
         DataError: a history too short for the horizon, no customers asked about, or labels of one class.
@@ -125,11 +129,16 @@ def train_propensity(workspace: Workspace, label: str, *, seed: int | None = Non
     }
     with parent_run(workspace, name, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
         with timed(f"fitting and judging {label}"):
-            model = fit(rows, seed)
+            model: StoredPropensity = fit(rows, seed)
             test = compared(workspace, name, {TREES: model}, rows)
+            for row in test.rows:
+                child_run(row.name, params=model.params if row.name == TREES else {}, metrics=row.metrics)
+            if not test.beats_baselines and any(row.name == RFM_RULE for row in test.rows):
+                model = rule(rows.together(rows.seen))
+                test = compared(workspace, name, {RFM_RULE: model}, rows)
+        chosen = test.rows[0].name
         log_comparison(test)
-        for row in test.rows:
-            child_run(row.name, params=model.params if row.name == TREES else {}, metrics=row.metrics)
+        mlflow.log_param("chosen", chosen)
         with pictures() as pages:
             probability = model.predict(rows.test.features)
             what = f"{declaration.event} within {declaration.horizon_days} days"
@@ -138,7 +147,7 @@ def train_propensity(workspace: Workspace, label: str, *, seed: int | None = Non
         mlflow.log_dict({"features": model.features, "importance": model.importance().to_dict()}, "features.json")
         folder = Path(scratch) / name
         with timed(f"refitting {label} one step on"):
-            final = fit(rows, seed, refit=True)
+            final = fit(rows, seed, refit=True) if chosen == TREES else rule(rows.together(rows.refit))
             final.save(folder)
             until = split.test + timedelta(days=split.horizon_days)
             Card(label, declaration, rows.definitions_hash, seed, until).save(folder)
@@ -158,7 +167,7 @@ def train_propensity(workspace: Workspace, label: str, *, seed: int | None = Non
             pip_requirements=requirements("lightgbm", "mlflow", "numpy", "pandas"),
         )
         registry.set_alias(name, CHALLENGER, version.number)
-    return TrainingResult(version=version, chosen=TREES, test=test)
+    return TrainingResult(version=version, chosen=chosen, test=test)
 
 
 def fit(rows: LabelledRows, seed: int, *, refit: bool = False, like: Propensity | None = None) -> Propensity:
@@ -186,16 +195,26 @@ def fit(rows: LabelledRows, seed: int, *, refit: bool = False, like: Propensity 
         )
 
 
+def rule(seen: Rows) -> LogisticRFM:
+    """The logistic regression on recency, frequency and money, learnt from rows."""
+    return LogisticRFM(columns=RFM).fit(seen.features, seen.label)
+
+
+def again(rows: LabelledRows, seed: int, *, like: StoredPropensity) -> StoredPropensity:
+    """What a stored model's recipe makes of the rows before the test."""
+    return rule(rows.together(rows.seen)) if isinstance(like, LogisticRFM) else fit(rows, seed, like=like)
+
+
 def compared(workspace: Workspace, name: str, models: Mapping[str, Scorer], rows: LabelledRows) -> Comparison:
     """Models and baselines on the test rows, the first model against each other one.
 
     Baselines need no early stopping, so they learn on the train and the later rows.
     """
     split, test = rows.split, _drawn(rows.test, workspace.settings.training.seed)
-    seen = rows.together((*split.train, split.later))
+    seen = rows.together(rows.seen)
     baselines: dict[str, Scorer] = {BASE_RATE: BaseRate().fit(seen.features, seen.label)}
     if set(RFM) & set(seen.features):
-        baselines[RFM_RULE] = LogisticRFM(columns=RFM).fit(seen.features, seen.label)
+        baselines[RFM_RULE] = rule(seen)
     resamples = workspace.settings.training.bootstrap
     probability = {who: scorer.predict(test.features) for who, scorer in {**models, **baselines}.items()}
     first = next(iter(probability))
@@ -203,7 +222,7 @@ def compared(workspace: Workspace, name: str, models: Mapping[str, Scorer], rows
         Judged(
             who,
             who if who in baselines else recipe_of(models[who]),
-            who in baselines,
+            who in baselines or isinstance(models[who], LogisticRFM),
             {name: _measured(name, test.label, p, resamples=resamples) for name in MEASURES},
             None if who == first else _gained(test.label, probability[first], p, resamples=resamples),
         )
@@ -218,8 +237,8 @@ def compared(workspace: Workspace, name: str, models: Mapping[str, Scorer], rows
 
 
 def recipe_of(model: Scorer) -> str:
-    """How trees were made: hyperparameters and features."""
-    return f"{model.params} on {' '.join(model.features)}" if isinstance(model, Propensity) else type(model).__name__
+    """How a model was made: hyperparameters and features of trees, the name of the rule."""
+    return f"{model.params} on {' '.join(model.features)}" if isinstance(model, Propensity) else RFM_RULE
 
 
 def suspected_leak(roc_auc: Interval, test: Rows) -> str:

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.errors import DataError, NotFittedError
+from data.errors import DataError, ModelFileError, NotFittedError
 from models.baselines import BaseRate, LogisticRFM
+from models.stored import load_propensity
 
 
 def shop(n: int = 500) -> tuple[pd.DataFrame, np.ndarray]:
@@ -27,9 +28,35 @@ def test_the_base_rate_is_everybodys():
 def test_logistic_regression_ranks_by_recency_through_missing_values():
     frame, label = shop()
     model = LogisticRFM(columns=["days_since_order", "orders_365d", "spend_365d"]).fit(frame, label)
-    assert model.used == ["days_since_order", "orders_365d"]
+    assert model.features == ["days_since_order", "orders_365d"]
     probability = model.predict(pd.DataFrame({"orders_365d": [1, 1, 1], "days_since_order": [5, np.nan, 300]}))
     assert 0 <= probability[0] < probability[1] < probability[2] <= 1
+
+
+def test_logistic_regression_is_stored_and_explained_like_any_propensity(tmp_path):
+    frame, label = shop()
+    model = LogisticRFM(columns=["days_since_order", "orders_365d"]).fit(frame, label)
+    model.save(tmp_path / "model")
+    loaded = load_propensity(tmp_path / "model")
+    assert (loaded.predict(frame) == model.predict(frame)).all()
+    [why] = loaded.reasons(pd.DataFrame({"days_since_order": [300.0], "orders_365d": [2]}))
+    assert (why[0].feature, why[0].value) == ("days_since_order", 300.0)
+    assert why[0].contribution > 0
+    assert loaded.importance().sum() == pytest.approx(1)
+    with pytest.raises(DataError, match="days_since_order"):
+        loaded.predict(frame.drop(columns="days_since_order"))
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    frame, label = shop()
+    LogisticRFM(columns=["orders_365d"]).fit(frame, label).save(tmp_path / "model")
+    file = tmp_path / "model" / "model.json"
+    file.write_text(file.read_text().replace('"weights": [', '"weights": [1.0, '))
+    with pytest.raises(ModelFileError, match="damaged"):
+        load_propensity(tmp_path / "model")
+    file.write_text(file.read_text()[:50])
+    with pytest.raises(ModelFileError, match="damaged"):
+        load_propensity(tmp_path / "model")
 
 
 def test_a_column_without_any_value_does_no_harm():

@@ -13,10 +13,12 @@ import pytest
 
 from data.errors import DataError, ModelFileError, WorkspaceError
 from data.workspace import Workspace
-from models.propensity import Propensity
+from models.baselines import LogisticRFM
+from models.stored import load_propensity
 from registry.folder import CHECKSUMS
 from registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from training import jobs
+from training import propensity as propensity_job
 from training import recommender as recommender_job
 from training.compare import compare
 from training.gate import SUSPECTED_LEAK
@@ -89,7 +91,7 @@ def test_plain_mlflow_answers_for_a_registered_version(
         recommender = mlflow.pyfunc.load_model("models:/recommender@challenger")
         ranked = recommender.predict(pd.DataFrame({"items": [["item-01", "item-02"], []]}), params={"k": 3})
         churn = mlflow.pyfunc.load_model("models:/propensity-churn@challenger")
-        model = Propensity.load(Registry.of(shop).fetch(_version(shop, "propensity-churn"), shop.models_dir))
+        model = load_propensity(Registry.of(shop).fetch(_version(shop, "propensity-churn"), shop.models_dir))
         frame = pd.DataFrame({name: [1.0, 50.0] for name in model.features})
         probability = churn.predict(frame)
     finally:
@@ -245,3 +247,15 @@ def test_retraining_goes_from_the_tables_to_the_gate(a_shop: Any, some_orders: A
         result.version.name for result in done.trained.results
     ]
     assert _version(workspace, "recommender", CHAMPION) is not None
+
+
+def test_the_rule_stands_in_for_trees_that_are_no_better(shop: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(propensity_job, "SMALL_TREES", {"rounds": 1, "learning_rate": 1e-4, "leaves": 2})
+    result = propensity_job.train_propensity(shop, "churn")
+    assert result.chosen == propensity_job.RFM_RULE
+    verdict = jobs.promote(shop, "propensity-churn")
+    assert "on the paired" not in str(verdict)
+    folder = Registry.of(shop).fetch(result.version, shop.models_dir)
+    assert isinstance(load_propensity(folder), LogisticRFM)
+    compared = compare(shop, "propensity-churn")
+    assert compared.rows[0].is_baseline or compared.rows[0].recipe == propensity_job.RFM_RULE

@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from models.propensity import Propensity
+from models.stored import load_propensity
 
 
 class PropensityModel(PythonModel):
@@ -18,7 +18,7 @@ class PropensityModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the version's folder."""
-        self.model = Propensity.load(Path(context.artifacts["model"]))
+        self.model = load_propensity(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:  # noqa: ARG002
         """Probabilities, float64 of shape (n,)."""
