@@ -28,8 +28,10 @@ def groups(known: Tables, at: Moment, categories: Sequence[str]) -> Iterator[Gro
     recent = events.filter(at.within(events.occurred_at, HISTORY_DAYS))
     sessions = _sessions(recent)
     yield Group("events", sessions, tuple(_visits(sessions, at)))
-    tastes = _tastes(recent, known, at)
+    tastes = _tastes(recent, known)
     yield Group("events", tastes, tuple(_interests(tastes, categories)))
+    returns = _returns(recent, known, at)
+    yield Group("events", returns, tuple(_persistence(returns)))
     touched = recent.filter(~recent.item_id.isnull()).group_by("user_id", "item_id").agg(events=lambda t: t.count())
     yield Group("events", touched, tuple(_breadth(touched)))
     brands = _brands(touched, known)
@@ -116,17 +118,23 @@ def _visits(sessions: ir.Table, at: Moment) -> Iterator[Feature]:
     )
 
 
-def _tastes(recent: ir.Table, known: Tables, at: Moment) -> ir.Table:
-    """One row per customer and category of the last 90 days: events, and on how many of the last 30 days."""
-    rows = recent.select("user_id", "occurred_at", "item_id", "category")
-    rows = with_category(rows, known)
-    rows = rows.filter(~rows.category.isnull())
+def _with_known_category(recent: ir.Table, known: Tables) -> ir.Table:
+    rows = with_category(recent.select("user_id", "occurred_at", "item_id", "category"), known)
+    return rows.filter(~rows.category.isnull())
+
+
+def _tastes(recent: ir.Table, known: Tables) -> ir.Table:
+    """One row per customer and category of the last 90 days: events."""
+    rows = _with_known_category(recent, known)
+    return rows.group_by("user_id", "category").agg(events=rows.count())
+
+
+def _returns(recent: ir.Table, known: Tables, at: Moment) -> ir.Table:
+    """One row per customer and category: on how many of the last 30 days it was touched."""
+    rows = _with_known_category(recent.filter(at.within(recent.occurred_at, 30)), known)
     age_seconds = epoch_seconds(at.cutoff) - epoch_seconds(rows.occurred_at)
-    days = rows.mutate(days_ago=(age_seconds / 86_400).floor().cast("int64"))
-    daily = days.group_by("user_id", "category", "days_ago").agg(events=days.count())
-    return daily.group_by("user_id", "category").agg(
-        events=daily.events.sum(), days_30d=daily.count(where=daily.days_ago < 30)
-    )
+    days = rows.select("user_id", "category", days_ago=(age_seconds / 86_400).floor().cast("int64")).distinct()
+    return days.group_by("user_id", "category").agg(days=days.count(where=days.days_ago < 30))
 
 
 def _interests(tastes: ir.Table, categories: Sequence[str]) -> Iterator[Feature]:
@@ -140,14 +148,6 @@ def _interests(tastes: ir.Table, categories: Sequence[str]) -> Iterator[Feature]
         share(tastes.events.max(), events),
         needs=needs,
     )
-    yield Feature(
-        "category_repeat_days_30d",
-        "days of the last 30 on which the most revisited category was touched",
-        "days",
-        tastes.days_30d.max(),
-        needs=needs,
-        empty=0,
-    )
     for category, slug in slugs(categories).items():
         yield Feature(
             f"events_share_{slug}_90d",
@@ -156,6 +156,17 @@ def _interests(tastes: ir.Table, categories: Sequence[str]) -> Iterator[Feature]
             share(tastes.events.sum(where=tastes.category == category).fill_null(0), events),
             needs=needs,
         )
+
+
+def _persistence(returns: ir.Table) -> Iterator[Feature]:
+    yield Feature(
+        "category_repeat_days_30d",
+        "days of the last 30 on which the most revisited category was touched",
+        "days",
+        returns.days.max(),
+        needs=("events.category|items.category",),
+        empty=0,
+    )
 
 
 def _breadth(touched: ir.Table) -> Iterator[Feature]:
