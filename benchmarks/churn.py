@@ -1,6 +1,7 @@
 """Churn on a real shop: the trained propensity beside its baselines, judged on the latest customers, paired.
 
-Import, check, features and training are the ones a shop would run, with every setting at its default.
+Import, check, features and training are the ones a shop would run, with every setting at its default. The metrics are
+those of the model that training would put before the gate.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from benchmarks.result import Result
 from benchmarks.shops import checked
 from data.errors import DataError
+from evaluation.intervals import Interval
 from training.propensity import METRIC, train_propensity
 
 CALIBRATION = "calibration_error"
@@ -26,20 +28,19 @@ def run(*, data: Path | None, size: str | None) -> Result:
     columns = ["model", METRIC, f"{METRIC}_low", f"{METRIC}_high", "gain", "gain_low", "gain_high", CALIBRATION]
     print(f"churn in {data}: {result.test.n_rows:,} people; {'; '.join(result.test.notes)}")
     print(result.test.frame()[columns].round(4).to_string(index=False, na_rep=""))
-    first, best = result.test.rows[0], result.test.best_baseline
-    if best.gain is None:
-        raise DataError(f"{data}: there is no baseline to compare with.")
+    first = result.test.rows[0]
+    # Without a gain the first is the best baseline itself: what would go live gains nothing over it.
+    gain = result.test.best_baseline.gain or Interval(0.0, 0.0, 0.0, first.metrics[METRIC].level)
     return Result(
         metrics={
             METRIC: first.metrics[METRIC].estimate,
-            f"{METRIC}_gain": best.gain.estimate,
-            f"{METRIC}_gain_low": best.gain.low,
+            f"{METRIC}_gain": gain.estimate,
+            f"{METRIC}_gain_low": gain.low,
             CALIBRATION: first.metrics[CALIBRATION].estimate,
         },
-        intervals={METRIC: first.metrics[METRIC], f"{METRIC}_gain": best.gain, CALIBRATION: first.metrics[CALIBRATION]},
+        intervals={METRIC: first.metrics[METRIC], f"{METRIC}_gain": gain, CALIBRATION: first.metrics[CALIBRATION]},
         peers={
             row.name: {name: row.metrics[name].estimate for name in (METRIC, CALIBRATION)}
-            for row in result.test.rows
-            if row.is_baseline
+            for row in result.test.rows[1:]
         },
     )

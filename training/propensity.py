@@ -129,13 +129,14 @@ def train_propensity(workspace: Workspace, label: str, *, seed: int | None = Non
     }
     with parent_run(workspace, name, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
         with timed(f"fitting and judging {label}"):
-            model: StoredPropensity = fit(rows, seed)
-            test = compared(workspace, name, {TREES: model}, rows)
+            trees = fit(rows, seed)
+            model: StoredPropensity = trees
+            test = compared(workspace, name, {TREES: trees}, rows)
             for row in test.rows:
-                child_run(row.name, params=model.params if row.name == TREES else {}, metrics=row.metrics)
+                child_run(row.name, params=trees.params if row.name == TREES else {}, metrics=row.metrics)
             if not test.beats_baselines and any(row.name == RFM_RULE for row in test.rows):
                 model = rule(rows.together(rows.seen))
-                test = compared(workspace, name, {RFM_RULE: model}, rows)
+                test = compared(workspace, name, {RFM_RULE: model, TREES: trees}, rows)
         chosen = test.rows[0].name
         log_comparison(test)
         mlflow.log_param("chosen", chosen)
