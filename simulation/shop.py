@@ -76,7 +76,7 @@ def simulate(
     seed: int = 0,
     world: World | None = None,
 ) -> SimulationSummary:
-    """Write `tables/` and `truth/` of a workspace; the same arguments give the same rows, whatever the machine.
+    """Write `tables/` and `truth/` of a workspace; the same arguments give the same rows.
 
     Args:
         workspace: A workspace, or the folder to make one in.

@@ -91,9 +91,6 @@ def test_a_first_champion_must_hold_its_own_against_the_baselines(
 def test_the_best_baseline_may_itself_be_the_first_champion() -> None:
     rfm = judged("challenger 1", recipe="rfm", baseline=True)
     assert decide(version(), comparison(rfm, best=0.0)).passed
-    verdict = decide(version(), comparison(rfm, best=0.0, floor=0.0))
-    assert not verdict.passed
-    assert "not surely better than" in str(verdict)
 
 
 def test_a_leak_bad_calibration_and_wrong_examples_each_stop_a_better_model() -> None:
