@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,22 @@ from scipy import sparse
 from data.errors import DataError
 from data.vocabulary import Vocabulary
 
+INTERACTION = "interaction"
+"""The kind of what is told without one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attributes:
+    """What is known of items: which attributes each has.
+
+    Attributes:
+        names: Of the columns, such as `category=tea`, `brand=acme` or `word=green`.
+        matrix: Strength, shape (n_items, n_attributes), float32.
+    """
+
+    names: tuple[str, ...]
+    matrix: sparse.csr_matrix
+
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
@@ -19,11 +35,14 @@ class Interactions:
 
     Attributes:
         users: Ids of the rows.
-        items: Ids of the columns.
+        items: Ids of the columns; those that nobody touched yet may be among them.
         user: Codes, int32 of shape (n,).
         item: Codes, int32 of shape (n,).
         weight: Strength of interest, float32 of shape (n,), positive and finite.
         at: Seconds since 1970 UTC, int64 of shape (n,).
+        kind: Codes of `kinds`, int16 of shape (n,).
+        kinds: Names of the kinds of events ('order' for an order line).
+        attributes: What is known of the items; None where nothing is.
     """
 
     users: Vocabulary
@@ -32,12 +51,15 @@ class Interactions:
     item: np.ndarray
     weight: np.ndarray
     at: np.ndarray
+    kind: np.ndarray
+    kinds: tuple[str, ...] = (INTERACTION,)
+    attributes: Attributes | None = None
 
     @classmethod
     def from_frame(
         cls, frame: pd.DataFrame, *, users: Vocabulary | None = None, items: Vocabulary | None = None
     ) -> Interactions:
-        """Interactions from columns `user_id, item_id` and optionally `weight` and `at` (seconds since 1970).
+        """Interactions from columns `user_id, item_id` and optionally `weight`, `at` (seconds since 1970) and `kind`.
 
         Given vocabularies fix the codes; rows with ids outside them are left out. Without them the ids found
         are taken in sorted order, so the same data gives the same codes.
@@ -60,6 +82,8 @@ class Interactions:
         user, item = users.codes(user_ids), items.codes(item_ids)
         weight = frame["weight"].to_numpy(np.float32) if "weight" in frame else np.ones(len(frame), np.float32)
         at = frame["at"].to_numpy(np.int64) if "at" in frame else np.zeros(len(frame), np.int64)
+        named = frame["kind"] if "kind" in frame else np.full(len(frame), INTERACTION, dtype=object)
+        kinds, kind = np.unique(np.asarray(named, dtype=str), return_inverse=True)
         bad = ~(np.isfinite(weight) & (weight > 0))
         if bad.any():
             raise DataError(
@@ -75,6 +99,8 @@ class Interactions:
             item=item[order].astype(np.int32),
             weight=weight[order],
             at=at[order],
+            kind=kind[order].astype(np.int16),
+            kinds=tuple(kinds.tolist()) or (INTERACTION,),
         )
 
     def __len__(self) -> int:
@@ -90,13 +116,13 @@ class Interactions:
 
     def where(self, mask: np.ndarray) -> Interactions:
         """The interactions for which `mask`, bool of shape (n,), is true; the vocabularies stay."""
-        return Interactions(
-            users=self.users,
-            items=self.items,
+        return replace(
+            self,
             user=self.user[mask],
             item=self.item[mask],
             weight=self.weight[mask],
             at=self.at[mask],
+            kind=self.kind[mask],
         )
 
     def before(self, moment: int) -> Interactions:

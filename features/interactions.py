@@ -83,7 +83,7 @@ def _did(known: Tables, settings: config.Recommender) -> ir.Table:
         raise DataError("recommender.event_weights: call a purchase 'order', not 'order_completed'.")
     kept = events.filter(~events.user_id.isnull(), ~events.item_id.isnull(), events.event.isin(list(weights)))
     weight = kept.event.cases(*weights.items(), else_=0.0).cast("float64")
-    return kept.select("user_id", "item_id", at=epoch_seconds(kept.occurred_at), weight=weight)
+    return kept.select("user_id", "item_id", at=epoch_seconds(kept.occurred_at), weight=weight, kind=kept.event)
 
 
 def _bought(known: Tables, settings: config.Recommender, *, guests: bool) -> ir.Table:
@@ -96,28 +96,30 @@ def _bought(known: Tables, settings: config.Recommender, *, guests: bool) -> ir.
     lines = lines.mutate(kept_pieces=kept_pieces)
     lines = lines.filter(lines.quantity > 0, lines.kept_pieces > 0)
     weight = ibis.literal(float(settings.event_weights.get(ORDER, 0)))
-    return lines.select("user_id", "item_id", at=epoch_seconds(lines["at"]), weight=weight)
+    return lines.select("user_id", "item_id", at=epoch_seconds(lines["at"]), weight=weight, kind=ibis.literal(ORDER))
 
 
 def _coded(rows: ir.Table, tables: Tables, items: Vocabulary | None) -> Interactions:
     """Read rows batch by batch, keeping numbers only: ids become codes on the way."""
-    users, things = _Coder(), _Coder()
+    users, things, events = _Coder(), _Coder(), _Coder()
     numbers: list[tuple[np.ndarray, ...]] = []
-    query = compiled(rows.select("user_id", "item_id", "weight", "at"), tables)
+    query = compiled(rows.select("user_id", "item_id", "weight", "at", "kind"), tables)
     for batch in tables.backend.con.sql(query).to_arrow_reader(BATCH_ROWS):
-        user_ids, item_ids, weight, at = batch.columns
-        numbers.append((users.codes(user_ids), things.codes(item_ids), weight.to_numpy(), at.to_numpy()))
-    user, item, weight, at = (
+        user_ids, item_ids, weight, at, kind = batch.columns
+        coded = users.codes(user_ids), things.codes(item_ids), events.codes(kind)
+        numbers.append((*coded, weight.to_numpy(), at.to_numpy()))
+    user, item, kind, weight, at = (
         (np.concatenate(column) for column in zip(*numbers, strict=True)) if numbers else _nothing()
     )
     people, new_user = users.sorted()
     found, new_item = things.sorted()
-    user, item = new_user[user], new_item[item]
+    kinds, new_kind = events.sorted()
+    user, item, kind = new_user[user], new_item[item], new_kind[kind]
     if items is not None:
         item = items.codes(found.all_ids).astype(np.int32)[item]
         kept = item >= 0
-        user, item, weight, at = user[kept], item[kept], weight[kept], at[kept]
-    order = np.lexsort((weight, item, at, user))
+        user, item, kind, weight, at = (column[kept] for column in (user, item, kind, weight, at))
+    order = np.lexsort((weight, kind, item, at, user))
     return Interactions(
         users=people,
         items=found if items is None else items,
@@ -125,6 +127,8 @@ def _coded(rows: ir.Table, tables: Tables, items: Vocabulary | None) -> Interact
         item=item[order],
         weight=weight[order],
         at=at[order],
+        kind=kind[order].astype(np.int16),
+        kinds=tuple(kinds.all_ids),
     )
 
 
@@ -148,4 +152,4 @@ class _Coder:
 
 def _nothing() -> tuple[np.ndarray, ...]:
     whole, real, time = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int64)
-    return whole, whole, real, time
+    return whole, whole, whole, real, time

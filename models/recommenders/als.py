@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from data.histories import Histories
 from data.interactions import Interactions
 from models.recommenders.base import Groups, Recommender
 
@@ -93,8 +94,8 @@ class ALS(Recommender):
         x: np.ndarray = np.linalg.solve(A, b[:, :, None])[:, :, 0]
         return x
 
-    def _score(self, histories: sparse.csr_matrix, _groups: Groups | None) -> np.ndarray:
-        return self.user_factors(histories).astype(np.float32) @ self.factors_of_items.T
+    def _score(self, histories: Histories, _groups: Groups | None) -> np.ndarray:
+        return self.user_factors(histories.matrix).astype(np.float32) @ self.factors_of_items.T
 
     def _similar(self, codes: np.ndarray) -> np.ndarray:
         norms = np.linalg.norm(self.factors_of_items, axis=1)
@@ -103,9 +104,9 @@ class ALS(Recommender):
             cosine /= norms[codes, None] * norms
         return cosine
 
-    def _drops(self, history: sparse.csr_matrix, codes: np.ndarray) -> np.ndarray:
+    def _drops(self, history: Histories, codes: np.ndarray) -> np.ndarray:
         """Exact, by the Sherman-Morrison formula: without item j, A loses (c_j - 1) y_j y_j' and b loses c_j y_j."""
-        confidences = self._confidences(history)
+        confidences = self._confidences(history.matrix)
         A, b = self._normal_equations(confidences)
         Y = self.factors_of_items[confidences.indices].astype(np.float64)  # (n_history, factors)
         c = confidences.data.astype(np.float64)

@@ -15,6 +15,7 @@ from scipy import sparse
 
 from data.errors import DataError, ModelFileError, NotFittedError
 from data.files import replacing
+from data.histories import Histories
 from data.interactions import Interactions
 from data.vocabulary import Vocabulary
 
@@ -78,7 +79,7 @@ class Recommender(ABC):
 
     def recommend(
         self,
-        histories: sparse.csr_matrix,
+        histories: Histories | sparse.csr_matrix,
         k: int,
         *,
         exclude_seen: bool = True,
@@ -89,8 +90,9 @@ class Recommender(ABC):
         """The k best items for each history, scored in blocks so that memory stays bounded.
 
         Args:
-            histories: Weights of what each user touched, shape (n_users, n_items). Weights that are not
-                positive and finite are as good as absent. A row without any is a stranger.
+            histories: What each user did, or only its weights, shape (n_users, n_items), for models that need
+                no order. Weights that are not positive and finite are as good as absent. A row without any is
+                a stranger.
             k: How many; more than the catalogue holds is fine, the rest is -1.
             exclude_seen: Leave out what is in the user's history.
             allowed: bool of shape (n_items,); only these may be recommended.
@@ -102,13 +104,13 @@ class Recommender(ABC):
             DataError: a shape does not fit the catalogue; k is below 1.
         """
         histories = self._clean(histories)
-        n_users, n_items = histories.shape
+        n_users, n_items = len(histories), histories.n_items
         if k < 1:
             raise DataError(f"k is {k}; ask for at least one item.")
         if allowed is not None and (allowed.shape != (n_items,) or allowed.dtype != np.bool_):
             raise DataError(f"allowed is {allowed.dtype} of shape {allowed.shape}; give bool of shape ({n_items},).")
-        if excluded is not None and excluded.shape != histories.shape:
-            raise DataError(f"excluded has shape {excluded.shape}; give {histories.shape}.")
+        if excluded is not None and excluded.shape != (n_users, n_items):
+            raise DataError(f"excluded has shape {excluded.shape}; give {(n_users, n_items)}.")
         if groups is not None and len(groups) != n_users:
             raise DataError(f"groups has {len(groups)} names; give one (or None) for each of {n_users} users.")
 
@@ -122,7 +124,7 @@ class Recommender(ABC):
             if not self.serves_cold_users:
                 score[np.diff(known.indptr) == 0] = -np.inf
             if exclude_seen:
-                score[known.nonzero()] = -np.inf
+                score[known.row, known.item] = -np.inf
             if excluded is not None:
                 left_out = excluded[block].tocoo()
                 score[left_out.row, left_out.col] = -np.inf
@@ -149,13 +151,13 @@ class Recommender(ABC):
             score[known, codes[known]] = -np.inf
         return top_k(score, k)
 
-    def reasons(self, history: sparse.csr_matrix, item_codes: Sequence[int] | np.ndarray) -> np.ndarray:
+    def reasons(self, history: Histories | sparse.csr_matrix, item_codes: Sequence[int] | np.ndarray) -> np.ndarray:
         """For each item the history item without which its score would fall most, int64 of shape (n,).
 
         -1 where no history item holds the score up (a popular item, say).
 
         Args:
-            history: One user's weights, shape (1, n_items).
+            history: Of one user.
             item_codes: The recommended items.
 
         Raises:
@@ -163,14 +165,14 @@ class Recommender(ABC):
             DataError: more than one history, or a code outside the catalogue.
         """
         history = self._clean(history)
-        if history.shape[0] != 1:
-            raise DataError(f"history has {history.shape[0]} rows; reasons are for one user at a time.")
+        if len(history) != 1:
+            raise DataError(f"history has {len(history)} rows; reasons are for one user at a time.")
         codes = self._known_codes(item_codes)
         reasons = np.full(len(codes), -1, dtype=np.int64)
         asked = np.flatnonzero(codes >= 0)
-        if history.nnz and len(asked):
+        if len(history.item) and len(asked):
             drops = self._drops(history, codes[asked])
-            strongest = history.indices[drops.argmax(axis=1)]
+            strongest = np.unique(history.item)[drops.argmax(axis=1)]
             reasons[asked] = np.where(drops.max(axis=1) > 0, strongest, -1)
         return reasons
 
@@ -227,33 +229,38 @@ class Recommender(ABC):
         """Learn every array and value."""
 
     @abstractmethod
-    def _score(self, histories: sparse.csr_matrix, groups: Groups | None, /) -> np.ndarray:
+    def _score(self, histories: Histories, groups: Groups | None, /) -> np.ndarray:
         """A fresh float32 array (n_users, n_items), higher is better; -inf where the model has nothing to say."""
 
     def _similar(self, codes: np.ndarray, /) -> np.ndarray:
         """float32 (n, n_items), higher is more alike; -inf where the model has nothing to say."""
         return np.full((len(codes), len(self.items)), -np.inf, dtype=np.float32)
 
-    def _drops(self, history: sparse.csr_matrix, codes: np.ndarray, /) -> np.ndarray:
-        """How far each score falls without each history item, float (n_codes, history.nnz)."""
-        return np.zeros((len(codes), history.nnz))
+    def _drops(self, history: Histories, codes: np.ndarray, /) -> np.ndarray:
+        """How far each score falls without each distinct item of one history, float (n_codes, n_distinct).
+
+        By scoring the history without each; a model that has a formula for it does better.
+        """
+        whole = self._score(history, None)[0, codes]
+        without = history.without_each()
+        rows = max(1, BLOCK_CELLS // max(1, history.n_items))
+        blocks = [self._score(without[start : start + rows], None)[:, codes] for start in range(0, len(without), rows)]
+        with np.errstate(invalid="ignore"):
+            return np.nan_to_num(whole[:, None] - np.vstack(blocks).T, nan=0.0)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "items"):
             raise NotFittedError(f"{self.name} has not learnt yet: call fit(interactions) or load(folder) first.")
 
-    def _clean(self, histories: sparse.csr_matrix) -> sparse.csr_matrix:
+    def _clean(self, histories: Histories | sparse.csr_matrix) -> Histories:
         self._check_fitted()
-        if histories.shape[1] != len(self.items):
+        found = histories if isinstance(histories, Histories) else Histories.from_matrix(histories)
+        if found.n_items != len(self.items):
             raise DataError(
-                f"histories have {histories.shape[1]} columns; {self.name} knows {len(self.items)} items. "
+                f"histories have {found.n_items} columns; {self.name} knows {len(self.items)} items. "
                 "Build them with the model's own `items`."
             )
-        clean = sparse.csr_matrix(histories, dtype=np.float32, copy=True)
-        clean.sum_duplicates()
-        clean.data[~(np.isfinite(clean.data) & (clean.data > 0))] = 0
-        clean.eliminate_zeros()
-        return clean
+        return found.where(np.isfinite(found.weight) & (found.weight > 0))
 
     def _known_codes(self, item_codes: Sequence[int] | np.ndarray) -> np.ndarray:
         self._check_fitted()

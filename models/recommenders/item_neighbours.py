@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
+from data.histories import Histories
 from data.interactions import Interactions
 from models.recommenders.base import Groups, Recommender
 
@@ -72,14 +73,15 @@ class ItemNeighbours(Recommender):
         n_items = len(self.items)
         return sparse.csr_matrix((self.data, self.indices, self.indptr), shape=(n_items, n_items), copy=False)
 
-    def _score(self, histories: sparse.csr_matrix, _groups: Groups | None) -> np.ndarray:
-        return _ranked_where_positive((histories @ self._nearest).toarray())
+    def _score(self, histories: Histories, _groups: Groups | None) -> np.ndarray:
+        return _ranked_where_positive((histories.matrix @ self._nearest).toarray())
 
     def _similar(self, codes: np.ndarray) -> np.ndarray:
         return _ranked_where_positive(self._nearest[codes].toarray())
 
-    def _drops(self, history: sparse.csr_matrix, codes: np.ndarray) -> np.ndarray:
-        return (self._nearest[history.indices][:, codes].multiply(history.data[:, None])).toarray().T
+    def _drops(self, history: Histories, codes: np.ndarray) -> np.ndarray:
+        own = history.matrix
+        return (self._nearest[own.indices][:, codes].multiply(own.data[:, None])).toarray().T
 
 
 def _ranked_where_positive(scores: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from data.errors import DataError
+from data.histories import Histories
 from data.interactions import Interactions
 from models.recommenders.base import Groups, Recommender
 
@@ -89,8 +90,8 @@ class Popularity(Recommender):
         decayed = interactions.weight * np.exp2(-age_days / self.half_life_days)
         return np.where(age_days <= self.window_days, decayed, 0)
 
-    def _score(self, histories: sparse.csr_matrix, groups: Groups | None) -> np.ndarray:
-        scores = np.tile(self.overall, (histories.shape[0], 1))
+    def _score(self, histories: Histories, groups: Groups | None) -> np.ndarray:
+        scores = np.tile(self.overall, (len(histories), 1))
         if groups is None or not self.groups:
             return scores
         row_of = {name: row for row, name in enumerate(self.groups)}
@@ -100,6 +101,9 @@ class Popularity(Recommender):
         weights = sparse.csr_matrix((self.data, self.indices, self.indptr), shape=shape, copy=False)
         scores[grouped] = _shrunk(weights[rows[grouped]].toarray(), self.overall, GROUP_PRIOR)
         return scores
+
+    def _drops(self, history: Histories, codes: np.ndarray) -> np.ndarray:
+        return np.zeros((len(codes), len(np.unique(history.item))))
 
 
 def _shrunk(counts: np.ndarray, prior: np.ndarray, strength: float) -> np.ndarray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
 
+from data.histories import Histories
 from models.recommenders.base import Groups
 from models.recommenders.popularity import Popularity
 
@@ -17,11 +17,11 @@ class RepeatPurchase(Popularity):
 
     name = "repeat"
 
-    def _score(self, histories: sparse.csr_matrix, groups: Groups | None) -> np.ndarray:
+    def _score(self, histories: Histories, groups: Groups | None) -> np.ndarray:
         scores = super()._score(histories, groups)
-        own = histories.tocoo()
+        own = histories.matrix.tocoo()
         scores[own.row, own.col] += 1 + own.data  # a share of popularity is at most 1
         return scores
 
-    def _drops(self, history: sparse.csr_matrix, codes: np.ndarray) -> np.ndarray:
-        return np.where(codes[:, None] == history.indices, 1 + history.data, 0)
+    def _drops(self, history: Histories, codes: np.ndarray) -> np.ndarray:
+        return np.where(codes[:, None] == history.matrix.indices, 1 + history.matrix.data, 0)
