@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,10 @@ import pandas as pd
 import pytest
 
 from data.interactions import Interactions
+
+# The contract that the models' test classes inherit: test files import nothing else of each other.
+sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("recommender_contract")
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
