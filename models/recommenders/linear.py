@@ -1,0 +1,137 @@
+"""A linear model of every item from the others, in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from data.errors import DataError
+from data.interactions import Interactions
+from data.progress import timed, track
+from models.recommenders.item_operator import BLOCK_ROWS, ItemOperator, degree_power, scaled
+
+
+class Linear(ItemOperator):
+    """EASE (Steck 2019, "Embarrassingly shallow autoencoders for sparse data", equations 5 to 8).
+
+    B minimises |X - X B|^2 + lambda |B|^2 with a diagonal of zeros: with C = (X'X + lambda I)^-1, B_ij = -C_ij / C_jj.
+    X is scaled by powers of what users and items sum to (Park et al. 2025, "Why is normalization necessary for linear
+    recommenders?"), X -> Du^-user_power X Di^-item_power, and so W = Di^-item_power B Di^item_power. Powers of 0
+    are EASE itself; a higher `item_power` favours what few people took less, a higher `user_power` lets those who took
+    much say less.
+
+    The inverse is dense, float32, of the smaller side: where there are fewer users than items it is that of
+    X X' + lambda I (Woodbury identity), to the same result. Time grows with that side's cube (30,000: five to eight
+    minutes on one core), memory with its square. Only the `kept_per_item` strongest of each row of W are stored.
+
+    Args:
+        regularisation: lambda as a multiple of the mean of the diagonal of X'X, so that weights of any unit do.
+        item_power: From 0 to 1.
+        user_power: From 0 to 1.
+        kept_per_item: How many items each item leads to; the more, the closer to the dense W.
+
+    Raises:
+        DataError: on fitting, where memory does not suffice; or where rounding makes X'X + lambda I indefinite.
+
+    Example:
+        >>> import pandas as pd
+        >>> taken = Interactions.from_frame(
+        ...     pd.DataFrame({"user_id": list("aabbcd"), "item_id": ["x", "y", "x", "y", "z", "w"]})
+        ... )
+        >>> model = Linear().fit(taken)
+        >>> history = sparse.csr_matrix(([1.0], ([0], [model.items.code("x")])), shape=(1, 4))
+        >>> model.items.ids(model.recommend(history, 1).items[0])
+        ['y']
+    """
+
+    name = "linear"
+
+    def __init__(
+        self,
+        *,
+        regularisation: float = 5.0,
+        item_power: float = 0.0,
+        user_power: float = 0.0,
+        kept_per_item: int = 1000,
+    ) -> None:
+        self.regularisation = regularisation
+        self.item_power = item_power
+        self.user_power = user_power
+        self.kept_per_item = kept_per_item
+
+    def _fit(self, interactions: Interactions) -> None:
+        X = scaled(interactions.matrix, self.user_power, self.item_power)
+        _check_memory(min(X.shape))
+        lambda_ = self.regularisation * X.power(2).sum() / X.shape[1]
+        of_item = degree_power(interactions.matrix, self.item_power)
+        self._keep(_weights(X, lambda_, of_item), self.kept_per_item)
+
+
+def _weights(X: sparse.csr_matrix, lambda_: float, of_item: np.ndarray) -> Iterator[np.ndarray]:
+    """W = Di^-a B Di^a in blocks of rows."""
+    n_users, n_items = X.shape
+    starts = range(0, n_items, BLOCK_ROWS)
+    Xt = X.T.tocsr()
+    if n_users < n_items:
+        K = _regularised_inverse(X, lambda_)
+
+        def rows_of(start: int) -> np.ndarray:  # of C = (I - X' K X) / lambda, the Woodbury identity
+            XtKX = (Xt @ (Xt[start : start + BLOCK_ROWS] @ K).T).T
+            XtKX[np.arange(len(XtKX)), np.arange(start, start + len(XtKX))] -= 1
+            return XtKX / -lambda_
+
+        XtKX_jj = [Xt[s : s + BLOCK_ROWS].multiply(Xt[s : s + BLOCK_ROWS] @ K).sum(axis=1) for s in starts]
+        C_jj = (1 - np.asarray(np.concatenate(XtKX_jj)).ravel()) / lambda_
+    else:
+        C = _regularised_inverse(Xt, lambda_)
+        C_jj = C.diagonal()
+
+        def rows_of(start: int) -> np.ndarray:
+            return C[start : start + BLOCK_ROWS]
+
+    with np.errstate(divide="ignore"):
+        before = np.where(of_item > 0, 1 / of_item, 0).astype(np.float32)
+    for start in track(starts, "weights of the linear model"):
+        W = before[start : start + BLOCK_ROWS, None] * rows_of(start) * (-of_item / C_jj)
+        W[np.arange(len(W)), np.arange(start, start + len(W))] = 0
+        yield np.ascontiguousarray(W, dtype=np.float32)
+
+
+def _regularised_inverse(A: sparse.csr_matrix, lambda_: float) -> np.ndarray:
+    """(A A' + lambda I)^-1, float32; torch's LAPACK counts in 64 bits, SciPy's does not."""
+    import torch  # noqa: PLC0415 - only fitting needs torch
+
+    n = A.shape[0]
+    gram = np.empty((n, n), dtype=np.float32)
+    At = A.T.tocsr()
+    for start in range(0, n, BLOCK_ROWS):
+        gram[start : start + BLOCK_ROWS] = (A[start : start + BLOCK_ROWS] @ At).toarray()
+    gram[np.diag_indices(n)] += lambda_
+    with timed(f"inverse of {n:,} x {n:,}"):
+        factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(gram))
+        del gram
+        if failed:
+            raise DataError("linear: in 32 bits the problem is not positive definite. Raise the regularisation.")
+        return torch.cholesky_inverse(factor).numpy()
+
+
+def _check_memory(n: int) -> None:
+    needed = 2.2 * 4 * n**2  # the matrix and its inverse in 32 bits, and the blocks
+    available = _available_bytes()
+    if needed > available:
+        raise DataError(
+            f"linear: {n:,} users or items, whichever are fewer, need {needed / 1e9:.1f} GB of memory and "
+            f"{available / 1e9:.1f} GB are free. Use graph or item_neighbours, or leave out rare items."
+        )
+
+
+def _available_bytes() -> float:
+    """Memory that can be had without swapping; endless where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return float("inf")
