@@ -7,14 +7,16 @@ from pathlib import Path
 from data.errors import ModelFileError
 from models.recommenders.als import ALS
 from models.recommenders.base import Ranking, Recommender, read_about
+from models.recommenders.blend import Blend
 from models.recommenders.item_neighbours import ItemNeighbours
+from models.recommenders.linear import Linear
 from models.recommenders.popularity import Popularity
 from models.recommenders.repeat_purchase import RepeatPurchase
 
 __all__ = ["MODELS", "Ranking", "Recommender", "load"]
 
 MODELS: dict[str, type[Recommender]] = {
-    model.name: model for model in (Popularity, RepeatPurchase, ItemNeighbours, ALS)
+    model.name: model for model in (Popularity, RepeatPurchase, ItemNeighbours, ALS, Linear, Blend)
 }
 """Every recommender by name."""
 

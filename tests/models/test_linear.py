@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from recommender_contract import PersonalRecommenderContract
 from scipy import sparse
 
 from data.errors import DataError
@@ -13,6 +14,13 @@ from data.histories import Histories
 from data.interactions import Interactions
 from models.recommenders import linear
 from models.recommenders.linear import Linear
+
+
+class TestLinear(PersonalRecommenderContract):
+    recall_on_movielens = (0.17, 0.3)
+
+    def make(self):
+        return Linear()
 
 
 def closed_form(X: np.ndarray, regularisation: float, item_power: float, user_power: float) -> np.ndarray:
