@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import ibis
@@ -15,6 +16,7 @@ from data.interactions import Interactions
 from data.tables import Tables, cutoff_literal
 from data.vocabulary import Vocabulary
 from features.definitions import SECONDS_PER_DAY, epoch_seconds, exact
+from features.items import for_sale, item_attributes
 from features.purchases import purchases
 from features.snapshots import compiled
 
@@ -30,6 +32,7 @@ def interactions(
     cutoff: datetime,
     items: Vocabulary | None = None,
     guests: bool = False,
+    catalogue: bool = False,
 ) -> Interactions:
     """What known people did with items before the cutoff, weighted by kind and age.
 
@@ -43,6 +46,8 @@ def interactions(
         cutoff: With its time zone.
         items: Only these items, in this order of codes; by default those found, sorted.
         guests: Orders of guests instead of known people: each order is a row of its own, `guest:ORDER_ID`.
+        catalogue: With the attributes of the items, and (unless `items` says which) with the items for sale that
+            nobody touched yet, so that a model can recommend them from their first day.
 
     Raises:
         DataError: no interaction is left, or a naive cutoff.
@@ -66,13 +71,16 @@ def interactions(
     rows = parts[0] if len(parts) == 1 else parts[0].union(parts[1])
     age_days = (epoch_seconds(cutoff_literal(cutoff)) - rows["at"]) / SECONDS_PER_DAY
     rows = rows.mutate(weight=(rows.weight * (age_days * (-np.log(2) / settings.half_life_days)).exp()).cast("float32"))
-    found = _coded(rows.filter(rows.weight > 0), tables, items)
+    untouched = for_sale(tables, cutoff=cutoff) if catalogue and items is None else []
+    found = _coded(rows.filter(rows.weight > 0), tables, items, untouched)
     if not len(found):
         raise DataError(
             f"There are no interactions before {cutoff:%Y-%m-%d}: no event named in recommender.event_weights "
             f"and no order has a person and an item. Bring events.item_id or orders, or choose a later cutoff."
         )
-    return found
+    if not catalogue:
+        return found
+    return replace(found, attributes=item_attributes(tables, cutoff=cutoff, items=found.items, settings=settings))
 
 
 def _did(known: Tables, settings: config.Recommender) -> ir.Table:
@@ -99,7 +107,7 @@ def _bought(known: Tables, settings: config.Recommender, *, guests: bool) -> ir.
     return lines.select("user_id", "item_id", at=epoch_seconds(lines["at"]), weight=weight, kind=ibis.literal(ORDER))
 
 
-def _coded(rows: ir.Table, tables: Tables, items: Vocabulary | None) -> Interactions:
+def _coded(rows: ir.Table, tables: Tables, items: Vocabulary | None, untouched: list[str]) -> Interactions:
     """Read rows batch by batch, keeping numbers only: ids become codes on the way."""
     users, things, events = _Coder(), _Coder(), _Coder()
     numbers: list[tuple[np.ndarray, ...]] = []
@@ -111,6 +119,8 @@ def _coded(rows: ir.Table, tables: Tables, items: Vocabulary | None) -> Interact
     user, item, kind, weight, at = (
         (np.concatenate(column) for column in zip(*numbers, strict=True)) if numbers else _nothing()
     )
+    for id_ in untouched:
+        things.seen.setdefault(id_, len(things.seen))
     people, new_user = users.sorted()
     found, new_item = things.sorted()
     kinds, new_kind = events.sorted()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from data.errors import DataError
@@ -94,3 +95,21 @@ def test_no_interaction_at_all_is_said(events, cutoff, frames):
         interactions(Tables.from_frames(items=frames["items"]), SETTINGS, cutoff=cutoff)
     with pytest.raises(DataError, match="no time zone"):
         interactions(Tables.from_frames(**frames), SETTINGS, cutoff=cutoff.replace(tzinfo=None))
+
+
+def test_the_catalogue_adds_what_is_for_sale_and_nobody_touched(events, cutoff, ago):
+    shop = Tables.from_frames(
+        events=events(("ann", "product_viewed", 1, {"item_id": "tea"}), ("ann", "product_viewed", 2, {"item_id": "x"})),
+        items=pd.DataFrame({
+            "item_id": ["cup", "gone", "pot", "tea"], "category": ["kitchen"] * 4,
+            "available": [True, False, None, False], "updated_at": [ago(3), ago(3), ago(3), ago(3)],
+        }),
+    )  # fmt: skip
+    found = interactions(shop, SETTINGS, cutoff=cutoff, catalogue=True)
+    assert found.items.all_ids.tolist() == ["cup", "pot", "tea", "x"]
+    assert found.items.ids(found.item) == ["x", "tea"]
+    assert found.attributes.names == ("category=kitchen",)
+    assert found.attributes.matrix.toarray().ravel().tolist() == [1, 1, 1, 0]
+    given = interactions(shop, SETTINGS, cutoff=cutoff, items=Vocabulary(["tea", "gone"]), catalogue=True)
+    assert given.items.all_ids.tolist() == ["tea", "gone"]
+    assert given.attributes.matrix.shape == (2, 1)
