@@ -282,22 +282,19 @@ def top_k(scores: np.ndarray, k: int) -> Ranking:
         [[1, 2, 0]]
     """
     n, n_items = scores.shape
-    kept = min(k, n_items)
-    # One unsigned key per cell: the score's order-preserving bits, then the column counted down. No two are equal.
-    bits = np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf).astype(np.float32) + np.float32(0)
-    raw = bits.view(np.uint32)
-    order = np.where(raw >> 31, ~raw, raw | np.uint32(1 << 31)).astype(np.uint64)
-    keys = (order << np.uint64(32)) | np.arange(n_items, 0, -1, dtype=np.uint64)
-    if kept < n_items:
-        keys = np.partition(keys, n_items - kept, axis=1)[:, n_items - kept :]
-    keys = np.sort(keys, axis=1)[:, ::-1]
-    columns = n_items - (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    found = np.take_along_axis(bits, columns, axis=1)
-    ranked = found > -np.inf
     items = np.full((n, k), -1, dtype=np.int32)
     best = np.full((n, k), np.nan, dtype=np.float32)
-    items[:, :kept] = np.where(ranked, columns, -1)
-    best[:, :kept] = np.where(ranked, found, np.nan)
+    first = max(0, n_items - k)
+    known = np.fmax(scores, np.float32(-np.inf))  # NaN is the worst
+    least = np.partition(known, first, axis=1)[:, first]
+    least = np.maximum(least, np.finfo(np.float32).min)  # -inf is not ranked
+    row, column = np.divmod(np.flatnonzero(known >= least[:, None]), n_items)  # the best k, and more where scores tie
+    score = known[row, column]
+    order = np.lexsort((column, -score, row))
+    place = np.arange(len(row)) - np.searchsorted(row, np.arange(n))[row]
+    order, row, place = order[place < k], row[place < k], place[place < k]
+    items[row, place] = column[order]
+    best[row, place] = score[order]
     return Ranking(items, best)
 
 
