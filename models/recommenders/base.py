@@ -51,7 +51,7 @@ class Recommender(ABC):
     """
 
     name: ClassVar[str]
-    serves_cold_users: ClassVar[bool] = False
+    serves_cold_users: bool = False
     _arrays: ClassVar[tuple[str, ...]] = ()
     _values: ClassVar[tuple[str, ...]] = ()
 
@@ -120,9 +120,7 @@ class Recommender(ABC):
         for start in range(0, n_users, rows):
             block = slice(start, start + rows)
             known = histories[block]
-            score = self._score(known, None if groups is None else groups[block])
-            if not self.serves_cold_users:
-                score[np.diff(known.indptr) == 0] = -np.inf
+            score = self._scored(known, None if groups is None else groups[block])
             if exclude_seen:
                 score[known.row, known.item] = -np.inf
             if excluded is not None:
@@ -195,6 +193,7 @@ class Recommender(ABC):
             self.items.save(beside, "items")
             for name in self._arrays:
                 np.save(beside / f"{name}.npy", getattr(self, name), allow_pickle=False)
+            self._save_more(beside)
             (beside / "model.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     @classmethod
@@ -211,17 +210,18 @@ class Recommender(ABC):
         try:
             model = cls(**about["params"])
             model.items = Vocabulary.load(folder, "items")
+            if model.items.hash != about["items_hash"]:
+                raise ModelFileError(
+                    f"{folder}: the item ids ({model.items.hash[:8]}) are not the ones the model was fitted with "
+                    f"({about['items_hash'][:8]}). Fetch the version again, or train anew."
+                )
             for name in cls._arrays:
                 setattr(model, name, np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
             for name in cls._values:
                 setattr(model, name, about["values"][name])
+            model._load_more(folder)
         except (OSError, ValueError, KeyError, TypeError, EOFError, DataError) as error:
             raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error
-        if model.items.hash != about["items_hash"]:
-            raise ModelFileError(
-                f"{folder}: the item ids ({model.items.hash[:8]}) are not the ones the model was fitted with "
-                f"({about['items_hash'][:8]}). Fetch the version again, or train anew."
-            )
         return model
 
     @abstractmethod
@@ -231,6 +231,13 @@ class Recommender(ABC):
     @abstractmethod
     def _score(self, histories: Histories, groups: Groups | None, /) -> np.ndarray:
         """A fresh float32 array (n_users, n_items), higher is better; -inf where the model has nothing to say."""
+
+    def _scored(self, histories: Histories, groups: Groups | None, /) -> np.ndarray:
+        """As `_score`, with nothing to say of strangers where the model does not serve them."""
+        score = self._score(histories, groups)
+        if not self.serves_cold_users:
+            score[np.diff(histories.indptr) == 0] = -np.inf
+        return score
 
     def _similar(self, codes: np.ndarray, /) -> np.ndarray:
         """float32 (n, n_items), higher is more alike; -inf where the model has nothing to say."""
@@ -247,6 +254,12 @@ class Recommender(ABC):
         blocks = [self._score(without[start : start + rows], None)[:, codes] for start in range(0, len(without), rows)]
         with np.errstate(invalid="ignore"):
             return np.nan_to_num(whole[:, None] - np.vstack(blocks).T, nan=0.0)
+
+    def _save_more(self, folder: Path, /) -> None:  # noqa: B027 - most models have nothing more
+        """Write what is neither an array nor a JSON value, such as other models, into the model's folder."""
+
+    def _load_more(self, folder: Path, /) -> None:  # noqa: B027
+        """Read what `_save_more` wrote."""
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "items"):

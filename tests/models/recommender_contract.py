@@ -243,15 +243,16 @@ class RecommenderContract:
 
     def test_every_missing_or_truncated_file_is_caught(self, fitted, tmp_path):
         fitted.save(tmp_path / "whole")
-        for name in sorted(file.name for file in (tmp_path / "whole").iterdir()):
+        whole = tmp_path / "whole"
+        for name in sorted(file.relative_to(whole) for file in whole.rglob("*") if file.is_file()):
             for damage in ("missing", "truncated", "emptied"):
                 fitted.save(tmp_path / "model")
                 file = tmp_path / "model" / name
                 if damage == "missing":
                     file.unlink()
                 else:
-                    whole = file.read_bytes()
-                    file.write_bytes(whole[: len(whole) - 9] if damage == "truncated" else b"")
+                    content = file.read_bytes()
+                    file.write_bytes(content[: len(content) - 9] if damage == "truncated" else b"")
                 with pytest.raises(ModelFileError):
                     load(tmp_path / "model")
 
