@@ -8,6 +8,7 @@ from data.errors import ModelFileError
 from models.recommenders.als import ALS
 from models.recommenders.base import Ranking, Recommender, read_about
 from models.recommenders.blend import Blend
+from models.recommenders.graph import Graph
 from models.recommenders.item_neighbours import ItemNeighbours
 from models.recommenders.linear import Linear
 from models.recommenders.popularity import Popularity
@@ -16,7 +17,7 @@ from models.recommenders.repeat_purchase import RepeatPurchase
 __all__ = ["MODELS", "Ranking", "Recommender", "load"]
 
 MODELS: dict[str, type[Recommender]] = {
-    model.name: model for model in (Popularity, RepeatPurchase, ItemNeighbours, ALS, Linear, Blend)
+    model.name: model for model in (Popularity, RepeatPurchase, ItemNeighbours, ALS, Linear, Graph, Blend)
 }
 """Every recommender by name."""
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
 from data.histories import Histories
+from data.progress import track
 from models.recommenders.base import Groups, Recommender
 
-BLOCK_ROWS = 2048
-"""Rows of a dense item-to-item matrix that are there at once while a model is fitted."""
+BLOCK_ROWS = 512
+"""Rows of a dense item-to-item matrix that each thread has at once while a model is fitted."""
 
 
 class ItemOperator(Recommender):
@@ -28,9 +31,17 @@ class ItemOperator(Recommender):
     indices: np.ndarray
     data: np.ndarray
 
-    def _keep(self, blocks: Iterable[np.ndarray], kept_per_item: int) -> None:
+    def _keep(self, rows_of: Callable[[slice], np.ndarray], kept_per_item: int) -> None:
         """Take W as dense blocks of its rows, float32 (n, n_items), and keep the largest magnitudes of each row."""
-        parts = [strongest(block, kept_per_item) for block in blocks]
+        n_items = len(self.items)
+        blocks = [slice(start, min(start + BLOCK_ROWS, n_items)) for start in range(0, n_items, BLOCK_ROWS)]
+        # SciPy's products and NumPy's sorting let other threads run.
+        pool = ThreadPoolExecutor(int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count())
+        try:
+            tasks = [pool.submit(lambda block: strongest(rows_of(block), kept_per_item), block) for block in blocks]
+            parts = [task.result() for task in track(tasks, f"rows of the {self.name} model")]
+        finally:
+            pool.shutdown(cancel_futures=True)
         self.indptr = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.indptr) for part in parts]))])
         self.indices = np.concatenate([part.indices for part in parts]).astype(np.int32)
         self.data = np.concatenate([part.data for part in parts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from scipy import sparse
 
 from data.errors import DataError
 from data.interactions import Interactions
-from data.progress import timed, track
+from data.progress import timed
 from models.recommenders.item_operator import BLOCK_ROWS, ItemOperator, degree_power, scaled
 
 
@@ -67,37 +67,46 @@ class Linear(ItemOperator):
         _check_memory(min(X.shape))
         lambda_ = self.regularisation * X.power(2).sum() / X.shape[1]
         of_item = degree_power(interactions.matrix, self.item_power)
-        self._keep(_weights(X, lambda_, of_item), self.kept_per_item)
+        self._keep(_rows_of_weights(X, lambda_, of_item), self.kept_per_item)
 
 
-def _weights(X: sparse.csr_matrix, lambda_: float, of_item: np.ndarray) -> Iterator[np.ndarray]:
-    """W = Di^-a B Di^a in blocks of rows."""
-    n_users, n_items = X.shape
-    starts = range(0, n_items, BLOCK_ROWS)
-    Xt = X.T.tocsr()
-    if n_users < n_items:
-        K = _regularised_inverse(X, lambda_)
-
-        def rows_of(start: int) -> np.ndarray:  # of C = (I - X' K X) / lambda, the Woodbury identity
-            XtKX = (Xt @ (Xt[start : start + BLOCK_ROWS] @ K).T).T
-            XtKX[np.arange(len(XtKX)), np.arange(start, start + len(XtKX))] -= 1
-            return XtKX / -lambda_
-
-        XtKX_jj = [Xt[s : s + BLOCK_ROWS].multiply(Xt[s : s + BLOCK_ROWS] @ K).sum(axis=1) for s in starts]
-        C_jj = (1 - np.asarray(np.concatenate(XtKX_jj)).ravel()) / lambda_
-    else:
-        C = _regularised_inverse(Xt, lambda_)
-        C_jj = C.diagonal()
-
-        def rows_of(start: int) -> np.ndarray:
-            return C[start : start + BLOCK_ROWS]
-
+def _rows_of_weights(X: sparse.csr_matrix, lambda_: float, of_item: np.ndarray) -> Callable[[slice], np.ndarray]:
+    """Gives blocks of rows of W = Di^-a B Di^a, Di^a being `of_item`."""
+    rows_of_precision, C_jj = _precision(X, lambda_)
     with np.errstate(divide="ignore"):
         before = np.where(of_item > 0, 1 / of_item, 0).astype(np.float32)
-    for start in track(starts, "weights of the linear model"):
-        W = before[start : start + BLOCK_ROWS, None] * rows_of(start) * (-of_item / C_jj)
-        W[np.arange(len(W)), np.arange(start, start + len(W))] = 0
-        yield np.ascontiguousarray(W, dtype=np.float32)
+
+    def rows_of_weights(block: slice) -> np.ndarray:
+        W = before[block, None] * rows_of_precision(block) * (-of_item / C_jj)
+        W[_diagonal(block)] = 0
+        return np.ascontiguousarray(W, dtype=np.float32)
+
+    return rows_of_weights
+
+
+def _precision(X: sparse.csr_matrix, lambda_: float) -> tuple[Callable[[slice], np.ndarray], np.ndarray]:
+    """Gives blocks of rows of C = (X'X + lambda I)^-1; and the diagonal of C."""
+    n_users, n_items = X.shape
+    Xt = X.T.tocsr()
+    if n_users >= n_items:
+        C = _regularised_inverse(Xt, lambda_)
+        return C.__getitem__, C.diagonal()
+    K = _regularised_inverse(X, lambda_)
+
+    def rows_of_precision(block: slice) -> np.ndarray:  # Woodbury: C = (I - X' K X) / lambda
+        XtKX = (Xt @ (Xt[block] @ K).T).T
+        XtKX[_diagonal(block)] -= 1
+        return XtKX / -lambda_
+
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, n_items, BLOCK_ROWS)]
+    XtKX_jj = np.concatenate([Xt[block].multiply(Xt[block] @ K).sum(axis=1) for block in blocks])
+    return rows_of_precision, (1 - np.asarray(XtKX_jj).ravel()) / lambda_
+
+
+def _diagonal(block: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Where a block of rows meets the diagonal."""
+    columns = np.arange(block.start, block.stop)
+    return np.arange(len(columns)), columns
 
 
 def _regularised_inverse(A: sparse.csr_matrix, lambda_: float) -> np.ndarray:

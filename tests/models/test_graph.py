@@ -1,0 +1,79 @@
+"""The graph filters equal their papers' formulas, worked out densely, and follow the contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from recommender_contract import PersonalRecommenderContract
+from scipy.integrate import solve_ivp
+
+from models.recommenders.graph import Graph
+
+
+class TestGFCF(PersonalRecommenderContract):
+    recall_on_movielens = (0.15, 0.3)
+
+    def make(self):
+        return Graph(filter="gf-cf", factors=32)
+
+
+class TestBSPM(PersonalRecommenderContract):
+    recall_on_movielens = (0.15, 0.3)
+
+    def make(self):
+        return Graph(filter="bspm", factors=32)
+
+    def make_small(self):
+        return Graph(filter="bspm", factors=2)
+
+
+class TestChebyCF(PersonalRecommenderContract):
+    recall_on_movielens = (0.15, 0.3)
+
+    def make(self):
+        return Graph(filter="chebycf", factors=32)
+
+    def make_small(self):
+        return Graph(filter="chebycf", factors=2)
+
+
+@pytest.fixture
+def dense(random_shop):
+    """P, V V' of 8 factors and what the items sum to."""
+    X = random_shop.matrix.toarray().astype(np.float64)
+    R = X / np.sqrt(np.outer(X.sum(axis=1), X.sum(axis=0)))
+    V = np.linalg.svd(R)[2][:8].T
+    return R.T @ R, V @ V.T, X.sum(axis=0)
+
+
+def test_gf_cf_is_its_formula(random_shop, dense):
+    P, ideal, degree = dense
+    model = Graph(filter="gf-cf", factors=8, ideal_weight=0.3, item_power=0.5).fit(random_shop)
+    expected = P + 0.3 * degree[:, None] ** -0.5 * ideal * degree**0.5
+    assert_allclose(model._operator.toarray(), expected, atol=1e-6)
+
+
+def test_bspm_blurs_and_then_sharpens(random_shop, dense):
+    P, ideal, degree = dense
+    model = Graph(filter="bspm", factors=8, ideal_weight=0.2, item_power=0.5, sharpening=0.5).fit(random_shop)
+    blurred = P + 0.2 * degree[:, None] ** -0.5 * ideal * degree**0.5
+    row = solve_ivp(lambda _, y: -P @ y, (0, 0.5), blurred[3], rtol=1e-9, atol=1e-12).y[:, -1]
+    assert_allclose(model._operator.toarray()[3], row, atol=1e-3)
+
+
+def test_chebycf_has_the_response_of_its_plateau(random_shop, dense):
+    P, ideal, degree = dense
+    model = Graph(filter="chebycf", factors=8, ideal_weight=0.2, item_power=0.4, order=40, flatness=3.0).fit(
+        random_shop
+    )
+    eigenvalues, U = np.linalg.eigh(P)
+    frequency = 1 - 2 * eigenvalues
+    plateau = 0.5 - 0.5 * np.sign(frequency) * np.abs(frequency) ** 3
+    expected = degree[:, None] ** -0.4 * ((U * plateau) @ U.T + 0.2 * ideal) * degree**0.4
+    assert_allclose(model._operator.toarray(), expected, atol=0.05 * np.abs(expected).max())
+
+
+def test_another_seed_gives_the_same_filter(random_shop):
+    one, other = Graph(factors=8).fit(random_shop), Graph(factors=8, seed=1).fit(random_shop)
+    assert_allclose(one._operator.toarray(), other._operator.toarray(), atol=1e-5)
