@@ -150,6 +150,8 @@ class Histories:
 
     def where(self, kept: np.ndarray) -> Histories:
         """The steps for which `kept`, bool of shape (m,), is true; every row stays."""
+        if kept.all():
+            return self
         ends = np.concatenate([[0], np.cumsum(kept)])
         return replace(self._of(np.flatnonzero(kept)), indptr=ends[self.indptr])
 
