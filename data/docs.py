@@ -76,7 +76,8 @@ def _settings_section(name: str, field: FieldInfo) -> str:
     if _is_section(of_value):
         named = field.get_default(call_default_factory=True).items()
         there = [f"- `{label}`: {json.dumps(values.model_dump())}" for label, values in named]
-        return "\n\n".join([_section(f"[{name}.NAME]", of_value), "There without being written:", "\n".join(there)])
+        written = ["There without being written:", "\n".join(there)] if there else []
+        return "\n\n".join([_section(f"[{name}.NAME]", of_value), *written])
     return f"## [{name}]\n\n{field.description}"
 
 

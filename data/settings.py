@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -128,6 +128,40 @@ class Serving(Section):
     max_k: int = Field(200, ge=1, description="most items of one answer")
 
 
+class Placement(Section):
+    """[placements.NAME]: what is shown where, by which rules; a place that is not declared has those of `default`."""
+
+    kind: Literal["items", "complements"] = Field(
+        "items", description="'items' for this person, or 'complements': what is bought with the cart"
+    )
+    filter: str = Field("", description="only items for which this holds, beside the request's own filter")
+    exclude_seen: bool | None = Field(
+        None, description="whether what somebody had before is left out; empty = as the model was judged"
+    )
+    diversity: Share = Field(
+        0, description="of the first n items at most (1 - diversity) * n, rounded up, are of one category, for every n"
+    )
+    freshness: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="a brand-new item stands as if its rank were divided by 1 + freshness",
+    )
+    freshness_half_life_days: float = Field(
+        14, gt=0, allow_inf_nan=False, description="the lift of freshness halves with so many days since `created_at`"
+    )
+    promoted: str | tuple[str, ...] = Field(
+        (), description="which items are promoted: a list of ids, or an expression over the columns of `items`"
+    )
+    promoted_share: Share = Field(
+        0, description="share of the places for promoted items: of the first n, promoted_share * n, rounded down"
+    )
+    explore: Share = Field(0, description="chance of each place to be drawn at random, logged with the decision")
+    explore_among: int = Field(
+        50, ge=2, le=1000, description="how many of the best items not shown yet a random place is drawn from"
+    )
+
+
 def _default_propensity() -> dict[str, Propensity]:
     return {
         "churn": Propensity(event="no order", population="orders_life > 0 and days_since_order < 180", horizon_days=90),
@@ -155,6 +189,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     state: StateSettings = StateSettings()
     serving: Serving = Serving()
+    placements: dict[str, Placement] = Field(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(

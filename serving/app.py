@@ -30,9 +30,10 @@ from data.state.rows import RowRefusedError, fit, refuse_future
 from data.state.schema import UPSERTED
 from data.state.writes import append, upsert
 from data.workspace import Workspace
-from serving.engine import Engine, FieldError, UnknownItemError
+from serving.engine import Engine
 from serving.metrics import Metrics
 from serving.openapi import document
+from serving.recommending import FieldError, UnknownItemError
 from serving.schemas import (
     Answer,
     Ask,
@@ -231,6 +232,7 @@ async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> Re
         decision_id=decision_id,
         degraded=found.degraded or decision_id is None,
         items=found.items,
+        note=found.note,
     )
 
 

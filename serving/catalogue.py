@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -25,6 +26,7 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 LATE_COMMIT_SECONDS = 10
 """Another process may commit a change that it dated so much earlier."""
 FILTERS_KEPT = 256
+DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class Catalogue:
     changed_at: datetime = NEVER
     newest: frozenset[Any] = frozenset()
     _masks: dict[tuple[Vocabulary, str], np.ndarray] = field(default_factory=dict)
+    _unknown: dict[tuple[Vocabulary, ...], np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tables: Tables) -> Catalogue:
@@ -69,6 +72,29 @@ class Catalogue:
         rows = rows.drop_duplicates("item_id", keep="last").reset_index(drop=True)
         return Catalogue(Vocabulary(rows["item_id"].astype(object)), rows, changed_at, newest)
 
+    def categories(self, item_ids: Sequence[str]) -> list[str | None]:
+        """What each item is filed under, None where that is not known."""
+        return self._categories[self.items.codes(item_ids)].tolist()
+
+    def age_days(self, item_ids: Sequence[str], now: datetime) -> np.ndarray:
+        """Days since each item was made, float of shape (n,); NaN where that is not known."""
+        made = self._made_at[self.items.codes(item_ids)]
+        return (now.timestamp() - made) / DAY_SECONDS
+
+    def unknown_to(self, others: Sequence[Vocabulary]) -> np.ndarray:
+        """Codes of the items that none of `others` holds, the newest first."""
+        key = tuple(others)
+        codes = self._unknown.get(key)
+        if codes is None:
+            self._unknown.clear()
+            held = np.zeros(len(self.items), dtype=bool)
+            for other in others:
+                held |= other.codes(self.items.all_ids) >= 0
+            made = np.nan_to_num(self._made_at[:-1], nan=-np.inf)
+            codes = np.array([code for code in np.argsort(-made, kind="stable") if not held[code]], dtype=np.int64)
+            self._unknown[key] = codes
+        return codes
+
     def name(self, item_id: str) -> str:
         """What an item is called."""
         code = self.items.code(item_id)
@@ -78,6 +104,19 @@ class Catalogue:
     @cached_property
     def _names(self) -> np.ndarray:
         return self.rows["name"].to_numpy(dtype=object)
+
+    @cached_property
+    def _categories(self) -> np.ndarray:
+        """By item code, None at the last place, where code -1 reads."""
+        told = self.rows["category"].to_numpy(dtype=object)
+        return np.array([*(name if isinstance(name, str) and name else None for name in told), None], dtype=object)
+
+    @cached_property
+    def _made_at(self) -> np.ndarray:
+        """`created_at` by item code in seconds since 1970, NaN at the last place."""
+        made = pd.to_datetime(self.rows["created_at"], utc=True)
+        seconds = (made - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=float)
+        return np.append(seconds, np.nan)
 
     def allowed(self, items: Vocabulary, only: Expression | None = None) -> np.ndarray:
         """Which of a model's items may be shown, bool of shape (n_items,).

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from data.errors import AttuneError, ModelFileError
-from data.vocabulary import Vocabulary
+from data.histories import Histories, Step
 from data.workspace import Workspace
 from models.recommenders import Recommender, load
 from models.stored import StoredPropensity, load_propensity
@@ -148,21 +147,8 @@ def load_champion(name: str, number: int, folder: Path) -> Champion:
 
 
 def _recommend(model: Recommender, examples: Mapping[str, Any]) -> bool:
-    rows = [row_of(model.items, dict(zip(h["items"], h["weights"], strict=True))) for h in examples["histories"]]
-    ranking = model.recommend(sparse.vstack(rows, format="csr"), examples["k"])
+    lists = [list(zip(h["items"], h["weights"], strict=True)) for h in examples["histories"]]
+    rows = [[Step(item, weight, at) for at, (item, weight) in enumerate(row)] for row in lists]
+    histories = Histories.of_steps(model.items, rows, now=[len(row) for row in rows])
+    ranking = model.recommend(histories, examples["k"])
     return [model.items.ids(found[found >= 0]) for found in ranking.items] == examples["expected"]
-
-
-def row_of(items: Vocabulary, weights: Mapping[str, float]) -> sparse.csr_matrix:
-    """One history, shape (1, n_items), from weights by item id; unknown items are left out.
-
-    Example:
-        >>> row_of(Vocabulary(["tea", "cup"]), {"cup": 3.0, "hat": 1.0}).toarray().tolist()
-        [[0.0, 3.0]]
-    """
-    codes = np.fromiter(map(items.code, weights), np.int64, len(weights))  # quicker than `codes` for a few
-    values = np.fromiter(weights.values(), np.float32, len(weights))
-    known = codes >= 0
-    return sparse.csr_matrix(
-        (values[known], codes[known], np.array([0, known.sum()])), shape=(1, len(items)), dtype=np.float32
-    )

@@ -3,73 +3,83 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from data.errors import DataError
+from data.histories import Histories
+from data.interactions import Interactions
 from data.settings import Recommender
 from data.state.arrow import SEQ
 from data.state.reads import Watermarks
 from data.tables import Tables
 from data.vocabulary import Vocabulary
 from features.interactions import interactions
+from features.items import category_of
 from features.snapshots import span
 from models.recommenders.popularity import Popularity
+from serving.complements import Complements
 
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """Histories by user, and what was popular.
+    """Histories by user, what was popular, and what was bought together.
 
     Attributes:
         users: Ids of the rows.
         items: Ids of the item codes.
-        indptr: Where each user's part of `item` and `weight` begins, int64 of shape (n_users + 1,).
-        item: Item codes, int32 of shape (n,).
-        weight: Decayed to the end of the tables, float32 of shape (n,).
-        popular: Windowed popularity: answers strangers, and everybody when there is no model.
+        histories: A row per user; weights have decayed to the end of the tables.
+        popular: Windowed popularity, overall and by category, guests' orders included: answers strangers, and
+            everybody when there is no model.
+        complements: What goes with a cart, guests' orders included.
         until: Which of the state's rows are in here.
     """
 
     users: Vocabulary
     items: Vocabulary
-    indptr: np.ndarray
-    item: np.ndarray
-    weight: np.ndarray
+    histories: Histories
     popular: Popularity | None
+    complements: Complements | None
     until: Watermarks
 
     @classmethod
     def of(cls, tables: Tables | None, settings: Recommender) -> Past:
         """The past as the checked tables tell it; none if there are no tables or nobody touched an item."""
-        nothing = np.zeros(0)
-        empty = cls(
-            Vocabulary([]), Vocabulary([]), np.zeros(1, np.int64), nothing.astype(np.int32), nothing, None, Watermarks()
-        )
+        nobody = Vocabulary([])
+        empty = cls(nobody, nobody, Histories.of_steps(nobody, []), None, None, Watermarks())
         if tables is None:
             return empty
         try:
-            found = interactions(tables, settings, cutoff=span(tables).end)
+            cutoff = span(tables).end
+            known, guests = (_found(tables, settings, cutoff, guests=guests) for guests in (False, True))
+            everybody = _joined(known, guests)
         except DataError:
             return empty
+        groups = category_of(tables, cutoff=cutoff, items=everybody.items)
         return cls(
-            users=found.users,
-            items=found.items,
-            indptr=np.searchsorted(found.user, np.arange(len(found.users) + 1)),
-            item=found.item,
-            weight=found.weight,
-            popular=Popularity().fit(found),
+            users=known.users,
+            items=everybody.items,
+            histories=Histories.from_interactions(everybody, users=np.arange(len(known.users))),
+            popular=Popularity().fit(everybody, item_groups=groups),
+            complements=Complements.of(everybody),
             until=_watermarks(tables),
         )
+
+    def of_user(self, user_id: str) -> Histories:
+        """One user's row; no row for one who is not known."""
+        row = self.users.code(user_id)
+        return self.histories[slice(row, row + 1) if row >= 0 else slice(0)]
 
     def alike(self, item_id: str, allowed: np.ndarray) -> list[tuple[str, float]]:
         """Items that the same people touched, by cosine of their weights, best first; `allowed` is bool (n_items,)."""
         code = self.items.code(item_id)
         if code < 0:
             return []
-        together = (self._by_item[code] @ self._by_user).tocoo()
+        together = (self._by_item[code] @ self.histories.matrix).tocoo()
         norms = self._norms
         cosine = together.data / (norms[code] * norms[together.col])
         order = np.lexsort((together.col, -cosine))
@@ -77,28 +87,48 @@ class Past:
         return list(zip(self.items.ids([c for c, _ in found]), (s for _, s in found), strict=True))
 
     @cached_property
-    def _by_user(self) -> sparse.csr_matrix:
-        """Summed weights, shape (n_users, n_items)."""
-        shape = (len(self.users), len(self.items))
-        matrix = sparse.csr_matrix((self.weight, self.item, self.indptr), shape=shape)
-        matrix.sum_duplicates()
-        return matrix
-
-    @cached_property
     def _by_item(self) -> sparse.csr_matrix:
-        """The same, shape (n_items, n_users)."""
-        return self._by_user.T.tocsr()
+        """Summed weights, shape (n_items, n_users)."""
+        return self.histories.matrix.T.tocsr()
 
     @cached_property
     def _norms(self) -> np.ndarray:
         """Length of each item's column, shape (n_items,)."""
-        return np.sqrt(np.asarray(self._by_user.multiply(self._by_user).sum(axis=0)).ravel())
+        weights = self.histories.matrix
+        return np.sqrt(np.asarray(weights.multiply(weights).sum(axis=0)).ravel())
 
-    def of_user(self, user_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """Item codes and weights of one user, by time; empty for one who is not known."""
-        row = self.users.code(user_id)
-        span_ = slice(self.indptr[row], self.indptr[row + 1]) if row >= 0 else slice(0)
-        return self.item[span_], self.weight[span_]
+
+def _found(tables: Tables, settings: Recommender, cutoff: datetime, *, guests: bool) -> Interactions:
+    """What known people did, or what guests bought; nothing if there are none such."""
+    try:
+        return interactions(tables, settings, cutoff=cutoff, guests=guests)
+    except DataError:
+        return Interactions.from_frame(pd.DataFrame({"user_id": [], "item_id": []}))
+
+
+def _joined(known: Interactions, guests: Interactions) -> Interactions:
+    """All of it, in one catalogue; the codes of known people stay.
+
+    Raises:
+        DataError: there is nothing.
+    """
+    if not len(known) + len(guests):
+        raise DataError("Nobody touched an item.")
+    parts = (known, guests)
+    items = Vocabulary(sorted({*known.items.all_ids, *guests.items.all_ids}))
+    kinds = tuple(dict.fromkeys((*known.kinds, *guests.kinds)))
+    item = [items.codes(part.items.all_ids)[part.item].astype(np.int32) for part in parts]
+    kind = [np.array([kinds.index(name) for name in part.kinds], np.int16)[part.kind] for part in parts]
+    return Interactions(
+        users=Vocabulary([*known.users.all_ids, *guests.users.all_ids]),
+        items=items,
+        user=np.concatenate([known.user, guests.user + np.int32(len(known.users))]),
+        item=np.concatenate(item),
+        weight=np.concatenate([known.weight, guests.weight]),
+        at=np.concatenate([known.at, guests.at]),
+        kind=np.concatenate(kind),
+        kinds=kinds,
+    )
 
 
 def _watermarks(tables: Tables) -> Watermarks:

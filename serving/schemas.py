@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+Filter = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+ONLY = "only items for which this holds, such as `category == 'tea' and price < 10`"
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]+$")]
 
 
@@ -43,13 +45,13 @@ class RecommendAsk(Ask):
 
     user_id: Id | None = Field(None, description="the customer; an unknown one is a stranger, not an error")
     anonymous_id: Id | None = Field(None, description="the visitor")
-    placement: Id = Field("default", description="where the items are shown; kept with the decision")
+    placement: Id = Field(
+        "default", description="where the items are shown, by that placement's rules; kept with the decision"
+    )
     k: int = Field(10, ge=1, description="how many items")
     context: Context = Context()
     exclude: list[Id] = Field([], max_length=1000, description="items that must not be shown")
-    filter: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = Field(
-        None, description="only items for which this holds, such as `category == 'tea' and price < 10`"
-    )
+    filter: Filter | None = Field(None, description=ONLY)
 
 
 class RankedItem(BaseModel):
@@ -57,7 +59,10 @@ class RankedItem(BaseModel):
 
     item_id: str
     score: float = Field(description="comparable among items of one source in one answer")
-    source: str = Field(description="the model that brought it, `together` (the same people) or `popularity`")
+    source: str = Field(
+        description="the model that brought it, `complements` (bought together), `together` (the same people), "
+        "`popularity`, `new` (no model knows it yet), `promoted` or `explore` (drawn at random)"
+    )
     reason: str | None = Field(description="why, in words that may be shown")
 
 
@@ -71,6 +76,7 @@ class RecommendAnswer(Answer):
         description="a fallback answered: the model is missing or broken, or the state cannot be used"
     )
     items: list[RankedItem]
+    note: str | None = Field(None, description="why there are no items")
 
 
 class SimilarAsk(Ask):
@@ -80,6 +86,7 @@ class SimilarAsk(Ask):
 
     item_id: Id
     k: int = Field(10, ge=1)
+    filter: Filter | None = Field(None, description=ONLY)
 
 
 class SimilarAnswer(Answer):

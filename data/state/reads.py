@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -17,10 +18,17 @@ ORDER = "order"
 
 
 class Touch(NamedTuple):
-    """An item that somebody touched: which, and by what event ('order' for an order line)."""
+    """An item that somebody touched.
+
+    Attributes:
+        item_id: Which.
+        event: By what event; 'order' for an order line.
+        at: When.
+    """
 
     item_id: str
     event: str
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ def _recent() -> sa.Select[Any]:
     )
     every = sa.union_all(own, named, visits, bought).subquery()
     newest = every.c.occurred_at.desc(), every.c.seq.desc()
-    return sa.select(every.c.item_id, every.c.event).order_by(*newest).limit(NEWEST)
+    return sa.select(every.c.item_id, every.c.event, every.c.occurred_at).order_by(*newest).limit(NEWEST)
 
 
 RECENT = _recent()

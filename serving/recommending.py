@@ -1,0 +1,424 @@
+"""Which items a person, a visitor or a stranger is shown and why, from one view of models, histories and catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from data.errors import DataError, WorkspaceError
+from data.histories import Histories, Step
+from data.state.reads import ORDER, Touch
+from data.vocabulary import Vocabulary
+from features import expressions
+from features.expressions import Expression
+from features.items import category_name
+from models.recommenders import Recommender
+from serving.catalogue import Catalogue
+from serving.champions import Champion
+from serving.decisions.ranking import Choice, Place, arrange, choose, freshened, promoted_places
+from serving.past import Past
+from serving.placements import Placed
+from serving.schemas import Context, RankedItem, RecommendAsk, SimilarAsk
+
+FALLBACK = "fallback-popularity"
+POPULARITY = "popularity"
+COMPLEMENTS = "complements"
+TOGETHER = "together"
+"""Source of items that the same people touched: what is similar where the champion compares no items."""
+NEW = "new"
+"""Source of items that are for sale and that no model knows yet."""
+PROMOTED = "promoted"
+EXPLORE = "explore"
+SPARE = 200
+"""So many candidates more than are shown are looked at where the best need not be shown first."""
+VERBS = {
+    ORDER: "because you bought {}",
+    "product_added": "because you added {} to your cart",
+    "product_added_to_wishlist": "because you saved {}",
+    "product_viewed": "because you viewed {}",
+    "product_clicked": "because you viewed {}",
+    "product_reviewed": "because you reviewed {}",
+}
+
+Mask = Callable[[Vocabulary], np.ndarray]
+"""Which items of a vocabulary may be shown, bool of shape (n_items,)."""
+
+
+class UnknownItemError(DataError):
+    """Neither the model nor the catalogue knows the item."""
+
+
+class FieldError(DataError):
+    """A field of a request has a value that cannot be used.
+
+    Attributes:
+        field: Its name.
+        reason: What is wrong.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """All that a recommendation needs, at one moment; replaced as one reference.
+
+    Attributes:
+        champion: The recommender in force, None if there is none.
+        past: What the checked tables tell.
+        catalogue: The items now.
+    """
+
+    champion: Champion | None
+    past: Past
+    catalogue: Catalogue
+
+    @cached_property
+    def model(self) -> Recommender | None:
+        """What ranks: the champion's model, else windowed popularity; None where nothing was ever touched."""
+        if self.champion is not None and isinstance(self.champion.model, Recommender):
+            return self.champion.model
+        return self.past.popular
+
+    @property
+    def version(self) -> str:
+        """What the answers call it."""
+        return FALLBACK if self.champion is None else str(self.champion)
+
+    @cached_property
+    def items(self) -> Vocabulary:
+        """The items of `model`."""
+        return Vocabulary([]) if self.model is None else self.model.items
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """The code in `items` of each item of the past, -1 for one that is not there."""
+        return self.items.codes(self.past.items.all_ids)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Items for somebody.
+
+    Attributes:
+        items: Best first.
+        probability: The chance that each was shown in its place, given what was placed before.
+        note: Why there are none.
+    """
+
+    items: list[RankedItem]
+    probability: list[float] = field(default_factory=list)
+    note: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """Whoever asks, as far as a ranking goes.
+
+    Attributes:
+        history: What they did, in the model's codes, one row.
+        left_out: Ids that must not be shown: excluded, in the cart, on the page, and seen before where that matters.
+        group: The category of what they are looking at, as models call it.
+        basket: What complements are asked for: the cart, else the item on the page.
+    """
+
+    history: Histories
+    left_out: frozenset[str]
+    group: str | None
+    basket: tuple[str, ...]
+
+
+def recommend(
+    view: View, ask: RecommendAsk, placed: Placed, steps: Sequence[Step], *, now: datetime, rng: np.random.Generator
+) -> Ranked:
+    """Rank items for whoever asks, by the rules of the placement.
+
+    Args:
+        view: What is known.
+        ask: The request.
+        placed: The placement.
+        steps: What they did since the past ends, and are doing, the oldest first.
+        now: The moment asked at.
+        rng: What is drawn at random is drawn from here.
+
+    Raises:
+        FieldError: a filter that cannot be read.
+    """
+    only = [expression for expression in (_filter(ask.filter, view), placed.only) if expression is not None]
+    person = _person(view, ask, placed, steps, now)
+    may = _may(view, only)
+    rules = placed.rules
+    size = ask.k if placed.plain else ask.k + max(SPARE, rules.explore_among)
+    found = _candidates(view, person, size, may, complements=rules.kind == COMPLEMENTS)
+    promoted = _promoted(view, person, placed, ask.k, may)
+    choices = choose([found, promoted], k=len(found) + len(promoted))
+    ids = [choice.item_id for choice in choices]
+    order = np.arange(len(found))
+    if rules.freshness:
+        age_days = view.catalogue.age_days(ids[: len(found)], now)
+        order = freshened(age_days, freshness=rules.freshness, half_life_days=rules.freshness_half_life_days)
+    places = arrange(
+        order.tolist(),
+        rules,
+        k=ask.k,
+        category=view.catalogue.categories(ids) if rules.diversity else [None] * len(ids),
+        promoted=[ids.index(choice.item_id) for choice in promoted],
+        rng=rng,
+    )
+    lifted = set(order[: ask.k][order[: ask.k] >= ask.k].tolist())
+    shown = _explained(view, person, [choices[place.candidate] for place in places])
+    return Ranked(
+        items=[_shown(view, person, c, p, lifted=p.candidate in lifted) for c, p in zip(shown, places, strict=True)],
+        probability=[place.probability for place in places],
+        note=None if places else _nothing(view, only),
+    )
+
+
+def similar(view: View, ask: SimilarAsk) -> list[RankedItem]:
+    """Items like one item, the most alike first.
+
+    Raises:
+        UnknownItemError: nobody knows the item.
+        FieldError: a filter that cannot be read.
+    """
+    model = view.model
+    only = _filter(ask.filter, view)
+    may = _may(view, [] if only is None else [only])
+    code = -1 if model is None else model.items.code(ask.item_id)
+    if code < 0 and ask.item_id not in view.catalogue.items:
+        raise UnknownItemError(f"item {ask.item_id!r} is not known. Send it with /v1/tables, or train anew.")
+    rankings: list[list[Choice]] = []
+    if model is not None and code >= 0:
+        allowed = may(model.items)
+        most = min(len(model.items), ask.k + int((~allowed).sum()))
+        ranking = model.similar([code], most)
+        kept = [(c, s) for c, s in zip(ranking.items[0], ranking.scores[0], strict=True) if c >= 0 and allowed[c]]
+        ids = model.items.ids([c for c, _ in kept])
+        rankings.append([Choice(i, float(s), model.name, ask.item_id) for i, (_, s) in zip(ids, kept, strict=True)])
+    if not any(rankings):
+        alike = view.past.alike(ask.item_id, may(view.past.items))
+        rankings.append([Choice(id_, score, TOGETHER, ask.item_id) for id_, score in alike])
+    rankings.append(_popular(view, ask.k + 1, may))
+    place = Place(0, "ranked", 1.0)
+    nobody = Person(Histories.of_steps(Vocabulary([]), [[]]), frozenset(), None, ())
+    return [
+        _shown(view, nobody, choice, place, verb="like {}")
+        for choice in choose(rankings, k=ask.k, excluded={ask.item_id})
+    ]
+
+
+def steps_of(context: Context, touches: Sequence[Touch], worth: Mapping[str, float], now: datetime) -> list[Step]:
+    """What somebody did lately and, as the newest steps, is doing now; the oldest first.
+
+    Args:
+        context: What they are doing.
+        touches: What they did, the newest first.
+        worth: Weight by kind of event; what has none is left out.
+        now: The moment asked at; nothing is later.
+    """
+    doing = [(item, "product_viewed") for item in reversed(context.recent)]
+    doing += [(item, "product_added") for item in context.cart]
+    doing += [(context.viewing, "product_viewed")] if context.viewing else []
+    moment = int(now.timestamp())
+    did = [(touch.item_id, touch.event, min(int(touch.at.timestamp()), moment)) for touch in reversed(touches)]
+    every = did + [(item, event, moment) for item, event in doing]
+    return [Step(item, worth[event], at, event) for item, event, at in every if worth.get(event, 0.0) > 0]
+
+
+def _person(view: View, ask: RecommendAsk, placed: Placed, steps: Sequence[Step], now: datetime) -> Person:
+    past = view.past.of_user(ask.user_id) if ask.user_id is not None else view.past.histories[slice(0)]
+    lately = Histories.of_steps(view.items, [steps], now=int(now.timestamp()))
+    exclude_seen = placed.rules.exclude_seen
+    if exclude_seen is None:
+        exclude_seen = view.champion is not None and view.champion.exclude_seen
+    seen = {*view.past.items.ids(past.item), *(step.item_id for step in steps)} if exclude_seen else ()
+    context = ask.context
+    looking_at = [context.viewing] if context.viewing else [*context.recent[:1], *context.cart[-1:]]
+    return Person(
+        history=_followed(past.recoded(view.codes, len(view.items)), lately) if len(past) else lately,
+        left_out=frozenset((*seen, *ask.exclude, *context.cart, *([context.viewing] if context.viewing else []))),
+        group=category_name(view.catalogue.categories(looking_at[:1])[0]) if looking_at else None,
+        basket=tuple(context.cart or looking_at[:1]),
+    )
+
+
+def _followed(before: Histories, lately: Histories) -> Histories:
+    """One row followed by another, in the order of time."""
+    kinds = tuple(dict.fromkeys((*before.kinds, *lately.kinds)))
+    code = np.array([kinds.index(kind) for kind in lately.kinds], dtype=np.int16)
+    at = np.concatenate([np.minimum(before.at, lately.now[0]), lately.at])
+    order = np.argsort(at, kind="stable")
+    kind = np.concatenate([before.kind, code[lately.kind] if len(code) else lately.kind])
+    return replace(
+        lately,
+        indptr=np.array([0, len(order)]),
+        item=np.concatenate([before.item, lately.item])[order],
+        weight=np.concatenate([before.weight, lately.weight])[order],
+        at=at[order],
+        kind=kind[order],
+        kinds=kinds,
+    )
+
+
+def _may(view: View, only: Sequence[Expression]) -> Mask:
+    def may(items: Vocabulary) -> np.ndarray:
+        allowed = view.catalogue.allowed(items)
+        for expression in only:
+            allowed = allowed & view.catalogue.allowed(items, expression)
+        return allowed
+
+    return may
+
+
+def _candidates(view: View, person: Person, k: int, may: Mask, *, complements: bool = False) -> list[Choice]:
+    """What may be shown, best first: by the model, then what is popular, then what nobody touched yet."""
+    found = choose([_complements(view, person, may)], k=k, excluded=person.left_out) if complements else []
+    for source in (_by_model, _popular_for, _unknown):
+        if len(found) < k:
+            found = choose([found, source(view, person, k, may)], k=k, excluded=person.left_out)
+    return found
+
+
+def _complements(view: View, person: Person, may: Mask) -> list[Choice]:
+    complements = view.past.complements
+    if complements is None:
+        return []
+    codes, scores, because = complements.of_cart(person.basket)
+    kept = may(complements.items)[codes]
+    ids, of = complements.items.ids(codes[kept]), complements.items.ids(because[kept])
+    return [Choice(i, s, COMPLEMENTS, b) for i, s, b in zip(ids, scores[kept].tolist(), of, strict=True)]
+
+
+def _by_model(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
+    model = view.model
+    if view.champion is None or model is None or not (len(person.history.item) or model.serves_cold_users):
+        return []
+    return _ranking(model, person.history, k, may, left_out=person.left_out, group=person.group)
+
+
+def _popular_for(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
+    return _popular(view, k, may, left_out=person.left_out, group=person.group)
+
+
+def _popular(
+    view: View, k: int, may: Mask, *, left_out: frozenset[str] = frozenset(), group: str | None = None
+) -> list[Choice]:
+    popular = view.past.popular
+    if popular is None:
+        return []
+    return _ranking(popular, Histories.of_steps(popular.items, [[]]), k, may, left_out=left_out, group=group)
+
+
+def _ranking(
+    model: Recommender, history: Histories, k: int, may: Mask, *, left_out: frozenset[str], group: str | None
+) -> list[Choice]:
+    codes = np.array([code for code in map(model.items.code, left_out) if code >= 0], dtype=np.int64)
+    excluded = sparse.csr_matrix((np.ones(len(codes)), codes, [0, len(codes)]), shape=(1, len(model.items)))
+    ranking = model.recommend(
+        history, k, exclude_seen=False, allowed=may(model.items), excluded=excluded, groups=[group]
+    )
+    ids = model.items.ids(ranking.items[0][ranking.items[0] >= 0])
+    return [Choice(id_, score, model.name) for id_, score in zip(ids, ranking.scores[0].tolist(), strict=False)]
+
+
+def _unknown(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
+    """Items for sale that no model knows, the newest first."""
+    known = [model.items for model in (view.model, view.past.popular) if model is not None]
+    codes = view.catalogue.unknown_to(known)
+    codes = codes[may(view.catalogue.items)[codes]][: k + len(person.left_out)]
+    return [Choice(id_, 0.0, NEW) for id_ in view.catalogue.items.ids(codes)]
+
+
+def _promoted(view: View, person: Person, placed: Placed, k: int, may: Mask) -> list[Choice]:
+    """The promoted items that may be shown, best first; as many as there may be places for."""
+    wanted = sum(promoted_places(k, placed.rules.promoted_share))
+    if not wanted or not placed.promoted:
+        return []
+
+    def among(items: Vocabulary) -> np.ndarray:
+        if isinstance(placed.promoted, Expression):
+            return may(items) & view.catalogue.allowed(items, placed.promoted)
+        listed = np.zeros(len(items), dtype=bool)
+        listed[[code for code in map(items.code, placed.promoted) if code >= 0]] = True
+        return may(items) & listed
+
+    return _candidates(view, person, wanted + k, among)
+
+
+def _explained(view: View, person: Person, choices: Sequence[Choice]) -> list[Choice]:
+    """With the item of the history that speaks most for each that the model brought."""
+    model = view.model
+    asked = [choice for choice in choices if model is not None and choice.source == model.name]
+    if model is None or not asked or not len(person.history.item):
+        return list(choices)
+    because = model.reasons(person.history, model.items.codes([choice.item_id for choice in asked]))
+    named = {
+        choice.item_id: model.items.ids([code])[0] for choice, code in zip(asked, because, strict=True) if code >= 0
+    }
+    return [
+        replace(choice, because_of=named.get(choice.item_id)) if choice.because_of is None else choice
+        for choice in choices
+    ]
+
+
+def _shown(
+    view: View, person: Person, choice: Choice, place: Place, *, lifted: bool = False, verb: str = ""
+) -> RankedItem:
+    """An item with its reason in words: what really put it there."""
+    source = {"promoted": PROMOTED, "explored": EXPLORE}.get(place.how, choice.source)
+    category = view.catalogue.categories([choice.item_id])[0]
+    named = "" if choice.because_of is None else view.catalogue.name(choice.because_of)
+    reason: str | None
+    if source == PROMOTED:
+        reason = "promoted"
+    elif lifted or choice.source == NEW:
+        reason = f"new in {category}" if category else "new"
+    elif choice.source == COMPLEMENTS:
+        reason = f"often bought with {named}"
+    elif choice.because_of == choice.item_id:
+        reason = "because of your earlier interest in it"
+    elif choice.because_of is not None:
+        reason = (verb or _verb(view, person.history, choice.because_of)).format(named)
+    elif choice.source == POPULARITY:
+        grouped = person.group is not None and category_name(category) == person.group
+        reason = f"popular in {category}" if grouped else "popular right now"
+    else:
+        reason = None
+    return RankedItem(item_id=choice.item_id, score=choice.score, source=source, reason=reason)
+
+
+def _verb(view: View, history: Histories, item_id: str) -> str:
+    """What the person did with an item that counts most."""
+    steps = np.flatnonzero(history.item == view.items.code(item_id))
+    kind = history.kinds[history.kind[steps[history.weight[steps].argmax()]]]
+    return VERBS.get(kind, "because of your interest in {}")
+
+
+def _filter(text: str | None, view: View) -> Expression | None:
+    if text is None:
+        return None
+    try:
+        found = expressions.parse(text, place="filter")
+        view.catalogue.allowed(view.catalogue.items, found)
+    except WorkspaceError as error:
+        raise FieldError("filter", str(error).removeprefix("filter: ")) from error
+    except RecursionError as error:
+        raise FieldError("filter", "is nested too deeply") from error
+    return found
+
+
+def _nothing(view: View, only: Sequence[Expression]) -> str:
+    """Why no item is shown."""
+    told = " and ".join(expression.text for expression in only)
+    if not _may(view, only)(view.catalogue.items).any():
+        return f"No item is available for which {told} holds." if only else "No item is available."
+    which = f"Every available item for which {told} holds" if only else "Every available item"
+    return f"{which} is in the cart, on the page, excluded, or was seen before."
