@@ -1,18 +1,20 @@
-"""`python -m benchmarks NAME [--data PATH] [--size S]`: prints a table, and as its last line one JSON object.
+"""`python -m benchmarks NAME [--data PATH] [--size S] [--trials N] [--minutes M]`: a table, and as last line one JSON.
 
-A benchmark is a file of this folder with `run(*, data: Path | None, size: str | None) -> Result`.
+A benchmark is a file of this folder with `run(*, data: Path | None, size: str | None, ...) -> Result`; one that
+searches takes `trials: int | None` and `minutes: float | None` too.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 from pathlib import Path
 
 from benchmarks.result import as_json, measured
 from data.errors import AttuneError
 
-NAMES = ("churn", "demo", "features", "recommend-time-split", "simulate")
+NAMES = ("churn", "demo", "features", "latency", "next-purchase", "recommend-time-split", "simulate")
 
 
 def main() -> None:
@@ -21,11 +23,17 @@ def main() -> None:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--data", type=Path, help="a folder or file laid out like the one in ../shared/data")
     parser.add_argument("--size", help="how large, where a benchmark makes its own data (2M, 20M, 100M)")
+    parser.add_argument("--trials", type=int, help="of a search, at most so many")
+    parser.add_argument("--minutes", type=float, help="of a search, refits included, about so long")
     options = parser.parse_args()
     benchmark = importlib.import_module(f"benchmarks.{options.name.replace('-', '_')}")
+    taken = inspect.signature(benchmark.run).parameters
+    asked = {name: value for name, value in vars(options).items() if name != "name"}
+    if strange := [name for name, value in asked.items() if name not in taken and value is not None]:
+        parser.error(f"{options.name} takes no --{strange[0]}.")
     try:
         with measured() as usage:
-            result = benchmark.run(data=options.data, size=options.size)
+            result = benchmark.run(**{name: value for name, value in asked.items() if name in taken})
     except AttuneError as error:
         parser.exit(1, f"{options.name}: {error}\n")
     print(as_json(options.name, result, usage))

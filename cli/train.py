@@ -14,6 +14,12 @@ def train(
     *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     label: Annotated[str | None, typer.Option(help="One label of [propensity]; empty = all of them.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Search the recommender's families and settings, so many trials.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Search for the recommender, refits included, about so long.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and data, same model; empty = training.seed.")] = None,
 ) -> None:
     """Fit candidates and baselines, judge them on what came after, register the winner as challenger.
@@ -21,14 +27,20 @@ def train(
     Each model is one MLflow run: parameters, figures with intervals, pictures. Nothing goes live yet; that is for
     `attune promote`.
 
+    Without --trials and --minutes the recommender is chosen among a few quick families with their defaults. With
+    either, all families are searched on days before the test, and the best are blended. A search that was cut off
+    goes on where it stopped when the same command is given again.
+
     Example: `attune train propensity --label churn`
+
+    Example: `attune train recommender --trials 30 --minutes 20`
     """
     from cli.comparisons import show
     from data.workspace import Workspace
     from training.jobs import train as run
 
     shop = Workspace.open(workspace)
-    trained = run(shop, model, label=label, seed=seed)
+    trained = run(shop, model, label=label, trials=trials, minutes=minutes, seed=seed)
     for result in trained.results:
         show(result.test, f"{result.version} · {result.chosen}")
     for name, reason in trained.left_out.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -43,4 +43,24 @@ def timed(what: str) -> Iterator[None]:
             yield
     else:
         yield
+    log.info("%s: %.1f s", what, time.monotonic() - started)
+
+
+@contextmanager
+def telling(what: str) -> Iterator[Callable[[str], None]]:
+    """Yield a function that tells how far the body is: the words beside a spinner on a terminal, a log line elsewhere.
+
+    Example:
+        >>> with telling("searching") as tell:
+        ...     tell("best so far: none")
+    """
+    started = time.monotonic()
+    if sys.stderr.isatty():
+        from rich.console import Console  # noqa: PLC0415
+        from rich.status import Status  # noqa: PLC0415
+
+        with Status(what, console=Console(stderr=True)) as status:
+            yield lambda words: status.update(f"{what}: {words}")
+    else:
+        yield lambda words: log.info("%s: %s", what, words)
     log.info("%s: %.1f s", what, time.monotonic() - started)

@@ -16,7 +16,7 @@ from training import judging, propensity
 from training.judging import Contestant, JudgedRows
 from training.labelled import labelled_rows
 from training.propensity import PREFIX
-from training.recipes import CANDIDATES, Card
+from training.recipes import BASELINES, Card
 from training.recommender import NAME as RECOMMENDER
 from training.recommender import fitted
 from training.results import Comparison
@@ -60,7 +60,7 @@ def _recommenders(workspace: Workspace, _name: str, folders: dict[str, Path]) ->
             contestants.append(Contestant(who, card.recipe, load(folders[who])))
         else:
             contestants.append(Contestant(who, card.recipe, card.recipe.fit(rows.known, card.seed)))
-    baselines = fitted([recipe for recipe in CANDIDATES if recipe.is_baseline], rows.known, settings.training.seed)
+    baselines = fitted(BASELINES, rows.known, settings.training.seed)
     return judging.compared(rows, [*contestants, *baselines], settings)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from data.errors import ModelFileError
+from data.histories import Histories, Step
 from data.vocabulary import Vocabulary
 from models.recommenders import Ranking, Recommender
 from models.stored import StoredPropensity
@@ -83,20 +83,23 @@ def check_propensity_examples(model: StoredPropensity, folder: Path) -> None:
 
 def histories(
     items: Vocabulary, ids: Iterable[Sequence[str]], weights: Iterable[Sequence[float]] | None = None
-) -> sparse.csr_matrix:
-    """Lists of item ids (each with weights, 1 where none are given) as sparse rows; unknown items are left out.
+) -> Histories:
+    """Lists of item ids, first to last (each with weights, 1 where none are given); unknown items are left out.
+
+    A step's time is its place in the list, in seconds since 1970.
 
     Example:
-        >>> histories(Vocabulary(["tea", "cup"]), [["cup", "hat"], []]).toarray().tolist()
+        >>> found = histories(Vocabulary(["tea", "cup"]), [["cup", "hat"], []])
+        >>> found.matrix.toarray().tolist()
         [[0.0, 1.0], [0.0, 0.0]]
     """
     lists = [list(row) for row in ids]
-    strengths = [[1.0] * len(row) for row in lists] if weights is None else [list(row) for row in weights]
-    row = np.repeat(np.arange(len(lists)), [len(found) for found in lists])
-    column = items.codes([id_ for found in lists for id_ in found])
-    weight = np.asarray([value for found in strengths for value in found], dtype=np.float32)
-    known = column >= 0
-    return sparse.csr_matrix((weight[known], (row[known], column[known])), shape=(len(lists), len(items)))
+    strengths = [[1.0] * len(row) for row in lists] if weights is None else weights
+    rows = [
+        [Step(id_, weight, place) for place, (id_, weight) in enumerate(zip(row, strength, strict=True))]
+        for row, strength in zip(lists, strengths, strict=True)
+    ]
+    return Histories.of_steps(items, rows, now=[len(row) for row in lists])
 
 
 def ranked_ids(items: Vocabulary, ranking: Ranking) -> list[list[str]]:

@@ -57,11 +57,14 @@ def train(
     what: Literal["recommender", "propensity", "all"] = "all",
     *,
     label: str | None = None,
+    trials: int | None = None,
+    minutes: float | None = None,
     seed: int | None = None,
 ) -> Trained:
     """Train the recommender, the propensities of the settings (or one label), or all of them.
 
     Of several models those that the data cannot carry are left out, with the reason; alone, such a model is an error.
+    `trials` and `minutes` bound the search for a recommender; with neither there is none.
 
     Raises:
         DataError: nothing could be trained.
@@ -74,7 +77,7 @@ def train(
         for name in names:
             try:
                 if name == RECOMMENDER:
-                    results.append(train_recommender(workspace, seed=seed))
+                    results.append(train_recommender(workspace, trials=trials, minutes=minutes, seed=seed))
                 else:
                     results.append(train_propensity(workspace, name.removeprefix(PREFIX), seed=seed))
             except (DataError, WorkspaceError) as error:

@@ -1,9 +1,9 @@
-"""Recommenders on the same people: what they were shown at a cutoff, held against what they took after it."""
+"""Recommenders on the same people: what they were shown at a moment, held against what they took after it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from data.errors import DataError
+from data.histories import Histories
 from data.interactions import Interactions
 from data.settings import Settings
 from data.tables import Tables
@@ -45,21 +46,23 @@ class Contestant:
 
 @dataclass(frozen=True, eq=False)
 class JudgedRows:
-    """People at a cutoff: what they had before, and what they took in the horizon after it.
+    """People at a moment: what they had before it, and what they took after it.
 
     Attributes:
-        cutoff: The moment between the two.
-        known: Everybody's interactions before it.
-        histories: Of the judged users, shape (n, n_known_items).
+        known: Everybody's interactions before it: what a model may learn from.
+        users: Codes in `known.users` of the judged users, int64 of shape (n,); -1 for a stranger.
+        histories: Of these, n rows over the items of `known`.
         held_out: What they took then, shape (n, n_items).
         items: Ids of the columns of `held_out`.
+        about: What they are judged on, in words.
     """
 
-    cutoff: datetime
     known: Interactions
-    histories: sparse.csr_matrix
+    users: np.ndarray
+    histories: Histories
     held_out: sparse.csr_matrix
     items: Vocabulary
+    about: str
 
     @classmethod
     def at(cls, tables: Tables, settings: Settings, cutoff: datetime, seed: int) -> Self:
@@ -68,30 +71,100 @@ class JudgedRows:
         Raises:
             DataError: nothing before the cutoff, or nothing after it.
         """
-        until = cutoff + timedelta(days=settings.recommender.horizon_days)
+        horizon_days, moment = settings.recommender.horizon_days, int(cutoff.timestamp())
         known = interactions(tables, settings.recommender, cutoff=cutoff)
-        after = interactions(tables, settings.recommender, cutoff=until).since(int(cutoff.timestamp()))
+        until = cutoff + timedelta(days=horizon_days)
+        after = interactions(tables, settings.recommender, cutoff=until).since(moment)
         if not len(after):
             raise DataError(
-                f"nobody did anything in the {settings.recommender.horizon_days} days from {cutoff:%Y-%m-%d}. Bring "
+                f"nobody did anything in the {horizon_days} days from {cutoff:%Y-%m-%d}. Bring "
                 "later events or orders with user_id and item_id, or set another recommender.horizon_days."
             )
-        judged = np.unique(after.user)
-        if len(judged) > MAX_JUDGED_USERS:
-            judged = np.sort(np.random.default_rng(seed).choice(judged, MAX_JUDGED_USERS, replace=False))
+        judged = _drawn(np.unique(after.user), MAX_JUDGED_USERS, seed)
         row = known.users.codes(after.users.ids(judged))
-        warm = np.flatnonzero(row >= 0)
-        had = sparse.csr_matrix(
-            (np.ones(len(warm), np.float32), (warm, row[warm])), shape=(len(judged), len(known.users))
+        return cls(
+            known=known,
+            users=row,
+            histories=Histories.from_interactions(known, users=row, now=moment),
+            held_out=after.matrix[judged],
+            items=after.items,
+            about=f"what people did in the {horizon_days} days from {cutoff:%Y-%m-%d}",
         )
-        return cls(cutoff, known, (had @ known.matrix).tocsr(), after.matrix[judged], after.items)
 
-    def judge(self, model: Recommender, *, exclude_seen: bool) -> RankingQuality:
+    def judge(self, model: Recommender, *, exclude_seen: bool, k: int = K) -> RankingQuality:
         """What the judged users would have been shown, held against what they took."""
-        histories = recoded(self.histories, self.known.items, model.items)
-        ranked = model.recommend(histories, K, exclude_seen=exclude_seen).items
-        code = np.append(self.items.codes(model.items.all_ids), -1)  # padding, -1, reads the last place
-        return ranking.evaluate(code[ranked], self.held_out, recoded(self.histories, self.known.items, self.items))
+        ranked = model.recommend(self._over(model.items), k, exclude_seen=exclude_seen).items
+        return self.measured(ranked, model.items)
+
+    def measured(self, ranked: np.ndarray, items: Vocabulary) -> RankingQuality:
+        """Rankings, codes of `items` of shape (n, k), held against what the judged users took."""
+        code = np.append(self.items.codes(items.all_ids), -1)  # padding, -1, reads the last place
+        return ranking.evaluate(code[ranked], self.held_out, self._over(self.items).matrix)
+
+    def _over(self, items: Vocabulary) -> Histories:
+        """The histories in the codes of another vocabulary."""
+        if items == self.known.items:
+            return self.histories
+        return self.histories.recoded(items.codes(self.known.items.all_ids), len(items))
+
+
+def carve_last(taken: Interactions, *, max_users: int = MAX_JUDGED_USERS, seed: int = 0) -> JudgedRows:
+    """Leave-last-out: everybody's last interaction is held out and what came before is known.
+
+    Users with a single interaction keep it and are not judged. Carved from its `known` once more, the rows are those
+    that a model of these rows is chosen on.
+
+    Args:
+        taken: With `at`, a time or a position, that orders what each user did.
+        max_users: Judged are all, or a seeded draw of so many.
+        seed: Of the draw.
+
+    Raises:
+        DataError: nobody has two interactions.
+
+    Example:
+        >>> import pandas as pd
+        >>> taken = pd.DataFrame({"user_id": list("aab"), "item_id": ["tea", "cup", "hat"], "at": [1, 2, 1]})
+        >>> rows = carve_last(Interactions.from_frame(taken))
+        >>> rows.items.ids(rows.held_out.indices), rows.known.items.ids(rows.known.item)
+        (['cup'], ['tea', 'hat'])
+    """
+    ends = np.flatnonzero(np.append(taken.user[1:] != taken.user[:-1], True))  # sorted by user, then by time
+    held = np.zeros(len(taken), dtype=bool)
+    held[ends[np.diff(ends, prepend=-1) > 1]] = True
+    return _carved(taken, held, "the last thing that each did", max_users, seed)
+
+
+def carve_random(
+    taken: Interactions, *, share: float = 0.2, max_users: int = MAX_JUDGED_USERS, seed: int = 0
+) -> JudgedRows:
+    """A share of each user's items is held out, for data without times; at least one, and never all.
+
+    Args:
+        taken: Who took what.
+        share: In (0, 1).
+        max_users: Judged are all, or a seeded draw of so many.
+        seed: Of the carve and the draw.
+
+    Raises:
+        DataError: nobody has two items.
+
+    Example:
+        >>> import pandas as pd
+        >>> taken = pd.DataFrame({"user_id": list("aaaab"), "item_id": list("vwxyz")})
+        >>> rows = carve_random(Interactions.from_frame(taken), share=0.5)
+        >>> rows.held_out.sum(axis=1).tolist(), len(rows.known)
+        ([[2.0]], 3)
+    """
+    pair, of_pair = np.unique(taken.user.astype(np.int64) * len(taken.items) + taken.item, return_inverse=True)
+    user = pair // len(taken.items)
+    n_pairs = np.bincount(user, minlength=len(taken.users))
+    n_held = np.minimum(np.maximum(np.rint(share * n_pairs), 1), n_pairs - 1)
+    order = np.lexsort((np.random.default_rng(seed).random(len(pair)), user))
+    rank = np.empty(len(pair), dtype=np.int64)
+    rank[order] = np.arange(len(pair)) - np.repeat(np.cumsum(n_pairs) - n_pairs, n_pairs)
+    held = (rank < n_held[user])[of_pair]
+    return _carved(taken, held, f"{share:.0%} of what each took", max_users, seed)
 
 
 def compared(rows: JudgedRows, contestants: Sequence[Contestant], settings: Settings) -> Comparison:
@@ -114,23 +187,28 @@ def compared(rows: JudgedRows, contestants: Sequence[Contestant], settings: Sett
         for who, quality in zip(contestants, qualities, strict=True)
     )
     n_cold = int(first.cold_user.sum())
-    horizon_days = settings.recommender.horizon_days
-    note = (
-        f"judged on what people did in the {horizon_days} days from {rows.cutoff:%Y-%m-%d}; "
-        f"{n_cold:,} of them were strangers until then and are told apart"
-    )
+    note = f"judged on {rows.about}; {n_cold:,} of them were strangers until then and are told apart"
     return Comparison("recommender", METRIC, len(first.cold_user) - n_cold, judged, (note,))
 
 
-def recoded(matrix: sparse.csr_matrix, columns: Vocabulary, to: Vocabulary) -> sparse.csr_matrix:
-    """`matrix` with the columns of another vocabulary; items that it does not know are left out.
+def _carved(taken: Interactions, held: np.ndarray, about: str, max_users: int, seed: int) -> JudgedRows:
+    """Rows whose held-out part are the interactions under the mask `held`, each asked at its user's first of them."""
+    if not held.any():
+        raise DataError("nobody has two items, so nothing can be held out to choose a model on. Bring more history.")
+    known, after = taken.where(~held), taken.where(held)
+    users, first = np.unique(after.user, return_index=True)
+    chosen = np.isin(users, _drawn(users, max_users, seed))
+    histories = Histories.from_interactions(known, users=users[chosen])
+    return JudgedRows(
+        known=known,
+        users=users[chosen],
+        histories=replace(histories, now=np.maximum(histories.now, after.at[first[chosen]])),
+        held_out=after.matrix[users[chosen]],
+        items=taken.items,
+        about=about,
+    )
 
-    Example:
-        >>> tea_first = sparse.csr_matrix([[1, 2]])
-        >>> recoded(tea_first, Vocabulary(["tea", "cup"]), Vocabulary(["hat", "tea"])).toarray().tolist()
-        [[0, 1]]
-    """
-    cells = matrix.tocoo()
-    column = to.codes(columns.all_ids)[cells.col]
-    kept = column >= 0
-    return sparse.csr_matrix((cells.data[kept], (cells.row[kept], column[kept])), shape=(matrix.shape[0], len(to)))
+
+def _drawn(users: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """The users in their order, or a seeded draw of `n` of them."""
+    return users if len(users) <= n else np.sort(np.random.default_rng(seed).choice(users, n, replace=False))

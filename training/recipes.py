@@ -1,10 +1,11 @@
-"""How recommenders are made: the candidates, and the card that tells of a version how it was made."""
+"""How recommenders are made: the recipe, the honest baselines, and the card that tells of a version how it was made."""
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -31,13 +32,12 @@ class Recipe:
     exclude_seen: bool = False
 
     def __str__(self) -> str:
-        settings = [f"{name}={value}" for name, value in self.params.items()]
-        return ", ".join([self.model, *settings, *(["new items only"] if self.exclude_seen else [])])
+        return ", ".join([_told(self.model, self.params), *(["new items only"] if self.exclude_seen else [])])
 
     @property
     def fit_key(self) -> str:
         """Recipes of one key learn the same and differ only in what they show."""
-        return str(replace(self, exclude_seen=False))
+        return json.dumps([self.model, self.params], sort_keys=True)
 
     @property
     def is_baseline(self) -> bool:
@@ -47,23 +47,12 @@ class Recipe:
     def fit(self, known: Interactions, seed: int) -> Recommender:
         """The model, learnt from what was known."""
         kind = MODELS[self.model]
-        seeded = {"seed": seed} if "seed" in kind().params else {}
-        return kind(**self.params, **seeded).fit(known)
+        seeded = {"seed": seed} if "seed" in inspect.signature(kind).parameters else {}
+        return kind(**seeded, **self.params).fit(known)
 
 
-CANDIDATES = tuple(
-    Recipe(model, params, exclude_seen)
-    for model, params in (
-        ("popularity", {}),
-        ("repeat", {}),
-        ("item_neighbours", {}),
-        ("als", {"alpha": 1.0}),
-        ("als", {"alpha": 10.0}),
-    )
-    for exclude_seen in (False, True)
-    if not (model == "repeat" and exclude_seen)
-)
-"""From the simplest on: of equals the earlier is chosen."""
+BASELINES = (Recipe("popularity"), Recipe("popularity", exclude_seen=True), Recipe("repeat"))
+"""What knowing little gives, and what whoever repeats themselves gets: every model is held against them."""
 
 
 @dataclass(frozen=True)
@@ -100,3 +89,16 @@ class Card:
             raise ModelFileError(
                 f"{folder / CARD} cannot be read: {error}. Train anew with `attune train recommender`."
             ) from error
+
+
+def _told(model: str, params: Mapping[str, Any]) -> str:
+    """A model in words; one that is made of others with theirs."""
+    return ", ".join([model, *(f"{name}={_value(value)}" for name, value in params.items())])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{'; '.join(map(_value, value))}]"
+    if isinstance(value, Mapping):
+        return _told(value["model"], value.get("params", {}))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Train the recommender: candidates and baselines on rolling time splits, the winner judged once and refitted."""
+"""Train the recommender: searched on rolling time splits, the winner judged once beside the baselines and refitted."""
 
 from __future__ import annotations
 
@@ -13,31 +13,44 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from data.interactions import Interactions
-from data.progress import timed, track
+from data.progress import timed
 from data.settings import Settings
-from data.tables import Tables
 from data.workspace import Workspace
-from evaluation import intervals, plots
+from evaluation import plots
 from features.interactions import interactions
 from features.snapshots import span
 from models.recommenders import Recommender
 from registry.versions import CHALLENGER, Registry
 from training.examples import K, write_recommender_examples
 from training.judging import METRIC, Contestant, JudgedRows, compared
-from training.recipes import CANDIDATES, Card, Recipe
+from training.recipes import BASELINES, Card, Recipe
 from training.results import Comparison, TrainingResult, flat
+from training.search import Trial, search
 from training.splits import recommender_split
 from training.tracking import FINGERPRINT, child_run, log_comparison, parent_run, pictures, requirements
 
 NAME = "recommender"
 N_EXAMPLES = 5
+QUICK = ("popularity", "repeat", "item_neighbours", "als")
+"""What is tried, with defaults, where no search is asked for: seconds each."""
 
 
-def train_recommender(workspace: Workspace, *, seed: int | None = None) -> TrainingResult:
-    """Fit every candidate before rolling cutoffs, choose on the days after, judge once, refit on everything, register.
+def train_recommender(
+    workspace: Workspace, *, trials: int | None = None, minutes: float | None = None, seed: int | None = None
+) -> TrainingResult:
+    """Choose a recipe on the days after rolling cutoffs, judge it once, refit it on everything, register it.
+
+    Without `trials` and `minutes` the quick families are tried with their defaults; with either, all families are
+    searched (see `search`) and their best blended, resumable in the workspace.
 
     A model is preferred to the best baseline only where it is better on the paired interval, on the validation
     rows and again on the test rows. Else that baseline, the best on the validation rows, is the challenger.
+
+    Args:
+        workspace: With checked tables.
+        trials: At most so many.
+        minutes: About how long the training may take, refits included.
+        seed: By default `training.seed`.
 
     Raises:
         DataError: no interactions, or a history shorter than three horizons.
@@ -52,7 +65,7 @@ def train_recommender(workspace: Workspace, *, seed: int | None = None) -> Train
         **{f"recommender.{name}": value for name, value in settings.recommender.model_dump().items()},
     }
     with parent_run(workspace, NAME, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
-        winner, baseline = _choose(tables, settings, split.validation, seed)
+        winner, baseline = _choose(workspace, split.validation, trials=trials, minutes=minutes, seed=seed)
         with timed("judging the winner on the test days"):
             chosen, test = _judge(winner, baseline, JudgedRows.at(tables, settings, split.test, seed), settings, seed)
         log_comparison(test)
@@ -89,34 +102,48 @@ def fitted(recipes: Sequence[Recipe], known: Interactions, seed: int) -> list[Co
     return [Contestant(str(recipe), recipe, models[recipe.fit_key]) for recipe in recipes]
 
 
-def _choose(tables: Tables, settings: Settings, cutoffs: Sequence[datetime], seed: int) -> tuple[Recipe, Recipe]:
-    """The best candidate over the validation cutoffs, or the best baseline where nothing is surely better; and that."""
-    per_cutoff: list[list[np.ndarray]] = []
-    for cutoff in track(cutoffs, "fitting the candidates"):
-        rows = JudgedRows.at(tables, settings, cutoff, seed)
-        per_cutoff.append(
-            [
-                rows.judge(who.model, exclude_seen=who.recipe.exclude_seen).values("ndcg", "warm")
-                for who in fitted(CANDIDATES, rows.known, seed)
-            ]
-        )
-    pooled = [np.concatenate(values) for values in zip(*per_cutoff, strict=True)]
-    resamples = settings.training.bootstrap
-    found = {}
-    for recipe, values in zip(CANDIDATES, pooled, strict=True):
-        params = {"model": recipe.model, "exclude_seen": recipe.exclude_seen, **recipe.params}
-        found[str(recipe)] = intervals.mean(values, resamples=resamples)
-        child_run(str(recipe), params=params, metrics={METRIC: found[str(recipe)]})
-    score = np.nan_to_num([np.nanmean(values) if np.isfinite(values).any() else 0.0 for values in pooled])
-    best = int(score.argmax())
-    baseline = max((i for i, recipe in enumerate(CANDIDATES) if recipe.is_baseline), key=lambda i: score[i])
-    gain = intervals.paired_difference(pooled[best], pooled[baseline], resamples=resamples)
-    chosen = CANDIDATES[best] if gain.low > 0 else CANDIDATES[baseline]
+def _choose(
+    workspace: Workspace, cutoffs: Sequence[datetime], *, trials: int | None, minutes: float | None, seed: int
+) -> tuple[Recipe, Recipe]:
+    """The best recipe over the validation cutoffs, or the best baseline where nothing is surely better; and that."""
+    settings, tables = workspace.settings, workspace.checked
+    quick = trials is None and minutes is None
+    with timed("reading what happened before and after the cutoffs"):
+        rows = [JudgedRows.at(tables, settings, cutoff, seed) for cutoff in cutoffs]
+    found = search(
+        rows,
+        families=QUICK if quick else None,
+        trials=len(QUICK) if quick else trials,
+        minutes=minutes,
+        blend=not quick,
+        refits=2,  # before the test and on everything
+        seed=seed,
+        resamples=settings.training.bootstrap,
+        folder=None if quick else workspace.path / "search",
+        on_trial=_log,
+    )
+    assert found.baseline is not None  # noqa: S101 - they are tried first, and nothing keeps them from being fitted
+    assert found.gain is not None  # noqa: S101
+    chosen = found.recipe if found.gain.low > 0 else found.baseline
     with pictures() as folder:
         plots.comparison(
-            folder / "candidates.png", found, metric="NDCG at 10 on the validation days", highlight=str(chosen)
+            folder / "candidates.png",
+            {str(trial.recipe): trial.quality for trial in found.best_by_model() if trial.quality},
+            metric="NDCG at 10 on the validation days",
+            highlight=str(chosen),
         )
-    return chosen, CANDIDATES[baseline]
+        found.frame().to_csv(folder / "trials.csv", index=False)
+    return chosen, found.baseline
+
+
+def _log(trial: Trial) -> None:
+    """A child run."""
+    recipe = trial.recipe
+    child_run(
+        str(recipe)[:250],
+        params={"model": recipe.model, "exclude_seen": recipe.exclude_seen, **recipe.params, "state": trial.state},
+        metrics={METRIC: trial.quality} if trial.quality else {},
+    )
 
 
 def _judge(
@@ -126,8 +153,8 @@ def _judge(
 
     The test may only veto: which baseline that is was settled on the validation rows.
     """
-    baselines = [recipe for recipe in CANDIDATES if recipe.is_baseline and recipe != winner]
-    contestants = fitted([winner, *baselines], rows.known, seed)
+    baselines = [baseline, *(recipe for recipe in BASELINES if recipe != baseline)]
+    contestants = fitted([winner, *(recipe for recipe in baselines if recipe != winner)], rows.known, seed)
     test = compared(rows, contestants, settings)
     if winner.is_baseline or test.beats_baselines:
         return winner, test

@@ -1,0 +1,532 @@
+"""Search for the best recommender: every family with its defaults, the best ones' hyperparameters, then blends.
+
+Knows rows and nothing of where they came from, so it serves shops, public splits and whatever else can be carved.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import TrialState
+
+from data.errors import AttuneError, DataError
+from data.files import replacing
+from data.progress import telling
+from evaluation import intervals
+from evaluation.intervals import Interval
+from models.recommenders import MODELS, load
+from models.recommenders.base import Recommender
+from training.blending import MAX_MEMBERS, blend_weights
+from training.examples import K
+from training.judging import JudgedRows
+from training.recipes import Recipe
+from training.spaces import SPACES
+
+BLEND = "blend"
+BLEND_LEVEL = 0.99
+"""Of the interval that a blend's gain must clear: its weights were chosen on the same people."""
+N_RANDOM = 4
+"""Trials of a family, beside its defaults, before TPE has enough to go by."""
+REFIT_MARGIN = 1.25
+"""A refit learns from more than the fit did: so much longer it may take."""
+MAX_REPEATS = 20
+"""So many suggestions in a row that were tried before: there is nothing left to search."""
+FAILURES = (AttuneError, MemoryError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)
+"""What ends a trial and not the search: data or memory that does not carry the model, numbers that run away."""
+
+State = Literal["complete", "pruned", "failed", "out of time", "skipped"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A recipe that was tried.
+
+    Attributes:
+        number: From 0 on, in the order in which they were tried.
+        recipe: What was tried; `exclude_seen` is the better of the choices.
+        quality: The metric on all rows with its interval; None where the trial did not come to an end.
+        seconds: What fitting and judging took.
+        state: How it ended.
+        reason: Why it did not come to an end, or a blend was not taken; empty otherwise.
+    """
+
+    number: int
+    recipe: Recipe
+    quality: Interval | None
+    seconds: float
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        recipe: The best one.
+        metric: What it is best at.
+        quality: Its metric, on the rows that it was chosen on.
+        baseline: The best of the honest baselines; None if none was among the families.
+        gain: What the best gains over that baseline on the same people; None without one.
+        refit_seconds: What fitting the recipe once more will take, about.
+        trials: Everything that was tried.
+    """
+
+    recipe: Recipe
+    metric: str
+    quality: Interval
+    baseline: Recipe | None
+    gain: Interval | None
+    refit_seconds: float
+    trials: tuple[Trial, ...]
+
+    def best_by_model(self) -> list[Trial]:
+        """The best complete trial of each model, best first."""
+        complete = [(trial, trial.quality) for trial in self.trials if trial.state == "complete" and trial.quality]
+        by_model = {trial.recipe.model: trial for trial, _ in sorted(complete, key=lambda one: one[1].estimate)}
+        return list(by_model.values())[::-1]
+
+    def frame(self) -> pd.DataFrame:
+        """A row per trial: number, model, recipe, metric with `_low` and `_high`, seconds, state and reason."""
+        nothing = Interval(math.nan, math.nan, math.nan, 0.95)
+        return pd.DataFrame(
+            {
+                "number": trial.number,
+                "model": trial.recipe.model,
+                "recipe": str(trial.recipe),
+                self.metric: (trial.quality or nothing).estimate,
+                f"{self.metric}_low": (trial.quality or nothing).low,
+                f"{self.metric}_high": (trial.quality or nothing).high,
+                "seconds": trial.seconds,
+                "state": trial.state,
+                "reason": trial.reason,
+            }
+            for trial in self.trials
+        )
+
+
+def search(
+    rows: Sequence[JudgedRows],
+    *,
+    families: Sequence[str] | None = None,
+    trials: int | None = None,
+    minutes: float | None = None,
+    k: int = K,
+    exclude_seen: Sequence[bool] = (False, True),
+    blend: bool = True,
+    refits: int = 1,
+    seed: int = 0,
+    resamples: int = 1000,
+    folder: Path | None = None,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> Found:
+    """The recipe with the best NDCG at k on the rows, over people who are no strangers.
+
+    Each family is tried with its defaults, cheapest first. Then families are drawn, the best so far twice as often
+    as the next, and TPE (Bergstra et al. 2011) proposes hyperparameters within them; a trial that is worse than the
+    median after some of the rows is cut short. At last the families' best models are blended, and the blend is taken
+    where its gain over the best of them is surely above zero.
+
+    A family that fails with its defaults (the data or the memory does not carry it) is left alone, and so is one
+    that could not be fitted and refitted in the time left. The same call goes on where another one, with the same
+    rows and folder, stopped; with `trials` alone the result is the same as if it had not stopped.
+
+    Args:
+        rows: Such as rolling cutoffs, earliest first, or one carve (`carve_last`, `carve_random`).
+        families: Names in `SPACES`; by default all of them.
+        trials: At most so many in all, defaults included and a blend not; by default until time or ideas run out.
+        minutes: Wall-clock limit of this call and of the refits that follow it. A single step that cannot be
+            interrupted, such as factoring a matrix, may still pass it.
+        k: Length of the rankings.
+        exclude_seen: What is tried of every model: leave out what somebody had before (True), or not (False).
+        blend: Whether to blend.
+        refits: How often the caller will fit the result again: time is kept for it.
+        seed: Of fits, draws and proposals.
+        resamples: Behind each interval.
+        folder: Where the trials and the best model of each family are kept; emptied when the rows are others than
+            those it was made for. By default nothing outlives the call.
+        on_trial: Called for every trial, those of an earlier call first.
+
+    Raises:
+        DataError: no such family, no trial asked for, or no model could be fitted; says why each was not.
+
+    Example:
+        >>> import pandas as pd
+        >>> from data.interactions import Interactions
+        >>> from training.judging import carve_last
+        >>> frame = pd.DataFrame({"user_id": list("aabbcc"), "item_id": list("xyxyxy"), "at": [0, 1] * 3})
+        >>> found = search([carve_last(Interactions.from_frame(frame))], families=["popularity"], trials=1, k=1)
+        >>> found.recipe.model, found.recipe.exclude_seen, found.quality.estimate
+        ('popularity', True, 1.0)
+    """
+    names = [name for name in SPACES if name in MODELS] if families is None else list(families)
+    if strange := [name for name in names if name not in SPACES or name not in MODELS]:
+        raise DataError(f"{strange[0]!r} is no family to search; choose from {', '.join(SPACES)}.")
+    if not names or (trials is not None and trials < 1):
+        raise DataError("a search needs a family and at least one trial.")
+    with tempfile.TemporaryDirectory() as scratch, telling("searching") as tell:
+        run = _Search(
+            rows=rows,
+            k=k,
+            shows=exclude_seen,
+            refits=refits,
+            seed=seed,
+            resamples=resamples,
+            deadline=math.inf if minutes is None else time.monotonic() + 60 * minutes,
+            folder=Path(scratch) if folder is None else folder,
+            told=lambda trial, words: (tell(words), on_trial(trial) if on_trial else None),
+        )
+        run.open(names, keep=folder is not None)
+        limit = math.inf if trials is None else trials
+        for name in names:
+            if run.n_tried < limit and name not in run.defaults_tried:
+                run.attempt(name, defaults=True)
+        while run.n_tried < limit and (drawn := run.draw(names)):
+            run.attempt(drawn)
+        if blend and len(run.best) > 1:
+            run.blend()
+        return run.found()
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """The best trial of a family, whose models are kept in `folder`, one for each of the rows.
+
+    Attributes:
+        recipe: Of the trial.
+        score: Mean of `values`.
+        values: The metric of every judged user of all rows, NaN for strangers.
+        fit_seconds: Of the fit on the last rows.
+        judge_seconds: Of asking the models on all rows.
+    """
+
+    recipe: Recipe
+    score: float
+    values: np.ndarray
+    fit_seconds: float
+    judge_seconds: float
+
+
+class _Search:
+    """A search under way."""
+
+    def __init__(
+        self,
+        *,
+        rows: Sequence[JudgedRows],
+        k: int,
+        shows: Sequence[bool],
+        refits: int,
+        seed: int,
+        resamples: int,
+        deadline: float,
+        folder: Path,
+        told: Callable[[Trial, str], object],
+    ) -> None:
+        self.rows, self.k, self.shows, self.refits, self.seed = rows, k, tuple(shows), refits, seed
+        self.resamples, self.deadline, self.folder, self.told = resamples, deadline, folder, told
+        self.trials: list[Trial] = []
+        self.best: dict[str, _Best] = {}
+        self.defaults_tried: set[str] = set()
+        self.studies: dict[str, optuna.Study] = {}
+        self.seen: set[str] = set()
+        self.repeats = 0
+
+    def open(self, names: Sequence[str], *, keep: bool) -> None:
+        """Go on from what the folder holds of the same rows, or empty it."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        about = {"key": _key(self.rows, self.k, self.shows, self.seed)}
+        stamp = self.folder / "search.json"
+        if not stamp.is_file() or json.loads(stamp.read_text(encoding="utf-8")) != about:
+            for stale in ("models", "scratch"):
+                shutil.rmtree(self.folder / stale, ignore_errors=True)
+            (self.folder / "trials.db").unlink(missing_ok=True)
+            with replacing(stamp) as beside:
+                beside.write_text(json.dumps(about), encoding="utf-8")
+        storage = f"sqlite:///{(self.folder / 'trials.db').resolve()}" if keep else None
+        for name in names:
+            study = optuna.create_study(
+                storage=storage, study_name=name, direction="maximize", load_if_exists=True,
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=N_RANDOM),
+            )  # fmt: skip
+            self.studies[name] = study
+            for cut_off in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                study.tell(cut_off.number, state=TrialState.FAIL)  # as if it had never been
+            kept = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+            self.trials += [_trial(ended.user_attrs["trial"]) for ended in kept]
+            self.defaults_tried |= {name} if kept else set()
+            if (self.folder / "models" / name).is_dir():
+                self.best[name] = _read_best(self.folder / "models" / name)
+        self.trials.sort(key=lambda trial: trial.number)
+        self.seen = {trial.recipe.fit_key for trial in self.trials}
+        for trial in self.trials:
+            self.told(trial, "taken up again")
+
+    @property
+    def n_tried(self) -> int:
+        """Trials that count."""
+        return sum(trial.state != "skipped" for trial in self.trials)
+
+    def draw(self, names: Sequence[str]) -> str | None:
+        """The family to try next, the best so far twice as often as the next; None where there is nothing to try."""
+        if self.repeats >= MAX_REPEATS:
+            return None
+        able = [name for name in names if name in self.best and SPACES[name] and self._seconds(name) <= self._limit()]
+        able.sort(key=lambda name: -self.best[name].score)
+        if not able:
+            return None
+        chance = 0.5 ** np.arange(len(able))
+        return str(self._rng().choice(able, p=chance / chance.sum()))
+
+    def attempt(self, name: str, *, defaults: bool = False) -> None:
+        """One trial of a family."""
+        study, space, limit = self.studies[name], SPACES[name], self._limit()
+        if limit <= 0:
+            self._tell(Trial(self.n_tried, Recipe(name), None, 0.0, "skipped", "there was no time left for it"))
+            return
+        study.sampler = optuna.samplers.TPESampler(
+            n_startup_trials=N_RANDOM, multivariate=True, seed=int(self._rng().integers(2**31))
+        )
+        usual = MODELS[name]().params
+        if defaults:
+            study.enqueue_trial(usual)
+        asked = study.ask()
+        params = space(asked) if space else {}
+        recipe = Recipe(name, {param: value for param, value in params.items() if value != usual[param]})
+        if recipe.fit_key in self.seen:
+            self.repeats += 1
+            study.tell(asked, state=TrialState.FAIL)
+            return
+        started = time.monotonic()
+        state: State = "complete"
+        reason, best = "", None
+        try:
+            with _at_most(limit):
+                best = self._measured(recipe, asked, prune=not defaults)
+        except optuna.TrialPruned:
+            state, reason = "pruned", "worse than the median of its family on the first rows"
+        except _OutOfTimeError:
+            state, reason = "out of time", f"not done in {limit:.0f} s; longer could not be fitted again in the time"
+        except FAILURES as error:
+            state, reason = "failed", str(error) or type(error).__name__
+        trial = Trial(self.n_tried, recipe, None, time.monotonic() - started, state, reason)
+        if best is not None:
+            trial = replace(trial, recipe=best.recipe, quality=self._interval(best.values))
+            if name not in self.best or best.score > self.best[name].score:
+                self._keep(best)
+        asked.set_user_attr("trial", json.dumps(asdict(trial)))
+        study.tell(asked, best.score if best else None, state=TrialState.COMPLETE if best else TrialState.PRUNED)
+        self.repeats = 0
+        self.seen.add(recipe.fit_key)
+        self._tell(trial)
+
+    def blend(self) -> None:
+        """Try the best blend of the families' best models; it must be surely better than the best of them."""
+        started = time.monotonic()
+        names = sorted(self.best, key=lambda name: -self.best[name].score)
+        single = self.best[names[0]]
+        models = [self._models(name) for name in names]
+        shows = single.recipe.exclude_seen
+        weights = blend_weights(self.rows, models, first=0, exclude_seen=shows, k=self.k)
+        members = np.flatnonzero(weights)
+        if len(members) == 1:
+            return
+        params = {
+            "members": [{"model": names[m], "params": dict(self.best[names[m]].recipe.params)} for m in members],
+            "weights": weights[members].tolist(),
+        }
+        recipe = Recipe(BLEND, params, shows)
+        values = np.concatenate(
+            [
+                part.judge(
+                    _blend_of([models[m][number] for m in members], weights[members]), exclude_seen=shows, k=self.k
+                ).values("ndcg", "warm")
+                for number, part in enumerate(self.rows)
+            ]
+        )
+        gain = intervals.paired_difference(values, single.values, level=BLEND_LEVEL, resamples=self.resamples)
+        reason = "" if gain.low > 0 else f"not surely better than {names[0]}: {gain}"
+        if not reason:
+            self.best[BLEND] = _Best(
+                recipe=recipe,
+                score=_mean(values),
+                values=values,
+                fit_seconds=sum(self.best[names[m]].fit_seconds for m in members),
+                judge_seconds=0.0,
+            )
+        seconds = time.monotonic() - started
+        state: State = "pruned" if reason else "complete"
+        self._tell(Trial(self.n_tried, recipe, self._interval(values), seconds, state, reason))
+
+    def found(self) -> Found:
+        """The best of all."""
+        if not self.best:
+            why = "; ".join(f"{trial.recipe.model}: {trial.reason}" for trial in self.trials)
+            raise DataError(f"no recommender could be fitted. {why}")
+        best = max(self.best.values(), key=lambda found: found.score)
+        baselines = [found for found in self.best.values() if found.recipe.is_baseline]
+        baseline = max(baselines, key=lambda found: found.score, default=None)
+        return Found(
+            recipe=best.recipe,
+            metric=f"ndcg_at_{self.k}",
+            quality=self._interval(best.values),
+            baseline=None if baseline is None else baseline.recipe,
+            gain=None
+            if baseline is None
+            else intervals.paired_difference(best.values, baseline.values, resamples=self.resamples),
+            refit_seconds=REFIT_MARGIN * best.fit_seconds,
+            trials=tuple(self.trials),
+        )
+
+    def _measured(self, recipe: Recipe, asked: optuna.Trial, *, prune: bool) -> _Best:
+        """Fit and judge on all rows, leaving the models in `scratch`.
+
+        Raises:
+            optuna.TrialPruned: worse than the median after some of them.
+        """
+        scratch = self.folder / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        values: list[list[np.ndarray]] = [[] for _ in self.shows]
+        fit_seconds = judge_seconds = 0.0
+        for number, part in enumerate(self.rows):
+            started = time.monotonic()
+            model = recipe.fit(part.known, self.seed)
+            fit_seconds = time.monotonic() - started
+            for of, shows in zip(values, self.shows, strict=True):
+                of.append(part.judge(model, exclude_seen=shows, k=self.k).values("ndcg", "warm"))
+            judge_seconds += time.monotonic() - started - fit_seconds
+            model.save(scratch / str(number))
+            del model
+            asked.report(max(_mean(np.concatenate(of)) for of in values), number)
+            if prune and number < len(self.rows) - 1 and asked.should_prune():
+                raise optuna.TrialPruned
+        pooled = [np.concatenate(of) for of in values]
+        best = int(np.argmax([_mean(of) for of in pooled]))
+        shown = replace(recipe, exclude_seen=self.shows[best])
+        return _Best(shown, _mean(pooled[best]), pooled[best], fit_seconds, judge_seconds / len(self.shows))
+
+    def _keep(self, best: _Best) -> None:
+        """Make the trial in `scratch` the best of its family."""
+        scratch, name = self.folder / "scratch", best.recipe.model
+        np.save(scratch / "values.npy", best.values)
+        told = {
+            **asdict(best.recipe),
+            "score": best.score,
+            "fit_seconds": best.fit_seconds,
+            "judge_seconds": best.judge_seconds,
+        }
+        (scratch / "best.json").write_text(json.dumps(told), encoding="utf-8")
+        with replacing(self.folder / "models" / name) as beside:
+            scratch.rename(beside)
+        self.best[name] = best
+
+    def _models(self, name: str) -> list[Recommender]:
+        return [load(self.folder / "models" / name / str(number)) for number in range(len(self.rows))]
+
+    def _limit(self) -> float:
+        """Seconds that a trial may take: it and its refits must fit beside the refits of what is best so far."""
+        members = sorted(self.best.values(), key=lambda found: -found.score)[:MAX_MEMBERS]
+        reserved = sum(self.refits * REFIT_MARGIN * one.fit_seconds + 2 * one.judge_seconds for one in members)
+        return (self.deadline - time.monotonic() - reserved) / (1 + self.refits * REFIT_MARGIN)
+
+    def _seconds(self, name: str) -> float:
+        """What a trial of a family took at the most."""
+        return max((trial.seconds for trial in self.trials if trial.recipe.model == name), default=0.0)
+
+    def _rng(self) -> np.random.Generator:
+        """Of the next trial alone: so that a search that was cut off goes on as if it had not been."""
+        return np.random.default_rng([self.seed, self.n_tried, self.repeats])
+
+    def _interval(self, values: np.ndarray) -> Interval:
+        return intervals.mean(values, resamples=self.resamples)
+
+    def _tell(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        best = max(self.best.values(), key=lambda found: found.score, default=None)
+        outcome = f"{trial.quality}" if trial.quality else f"{trial.state}: {trial.reason}"
+        so_far = f"; best so far {best.score:.4f}, {best.recipe}" if best else ""
+        self.told(trial, f"trial {trial.number}, {trial.recipe}: {outcome}{so_far}")
+
+
+class _OutOfTimeError(Exception):
+    """A trial was stopped at its limit."""
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Stop the body after so long, where this thread and system can be interrupted.
+
+    Raises:
+        _OutOfTimeError: it was stopped.
+    """
+    if math.isinf(seconds) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _OutOfTimeError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _blend_of(models: Sequence[Recommender], weights: np.ndarray) -> Recommender:
+    return MODELS[BLEND].of(models, weights)  # type: ignore[attr-defined]
+
+
+def _key(rows: Sequence[JudgedRows], k: int, shows: Sequence[bool], seed: int) -> str:
+    """Two searches of one key try the same on the same rows."""
+    digest = blake2b(json.dumps([k, list(shows), seed]).encode(), digest_size=16)
+    for part in rows:
+        digest.update(f"{part.known.items.hash} {part.known.users.hash} {part.items.hash}".encode())
+        known, asked, taken = part.known, part.histories, part.held_out
+        for array in (
+            *(known.user, known.item, known.weight, known.at, known.kind),
+            *(asked.indptr, asked.item, asked.now),
+            *(taken.indptr, taken.indices),
+        ):
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _trial(told: str) -> Trial:
+    """A trial from its JSON."""
+    values: dict[str, Any] = json.loads(told)
+    quality = values.pop("quality")
+    return Trial(**values | {"recipe": Recipe(**values["recipe"]), "quality": quality and Interval(**quality)})
+
+
+def _read_best(folder: Path) -> _Best:
+    told: Mapping[str, Any] = json.loads((folder / "best.json").read_text(encoding="utf-8"))
+    return _Best(
+        recipe=Recipe(told["model"], told["params"], told["exclude_seen"]),
+        score=told["score"],
+        values=np.load(folder / "values.npy"),
+        fit_seconds=told["fit_seconds"],
+        judge_seconds=told["judge_seconds"],
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that have one; 0 where nobody has."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
