@@ -14,8 +14,6 @@ from data.histories import Histories
 from data.interactions import Interactions
 from models.recommenders.base import Groups, Recommender
 
-UNSAID = 1.0
-"""In standard deviations: how far below the least of what a model says lies what it says nothing of."""
 EQUAL = 1e-6
 """A row whose standard deviation is less than this share of its mean differs by rounding only."""
 
@@ -35,13 +33,16 @@ class Member(TypedDict, total=False):
 class Composite(Recommender):
     """Base of recommenders that ask others. Members that take a seed get this one's, unless theirs is given.
 
-    Serves strangers if any member does.
+    Serves strangers if any member does. What is similar to an item is the weighted sum of what those members say
+    that compare items.
 
     Attributes:
         parts: The members, in the order in which they were named.
+        weights: What each one's standardised scores weigh where they are added up.
     """
 
     parts: list[Recommender]
+    weights: list[float]
 
     def __init__(self, *, members: Sequence[Member], seed: int) -> None:
         """Make the members.
@@ -67,6 +68,20 @@ class Composite(Recommender):
         """What each member scores: a float32 array (n_users, n_items) each."""
         return [part._scored(histories, groups) for part in self.parts]
 
+    def _similar(self, codes: np.ndarray) -> np.ndarray:
+        said = [part._similar(codes) for part in self.parts]
+        for scores in said:  # how like itself an item is says nothing of the others
+            scores[np.arange(len(codes)), codes] = -np.inf
+        return self._added(said, [standardised(scores) for scores in said])
+
+    def _added(self, said: Sequence[np.ndarray], standard: Sequence[np.ndarray]) -> np.ndarray:
+        """The weighted sum of standardised scores, float32 (n, n_items); -inf where no member says anything."""
+        total = np.zeros_like(standard[0])
+        for weight, scores in zip(self.weights, standard, strict=True):
+            total += np.float32(weight) * scores
+        total[~np.logical_or.reduce([np.isfinite(scores) for scores in said])] = -np.inf
+        return total
+
     def _save_more(self, folder: Path) -> None:
         for number, part in enumerate(self.parts):
             part.save(folder / f"member{number}")
@@ -86,25 +101,26 @@ class Composite(Recommender):
 def standardised(scores: np.ndarray) -> np.ndarray:
     """Scores of one model on the scale on which models can be added up, float32 of shape (n, n_items), all finite.
 
-    Each row by itself: z = (s - mean) / standard deviation over its finite scores. Where the model has nothing to
-    say (-inf or NaN) it gets UNSAID less than the row's least z: less than all that is said, and not endlessly so.
-    A row of which the model says nothing at all is 0 everywhere: it has no say there.
+    Each row by itself: z = (s - mean) / standard deviation, over all items. Where the model has nothing to say (-inf
+    or NaN) s is 0, or the row's least score if that is less: a few neighbours in a large catalogue stand out far, as
+    they should, and what is said of an item is never worse than nothing said. A row in which all scores are equal,
+    or of which the model says nothing at all, is 0 everywhere: it has no say there.
 
     Args:
         scores: Higher is better, float of shape (n, n_items).
 
     Example:
-        >>> standardised(np.float32([[1, 3, -np.inf], [-np.inf] * 3])).tolist()
-        [[-1.0, 1.0, -2.0], [0.0, 0.0, 0.0]]
+        >>> standardised(np.float32([[9, -np.inf], [-np.inf, -np.inf]])).tolist()
+        [[1.0, -1.0], [0.0, 0.0]]
     """
     said = np.isfinite(scores)
-    n_said = np.maximum(said.sum(axis=1), 1)[:, None]
-    mean = np.where(said, scores, 0).sum(axis=1, keepdims=True, dtype=np.float64) / n_said
-    z = np.where(said, scores - mean.astype(np.float32), 0)
-    deviation = np.sqrt(np.einsum("ij,ij->i", z, z, dtype=np.float64)[:, None] / n_said)
-    z /= np.where(deviation > EQUAL * np.abs(mean), deviation, 1)
-    least = z.min(axis=1, keepdims=True)
-    return np.where(said, z, np.where(said.any(axis=1, keepdims=True), least - UNSAID, 0)).astype(np.float32)
+    least = np.where(said, scores, 0).min(axis=1, keepdims=True)
+    z = np.where(said, scores, least).astype(np.float32)
+    mean = z.mean(axis=1, keepdims=True, dtype=np.float64)
+    z -= mean.astype(np.float32)
+    deviation = np.sqrt(np.einsum("ij,ij->i", z, z, dtype=np.float64)[:, None] / z.shape[1])
+    z /= np.where(deviation > EQUAL * np.abs(mean), deviation, np.inf).astype(np.float32)
+    return z
 
 
 def _made(member: Member, seed: int) -> Recommender:
