@@ -66,31 +66,32 @@ class ALS(Recommender):
                 iterations=self.iterations,
                 random_state=self.seed,
             )
-            learner.fit(self._confidences(interactions.matrix), show_progress=False)
+            confidences = interactions.matrix.copy()
+            confidences.data = self._confidence(confidences.data).astype(np.float32)
+            learner.fit(confidences, show_progress=False)
         self.factors_of_items = np.ascontiguousarray(learner.item_factors, dtype=np.float32)
         Y = self.factors_of_items.astype(np.float64)
         self.gram = Y.T @ Y + self.regularisation * np.eye(Y.shape[1])
 
-    def _confidences(self, histories: sparse.csr_matrix) -> sparse.csr_matrix:
-        confidences = histories.copy()
-        confidences.data = 1 + self.alpha * confidences.data
-        return confidences
-
-    def _normal_equations(self, confidences: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    def _normal_equations(self, histories: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
         """Left side A (n_users, factors, factors) and right side b (n_users, factors) of equation 4."""
-        n_users = confidences.shape[0]
+        n_users = histories.shape[0]
         A = np.repeat(np.asarray(self.gram)[None], n_users, axis=0)
         b = np.zeros((n_users, self.gram.shape[0]))
-        for u, (start, end) in enumerate(zip(confidences.indptr, confidences.indptr[1:], strict=False)):
-            Y = self.factors_of_items[confidences.indices[start:end]].astype(np.float64)
-            c = confidences.data[start:end].astype(np.float64)
+        for u, (start, end) in enumerate(zip(histories.indptr, histories.indptr[1:], strict=False)):
+            Y = self.factors_of_items[histories.indices[start:end]].astype(np.float64)
+            c = self._confidence(histories.data[start:end])
             A[u] += (Y.T * (c - 1)) @ Y
             b[u] = c @ Y
         return A, b
 
+    def _confidence(self, r: np.ndarray) -> np.ndarray:
+        confidence: np.ndarray = 1 + self.alpha * r.astype(np.float64)
+        return confidence
+
     def user_factors(self, histories: sparse.csr_matrix) -> np.ndarray:
         """Histories folded in: x_u of equation 4, float64 of shape (n_users, factors)."""
-        A, b = self._normal_equations(self._confidences(histories))
+        A, b = self._normal_equations(histories)
         x: np.ndarray = np.linalg.solve(A, b[:, :, None])[:, :, 0]
         return x
 
@@ -106,10 +107,10 @@ class ALS(Recommender):
 
     def _drops(self, history: Histories, codes: np.ndarray) -> np.ndarray:
         """Exact, by the Sherman-Morrison formula: without item j, A loses (c_j - 1) y_j y_j' and b loses c_j y_j."""
-        confidences = self._confidences(history.matrix)
-        A, b = self._normal_equations(confidences)
-        Y = self.factors_of_items[confidences.indices].astype(np.float64)  # (n_history, factors)
-        c = confidences.data.astype(np.float64)
+        own = history.matrix
+        A, b = self._normal_equations(own)
+        Y = self.factors_of_items[own.indices].astype(np.float64)  # (n_history, factors)
+        c = self._confidence(own.data)
         solved = np.linalg.solve(A[0], np.column_stack([Y.T, b[0]]))
         G, x = solved[:, :-1], solved[:, -1]  # g_j = A^-1 y_j and x = A^-1 b
         h = np.einsum("jf,fj->j", Y, G)

@@ -119,7 +119,7 @@ class Recommender(ABC):
         rows = max(1, BLOCK_CELLS // max(1, n_items))
         for start in range(0, n_users, rows):
             block = slice(start, start + rows)
-            known = histories[block]
+            known = histories[block] if n_users > rows else histories
             score = self._scored(known, None if groups is None else groups[block])
             if exclude_seen:
                 score[known.row, known.item] = -np.inf
@@ -273,7 +273,7 @@ class Recommender(ABC):
                 f"histories have {found.n_items} columns; {self.name} knows {len(self.items)} items. "
                 "Build them with the model's own `items`."
             )
-        return found.where(np.isfinite(found.weight) & (found.weight > 0))
+        return found.where((found.weight > 0) & (found.weight < np.inf))
 
     def _known_codes(self, item_codes: Sequence[int] | np.ndarray) -> np.ndarray:
         self._check_fitted()
@@ -300,14 +300,11 @@ def top_k(scores: np.ndarray, k: int) -> Ranking:
     first = max(0, n_items - k)
     known = np.fmax(scores, np.float32(-np.inf))  # NaN is the worst
     least = np.partition(known, first, axis=1)[:, first]
-    least = np.maximum(least, np.finfo(np.float32).min)  # -inf is not ranked
-    row, column = np.divmod(np.flatnonzero(known >= least[:, None]), n_items)  # the best k, and more where scores tie
-    score = known[row, column]
-    order = np.lexsort((column, -score, row))
-    place = np.arange(len(row)) - np.searchsorted(row, np.arange(n))[row]
-    order, row, place = order[place < k], row[place < k], place[place < k]
-    items[row, place] = column[order]
-    best[row, place] = score[order]
+    for row, floor in enumerate(np.maximum(least, np.finfo(np.float32).min)):  # -inf is not ranked
+        columns = np.flatnonzero(known[row] >= floor)  # the best k, and more where scores tie
+        columns = columns[np.argsort(-known[row, columns], kind="stable")][:k]
+        items[row, : len(columns)] = columns
+        best[row, : len(columns)] = known[row, columns]
     return Ranking(items, best)
 
 
