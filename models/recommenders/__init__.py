@@ -12,12 +12,13 @@ from models.recommenders.graph import Graph
 from models.recommenders.item_neighbours import ItemNeighbours
 from models.recommenders.linear import Linear
 from models.recommenders.popularity import Popularity
+from models.recommenders.ranker import Ranker
 from models.recommenders.repeat_purchase import RepeatPurchase
 
 __all__ = ["MODELS", "Ranking", "Recommender", "load"]
 
 MODELS: dict[str, type[Recommender]] = {
-    model.name: model for model in (Popularity, RepeatPurchase, ItemNeighbours, ALS, Linear, Graph, Blend)
+    model.name: model for model in (Popularity, RepeatPurchase, ItemNeighbours, ALS, Linear, Graph, Blend, Ranker)
 }
 """Every recommender by name."""
 

@@ -148,13 +148,8 @@ class Ranker(Composite):
     def features(self) -> list[str]:
         """Names of the columns of `Candidates.features`."""
         names = [f"{number}_{part.name}" for number, part in enumerate(self.parts)]
-        return [
-            *(f"{name}_score" for name in names),
-            *(f"{name}_place" for name in names),
-            *OF_ITEM,
-            *OF_USER,
-            *OF_BOTH,
-        ]
+        of_members = [f"{name}_{what}" for what in ("score", "place") for name in names]
+        return [*of_members, *OF_ITEM, *OF_USER, *OF_BOTH]
 
     def _fit(self, interactions: Interactions) -> None:
         self._trees = self._learn(self.examples(interactions))
@@ -175,9 +170,8 @@ class Ranker(Composite):
         """
         self.items = interactions.items
         n_items = len(self.items)
-        found = [
-            Examples(*(np.zeros(0, np.int64),) * 2, np.zeros((0, len(self.features)), np.float32), np.zeros(0, bool))
-        ]
+        none = np.zeros(0, dtype=np.int64)
+        found = [Examples(none, none, np.zeros((0, len(self.features)), np.float32), none > 0)]
         for before, after, now in self._windows(interactions):
             self._know(before)
             users = self._some(np.unique(after.user).astype(np.int64))
@@ -186,9 +180,8 @@ class Ranker(Composite):
             for block in (users[start : start + rows] for start in range(0, len(users), rows)):
                 asked = self.candidates(Histories.from_interactions(before, users=block, now=now), None)
                 user = block[asked.row]
-                found.append(
-                    Examples(user, asked.item, asked.features, np.isin(_keys(user, asked.item, n_items), taken))
-                )
+                keys = _keys(user, asked.item, n_items)
+                found.append(Examples(user, asked.item, asked.features, np.isin(keys, taken)))
         return Examples(*(np.concatenate(parts) for parts in zip(*(vars(one).values() for one in found), strict=True)))
 
     def _some(self, users: np.ndarray) -> np.ndarray:
@@ -230,10 +223,10 @@ class Ranker(Composite):
                 found.append(row * n_items + best[row, place])
                 scores[histories.row, histories.item] = -np.inf  # the second time those that are new to the person
         row, item = np.divmod(np.unique(np.concatenate(found)), n_items)
-        scores = [standard_scores[row, item] for standard_scores in standard]
+        of_members = [scores[row, item] for scores in standard]
         columns = [
-            *scores,
-            *(_places(row, one) for one in scores),
+            *of_members,
+            *(_places(row, score) for score in of_members),
             *self.item_features[item].T,
             *_of_users(histories)[row].T,
             *self._of_both(histories, row, item),
@@ -243,24 +236,23 @@ class Ranker(Composite):
     def _of_both(self, histories: Histories, row: np.ndarray, item: np.ndarray) -> list[np.ndarray]:
         """The features OF_BOTH, each of shape (m,)."""
         steps = _keys(histories.row, histories.item, histories.n_items)
-        order = np.argsort(steps, kind="stable")
+        order = np.argsort(steps, kind="stable")  # of equal keys in the order of time
         own, start, count = np.unique(steps[order], return_index=True, return_counts=True)
         at = histories.at[order]
-        weight = np.add.reduceat(histories.weight[order], start) if len(start) else np.zeros(0)
-
-        asked = _keys(row, item, histories.n_items)
-        place = np.minimum(np.searchsorted(own, asked), max(0, len(own) - 1))
-        known = own[place] == asked if len(own) else np.zeros(len(asked), bool)
-        n_taken = np.where(known, _at(count, place), 0)
-        last, first = _at(at, _at(start + count - 1, place)), _at(at, _at(start, place))
-        since = np.where(known, _days(histories.now[row], last), np.nan)
+        n_taken, weight, first, last = _looked_up(
+            _keys(row, item, histories.n_items),
+            own,
+            (count, np.add.reduceat(histories.weight[order], start), at[start], at[start + count - 1]),
+        )
+        now = histories.now[row]
+        since = np.where((n_taken > 0) & (now > 0), (now - last) / DAY_SECONDS, np.nan)
         own_gap = (last - first) / DAY_SECONDS / np.maximum(n_taken - 1, 1)
         usual_gap = self.item_features[item, OF_ITEM.index("usual_gap_days")]
-        everything = np.bincount(histories.row, histories.weight, len(histories))
+        everything = np.bincount(histories.row, histories.weight, len(histories))[row]
         with np.errstate(divide="ignore", invalid="ignore"):
             return [
                 n_taken,
-                np.where(known, _at(weight, place), 0) / everything[row],
+                weight / everything,
                 since,
                 np.where(own_gap > 0, since / own_gap, np.nan),
                 np.where(usual_gap > 0, since / usual_gap, np.nan),
@@ -269,15 +261,13 @@ class Ranker(Composite):
 
     def _category_share(self, histories: Histories, row: np.ndarray, item: np.ndarray) -> np.ndarray:
         """The share of the steps of a row that were with items of the category, NaN where that is not known."""
-        n_categories = int(self.category.max(initial=-1)) + 1
-        steps = np.diff(histories.indptr)
-        known = self.category[histories.item] >= 0
-        keys = _keys(histories.row[known], self.category[histories.item[known]], n_categories)
+        n_categories = int(self.category.max(initial=0)) + 1
+        of_step, of_asked = self.category[histories.item], self.category[item]
+        keys = _keys(histories.row, of_step, n_categories)[of_step >= 0]
         own, count = np.unique(keys, return_counts=True)
-        asked = _keys(row, self.category[item], n_categories)
-        place = np.minimum(np.searchsorted(own, asked), max(0, len(own) - 1))
-        found = np.where(_at(own, place) == asked, _at(count, place), 0) / np.maximum(steps[row], 1)
-        return np.where((self.category[item] >= 0) & (steps[row] > 0), found, np.nan)
+        (n_steps,) = _looked_up(_keys(row, of_asked, n_categories), own, (count,))
+        everything = np.diff(histories.indptr)[row]
+        return np.where((of_asked >= 0) & (everything > 0), n_steps / np.maximum(everything, 1), np.nan)
 
     def _learn(self, examples: Examples) -> str:
         """LightGBM's text of the trees; empty where too few users took a candidate."""
@@ -286,10 +276,11 @@ class Ranker(Composite):
             return ""
         import lightgbm as lgb  # noqa: PLC0415 - only models with trees need it
 
-        stoppers = askers[np.random.default_rng(self.seed).random(len(askers)) < STOPPING]
-        train, stop = (
+        mixed = np.random.default_rng(self.seed).permutation(askers)
+        n_stopping = int(STOPPING * len(mixed))
+        stop, train = (
             _dataset(examples, np.isin(examples.user, users), self.features)
-            for users in (np.setdiff1d(askers, stoppers), stoppers)
+            for users in (mixed[:n_stopping], mixed[n_stopping:])
         )
         params = {
             "objective": "lambdarank",
@@ -352,14 +343,11 @@ def _keys(row: np.ndarray, column: np.ndarray, n_columns: int) -> np.ndarray:
     return row.astype(np.int64) * n_columns + column
 
 
-def _at(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """values[places], zeros where there are no values at all."""
-    return values[places] if len(values) else np.zeros(len(places), dtype=np.int64)
-
-
-def _days(now: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Days from `at` to `now`, NaN where times are not known."""
-    return np.where(now > 0, (now - at) / DAY_SECONDS, np.nan)
+def _looked_up(asked: np.ndarray, keys: np.ndarray, columns: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The value of each column at the keys that are asked for, 0 where a key is not there; `keys` are sorted."""
+    place = np.searchsorted(keys, asked)
+    known = np.append(keys, -1)[place] == asked
+    return [np.where(known, np.append(column, 0)[place], 0) for column in columns]
 
 
 def _places(row: np.ndarray, score: np.ndarray) -> np.ndarray:
