@@ -24,6 +24,11 @@ def popularity(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
     }
 
 
+def repeat(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """How soon a thing is to be taken again, and what is popular meanwhile."""
+    return {"horizon_days": trial.suggest_float("horizon_days", 3, 90, log=True), **popularity(trial)}
+
+
 def item_neighbours(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
     """How many neighbours, and what near means."""
     return {
@@ -41,10 +46,71 @@ def als(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
     }
 
 
-SPACES: Mapping[str, Space | None] = {
+def linear(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """Shrinkage, and how much the popular items and the busy users count."""
+    return {
+        "regularisation": trial.suggest_float("regularisation", 0.1, 100, log=True),
+        "item_power": trial.suggest_float("item_power", 0, 0.6),
+        "user_power": trial.suggest_float("user_power", 0, 0.6),
+    }
+
+
+def graph(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """Which filter, its own strength, and how much the ideal low-pass, popular items and busy users count."""
+    kind = trial.suggest_categorical("filter", ["one-hop", "gf-cf", "bspm", "chebycf"])
+    own = {
+        "bspm": {"sharpening": trial.suggest_float("sharpening", 0.5, 4)},
+        "chebycf": {"flatness": trial.suggest_float("flatness", 0.5, 3)},
+    }
+    return {
+        "filter": kind,
+        "factors": trial.suggest_int("factors", 64, 1024, log=True),
+        "ideal_weight": trial.suggest_float("ideal_weight", 0, 0.6),
+        "item_power": trial.suggest_float("item_power", 0, 0.6),
+        "user_power": trial.suggest_float("user_power", 0, 0.6),
+        **own.get(kind, {}),
+    }
+
+
+def content(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """Shrinkage."""
+    return {"regularisation": trial.suggest_float("regularisation", 0.1, 1_000, log=True)}
+
+
+def sequence(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """Size, depth, how much is hidden while learning, and the kind of blocks."""
+    return {
+        "dim": trial.suggest_categorical("dim", [32, 64, 128]),
+        "layers": trial.suggest_int("layers", 1, 3),
+        "positions": trial.suggest_categorical("positions", [50, 100, 200]),
+        "dropout": trial.suggest_float("dropout", 0.1, 0.5, step=0.1),
+        "gated": trial.suggest_categorical("gated", [False, True]),
+    }
+
+
+def ranker(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """How many candidates, which labels, and how large the trees are."""
+    return {
+        "n_candidates": trial.suggest_int("n_candidates", 20, 200, log=True),
+        "horizon_days": trial.suggest_categorical("horizon_days", [7, 14, 30, 60]),
+        "leaves": trial.suggest_int("leaves", 7, 63, log=True),
+        "min_rows_in_leaf": trial.suggest_int("min_rows_in_leaf", 10, 200, log=True),
+    }
+
+
+SPACES: Mapping[str, Space] = {
     "popularity": popularity,
-    "repeat": None,
+    "repeat": repeat,
     "item_neighbours": item_neighbours,
+    "content": content,
     "als": als,
+    "graph": graph,
+    "linear": linear,
+    "ranker": ranker,
+    "sequence": sequence,
 }
-"""By family, cheapest first; None where there is nothing to search."""
+"""By family, cheapest first."""
+
+LEARNT: Mapping[str, Mapping[str, str]] = {"sequence": {"epochs": "epochs_learnt"}}
+"""By family, hyperparameters that a fit finds out on what it holds out, and the fitted model's attribute for each. A
+refit is told them, holds nothing out and takes as long as the fit did."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import norm, svds
 
 from data.interactions import Interactions
 from data.progress import timed
@@ -23,28 +23,31 @@ Filter = Callable[[np.ndarray], np.ndarray]
 class Graph(ItemOperator):
     """A history as a signal on the graph of items, smoothed and sharpened.
 
-    With R = Du^-1/2 X Di^-1/2, the graph P = R'R and V its `factors` leading eigenvectors (the ideal low-pass), a
-    history h is scored h W, with D = Di^item_power and V V' weighted by `ideal_weight`:
+    With R = Du^-user_power X Di^-item_power over its largest singular value, the graph P = R'R, its `factors` leading
+    eigenvectors V (the ideal low-pass), D = Di^degree_power and alpha = `ideal_weight`, a history h is scored h W:
 
-    - `gf-cf`: W = P + ideal_weight D^-1 V V' D (Shen et al. 2021, "How powerful is graph convolution for
-      recommendation?", equation 9);
-    - `bspm`: the same, sharpened by dh/dt = -h P for a time of `sharpening`, one step of Runge and Kutta (Choi et al.
-      2023, "Blurring-sharpening process models for collaborative filtering", early merge, equations 8 to 13);
-    - `chebycf`: W = D^-1 (p(P) + ideal_weight V V') D, where p falls from 1 to 0 with a plateau between: 1/2 minus half
-      the signed power `flatness` of the frequency, interpolated at `order` + 1 Chebyshev nodes (Kim et al. 2025,
-      "Graph spectral filtering with Chebyshev interpolation for recommendation", equations 8 to 14).
+    - `one-hop`: W = D^-1 (P + alpha V V') D, the linear response under the degree normalisation of the third paper;
+    - `gf-cf`: W = P + alpha D^-1 V V' D (Shen et al. 2021, "How powerful is graph convolution for recommendation?",
+      equation 9);
+    - `bspm`: that, sharpened by dy/dt = -P y for a time of `sharpening`, in one step of Runge and Kutta (Choi et al.
+      2023, "Blurring-sharpening process models for collaborative filtering", with early merge);
+    - `chebycf`: W = D^-1 (p(P) + alpha V V') D, where p falls with the frequency from 1 to 0, with a plateau at 1/2
+      that is the wider the higher `flatness`, interpolated by Chebyshev polynomials up to `order` (Kim et al. 2025,
+      "Graph spectral filtering with Chebyshev interpolation for recommendation").
 
-    W is worked out once, block by block, and the `kept_per_item` strongest of each row are stored. Time grows with
-    items x interactions x order, memory with items x factors: 41,000 items and 810,000 interactions take minutes on
-    two cores and 2 GB.
+    The papers have `user_power` and `item_power` 0.5. W is worked out once, block by block, and the `kept_per_item`
+    strongest of each row are stored. At 41,000 items and 810,000 interactions `one-hop` takes half a minute on one
+    core, the others five to ten; memory is that of the rows kept.
 
     Args:
-        filter: Which of the three.
-        factors: Eigenvectors of the ideal low-pass; 0 for none.
-        ideal_weight: How much it counts; each paper looked between 0.1 and 0.5.
-        item_power: From 0 to 1; the higher, the more the popular items gain.
+        filter: Which of the four.
+        factors: Eigenvectors of the ideal low-pass.
+        ideal_weight: alpha; with 0 no eigenvectors are sought.
+        user_power: From 0 to 1; the higher, the less those who took much say.
+        item_power: From 0 to 1; the higher, the less popular items say and gain.
+        degree_power: From 0 to 1; the higher, the less popular items say and the more they gain.
         sharpening: For `bspm`, T_s: the more, the more specific to the history.
-        order: For `chebycf`, K.
+        order: For `chebycf`, K, at least 1.
         flatness: For `chebycf`, phi.
         kept_per_item: How many items each item leads to; the more, the closer to the dense W.
         seed: Of the eigenvectors' iteration.
@@ -65,10 +68,12 @@ class Graph(ItemOperator):
     def __init__(
         self,
         *,
-        filter: Literal["gf-cf", "bspm", "chebycf"] = "chebycf",  # noqa: A002 - the papers' word
-        factors: int = 512,
-        ideal_weight: float = 0.2,
-        item_power: float = 0.4,
+        filter: Literal["one-hop", "gf-cf", "bspm", "chebycf"] = "one-hop",  # noqa: A002 - the papers' word
+        factors: int = 256,
+        ideal_weight: float = 0.0,
+        user_power: float = 0.35,
+        item_power: float = 0.425,
+        degree_power: float = 0.175,
         sharpening: float = 2.5,
         order: int = 8,
         flatness: float = 1.5,
@@ -78,7 +83,9 @@ class Graph(ItemOperator):
         self.filter = filter
         self.factors = factors
         self.ideal_weight = ideal_weight
+        self.user_power = user_power
         self.item_power = item_power
+        self.degree_power = degree_power
         self.sharpening = sharpening
         self.order = order
         self.flatness = flatness
@@ -87,10 +94,10 @@ class Graph(ItemOperator):
 
     def _fit(self, interactions: Interactions) -> None:
         X = interactions.matrix
-        R = scaled(X, 0.5, 0.5)
-        V = self._eigenvectors(R)
-        before, after = degree_power(X, -self.item_power), degree_power(X, self.item_power)
-        n_items = X.shape[1]
+        R = scaled(X, self.user_power, self.item_power)
+        R /= self._svd(R, 1)[0][0]  # the spectrum of P is in [0, 1], where the filters are defined
+        V = self._svd(R, self.factors)[1] if self.ideal_weight else np.zeros((X.shape[1], 0), dtype=np.float32)
+        before, after = degree_power(X, -self.degree_power), degree_power(X, self.degree_power)
         Rt = R.T.tocsr()
 
         def smoothed(signals: np.ndarray) -> np.ndarray:
@@ -100,28 +107,29 @@ class Graph(ItemOperator):
 
         def rows_of_weights(block: slice) -> np.ndarray:
             """Of W, from the filters' answer to single items, which are columns of shape (n_items, n)."""
-            items = np.eye(n_items, block.stop - block.start, -block.start, dtype=np.float32)
+            neighbours = (Rt @ Rt[block].T).toarray()
             ideal = (self.ideal_weight * after)[:, None] * (V @ (V[block] * before[block, None]).T)
-            if self.filter == "chebycf":
-                filtered = (
-                    after[:, None] * _interpolated(smoothed, items * before[block], self.order, self.flatness) + ideal
-                )
+            if self.filter == "gf-cf":
+                found = neighbours + ideal
+            elif self.filter == "bspm":
+                found = _sharpened(smoothed, neighbours + ideal, self.sharpening)
             else:
-                filtered = smoothed(items) + ideal
-            if self.filter == "bspm":
-                filtered = _sharpened(smoothed, filtered, self.sharpening)
-            return np.ascontiguousarray(filtered.T)
+                if self.filter == "chebycf":
+                    items = np.eye(*neighbours.shape, -block.start, dtype=np.float32)
+                    neighbours = _interpolated(smoothed, items, neighbours, _plateau(self.order, self.flatness))
+                found = after[:, None] * neighbours * before[block] + ideal
+            return np.ascontiguousarray(found.T)
 
         self._keep(rows_of_weights, self.kept_per_item)
 
-    def _eigenvectors(self, R: sparse.csr_matrix) -> np.ndarray:
-        """The leading right singular vectors of R, float32 of shape (n_items, factors)."""
-        k = min(self.factors, min(R.shape) - 1)
+    def _svd(self, R: sparse.csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k leading singular values and right singular vectors, float32 of shape (n_items, k)."""
+        k = min(k, min(R.shape) - 1)
         if k < 1:
-            return np.zeros((R.shape[1], 0), dtype=np.float32)
-        with timed(f"{k} eigenvectors of {R.shape[1]:,} items"):
-            _, _, Vt = svds(R, k=k, rng=np.random.default_rng(self.seed), return_singular_vectors="vh")
-        return np.ascontiguousarray(Vt.T, dtype=np.float32)
+            return np.array([norm(R)]), np.zeros((R.shape[1], 0), dtype=np.float32)
+        with timed(f"{k} singular vectors of {R.shape[1]:,} items"):
+            _, s, Vt = svds(R, k=k, rng=np.random.default_rng(self.seed), return_singular_vectors="vh")
+        return s, np.ascontiguousarray(Vt.T, dtype=np.float32)
 
 
 def _sharpened(smoothed: Filter, signals: np.ndarray, time: float) -> np.ndarray:
@@ -133,15 +141,14 @@ def _sharpened(smoothed: Filter, signals: np.ndarray, time: float) -> np.ndarray
     return sharp
 
 
-def _interpolated(smoothed: Filter, signals: np.ndarray, order: int, flatness: float) -> np.ndarray:
-    """p(P) on signals, by the recurrence of the Chebyshev polynomials of L~ = I - 2 P, whose spectrum is in [-1, 1]."""
-    c = _plateau(order, flatness)
-    last, now = signals, signals - 2 * smoothed(signals)
-    filtered = c[0] * last + c[1] * now
-    for k in range(2, order + 1):
+def _interpolated(smoothed: Filter, signals: np.ndarray, once: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """sum_k c_k T_k(I - 2 P) on signals, `once` being P on them; the spectrum of I - 2 P is in [-1, 1]."""
+    last, now = signals, signals - 2 * once
+    found = c[0] * last + c[1] * now
+    for c_k in c[2:]:
         last, now = now, 2 * (now - 2 * smoothed(now)) - last
-        filtered += c[k] * now
-    return filtered
+        found += c_k * now
+    return found
 
 
 def _plateau(order: int, flatness: float) -> np.ndarray:
