@@ -56,18 +56,18 @@ def linear(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
 
 
 def graph(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
-    """Which filter, its own strength, and how much the ideal low-pass, popular items and busy users count."""
-    kind = trial.suggest_categorical("filter", ["one-hop", "gf-cf", "bspm", "chebycf"])
+    """Which filter, its own strength, and how much the ideal low-pass, busy users and popular items count."""
+    kind = trial.suggest_categorical("filter", ["one-hop", "bspm", "chebycf"])
     own = {
         "bspm": {"sharpening": trial.suggest_float("sharpening", 0.5, 4)},
         "chebycf": {"flatness": trial.suggest_float("flatness", 0.5, 3)},
     }
     return {
         "filter": kind,
-        "factors": trial.suggest_int("factors", 64, 1024, log=True),
-        "ideal_weight": trial.suggest_float("ideal_weight", 0, 0.6),
-        "item_power": trial.suggest_float("item_power", 0, 0.6),
-        "user_power": trial.suggest_float("user_power", 0, 0.6),
+        "ideal_weight": trial.suggest_float("ideal_weight", 0, 0.3),
+        "user_power": trial.suggest_float("user_power", 0.1, 0.6),
+        "item_power": trial.suggest_float("item_power", 0.2, 0.6),
+        "degree_power": trial.suggest_float("degree_power", 0, 0.5),
         **own.get(kind, {}),
     }
 
