@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.result import as_json, measured
 from data.errors import AttuneError
 
-NAMES = ("churn", "demo", "features", "latency", "next-purchase", "recommend-time-split", "simulate")
+NAMES = ("churn", "demo", "features", "latency", "next-purchase", "recommend-time-split", "sequences", "simulate")
 
 
 def main() -> None:
