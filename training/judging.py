@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -72,7 +73,7 @@ class JudgedRows:
             DataError: nothing before the cutoff, or nothing after it.
         """
         horizon_days, moment = settings.recommender.horizon_days, int(cutoff.timestamp())
-        known = interactions(tables, settings.recommender, cutoff=cutoff)
+        known = interactions(tables, settings.recommender, cutoff=cutoff, catalogue=True)
         until = cutoff + timedelta(days=horizon_days)
         after = interactions(tables, settings.recommender, cutoff=until).since(moment)
         if not len(after):
@@ -99,7 +100,12 @@ class JudgedRows:
     def measured(self, ranked: np.ndarray, items: Vocabulary) -> RankingQuality:
         """Rankings, codes of `items` of shape (n, k), held against what the judged users took."""
         code = np.append(self.items.codes(items.all_ids), -1)  # padding, -1, reads the last place
-        return ranking.evaluate(code[ranked], self.held_out, self._over(self.items).matrix)
+        return ranking.evaluate(code[ranked], self.held_out, self._had)
+
+    @cached_property
+    def _had(self) -> sparse.csr_matrix:
+        """What the judged users had before, of the shape of `held_out`."""
+        return self._over(self.items).matrix
 
     def _over(self, items: Vocabulary) -> Histories:
         """The histories in the codes of another vocabulary."""

@@ -44,11 +44,24 @@ class Recipe:
         """Whether it is one of the honest baselines."""
         return self.model in {"popularity", "repeat"}
 
-    def fit(self, known: Interactions, seed: int) -> Recommender:
-        """The model, learnt from what was known."""
+    def fit(
+        self, known: Interactions, seed: int, *, minutes: float | None = None, checkpoint: Path | None = None
+    ) -> Recommender:
+        """The model, learnt from what was known.
+
+        Args:
+            known: To learn from.
+            seed: Of everything that is drawn.
+            minutes: The most that learning may take, for models that can stop at any time.
+            checkpoint: A file to go on from, for models that write one.
+        """
         kind = MODELS[self.model]
-        seeded = {"seed": seed} if "seed" in inspect.signature(kind).parameters else {}
-        return kind(**seeded, **self.params).fit(known)
+        taken = inspect.signature(kind).parameters
+        told = {name: value for name, value in (("seed", seed), ("minutes", minutes)) if name in taken}
+        model = kind(**{**told, **self.params})
+        if "checkpoint" in inspect.signature(kind.fit).parameters:
+            return model.fit(known, checkpoint=checkpoint)  # type: ignore[call-arg]
+        return model.fit(known)
 
 
 BASELINES = (Recipe("popularity"), Recipe("popularity", exclude_seen=True), Recipe("repeat"))

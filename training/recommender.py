@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -74,7 +75,7 @@ def train_recommender(
         with timed("refitting on everything"):
             _save(
                 chosen,
-                interactions(tables, settings.recommender, cutoff=known.end),
+                interactions(tables, settings.recommender, cutoff=known.end, catalogue=True),
                 Card(chosen, seed, known.end),
                 folder,
             )
@@ -107,14 +108,14 @@ def _choose(
 ) -> tuple[Recipe, Recipe]:
     """The best recipe over the validation cutoffs, or the best baseline where nothing is surely better; and that."""
     settings, tables = workspace.settings, workspace.checked
-    quick = trials is None and minutes is None
+    quick, started = trials is None and minutes is None, time.monotonic()
     with timed("reading what happened before and after the cutoffs"):
         rows = [JudgedRows.at(tables, settings, cutoff, seed) for cutoff in cutoffs]
     found = search(
         rows,
         families=QUICK if quick else None,
         trials=len(QUICK) if quick else trials,
-        minutes=minutes,
+        minutes=None if minutes is None else minutes - (time.monotonic() - started) / 60,
         blend=not quick,
         refits=2,  # before the test and on everything
         seed=seed,

@@ -31,19 +31,24 @@ from evaluation import intervals
 from evaluation.intervals import Interval
 from models.recommenders import MODELS, load
 from models.recommenders.base import Recommender
+from models.recommenders.blend import Blend
+from models.recommenders.composite import Composite, Member
 from training.blending import MAX_MEMBERS, blend_weights
 from training.examples import K
 from training.judging import JudgedRows
 from training.recipes import Recipe
-from training.spaces import SPACES
+from training.spaces import LEARNT, SPACES
 
-BLEND = "blend"
+BLEND = Blend.name
+RANKER = "ranker"
 BLEND_LEVEL = 0.99
 """Of the interval that a blend's gain must clear: its weights were chosen on the same people."""
 N_RANDOM = 4
 """Trials of a family, beside its defaults, before TPE has enough to go by."""
 REFIT_MARGIN = 1.25
 """A refit learns from more than the fit did: so much longer it may take."""
+FIT_SHARE = 0.8
+"""Of a trial's time: what a model that can stop at any time may learn for; the rest is for judging."""
 MAX_REPEATS = 20
 """So many suggestions in a row that were tried before: there is nothing left to search."""
 FAILURES = (AttuneError, MemoryError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)
@@ -184,6 +189,7 @@ def search(
             rows=rows,
             k=k,
             shows=exclude_seen,
+            blends=blend,
             refits=refits,
             seed=seed,
             resamples=resamples,
@@ -195,11 +201,12 @@ def search(
         limit = math.inf if trials is None else trials
         for name in names:
             if run.n_tried < limit and name not in run.defaults_tried:
-                run.attempt(name, defaults=True)
+                run.attempt(name, {})
         while run.n_tried < limit and (drawn := run.draw(names)):
             run.attempt(drawn)
-        if blend and len(run.best) > 1:
+        if blend and time.monotonic() < run.deadline:
             run.blend()
+            run.rank_best()
         return run.found()
 
 
@@ -231,6 +238,7 @@ class _Search:
         rows: Sequence[JudgedRows],
         k: int,
         shows: Sequence[bool],
+        blends: bool,
         refits: int,
         seed: int,
         resamples: int,
@@ -238,7 +246,8 @@ class _Search:
         folder: Path,
         told: Callable[[Trial, str], object],
     ) -> None:
-        self.rows, self.k, self.shows, self.refits, self.seed = rows, k, tuple(shows), refits, seed
+        self.rows, self.k, self.shows, self.blends = rows, k, tuple(shows), blends
+        self.refits, self.seed = refits, seed
         self.resamples, self.deadline, self.folder, self.told = resamples, deadline, folder, told
         self.trials: list[Trial] = []
         self.best: dict[str, _Best] = {}
@@ -269,11 +278,12 @@ class _Search:
                 study.tell(cut_off.number, state=TrialState.FAIL)  # as if it had never been
             kept = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
             self.trials += [_trial(ended.user_attrs["trial"]) for ended in kept]
-            self.defaults_tried |= {name} if kept else set()
             if (self.folder / "models" / name).is_dir():
                 self.best[name] = _read_best(self.folder / "models" / name)
         self.trials.sort(key=lambda trial: trial.number)
-        self.seen = {trial.recipe.fit_key for trial in self.trials}
+        ended = [trial for trial in self.trials if trial.state != "out of time"]  # that may be tried again
+        self.seen = {_proposed(trial.recipe).fit_key for trial in ended}
+        self.defaults_tried = {trial.recipe.model for trial in ended}
         for trial in self.trials:
             self.told(trial, "taken up again")
 
@@ -286,27 +296,29 @@ class _Search:
         """The family to try next, the best so far twice as often as the next; None where there is nothing to try."""
         if self.repeats >= MAX_REPEATS:
             return None
-        able = [name for name in names if name in self.best and SPACES[name] and self._seconds(name) <= self._limit()]
+        able = [name for name in names if name in self.best and self._seconds(name) <= self._limit()]
         able.sort(key=lambda name: -self.best[name].score)
         if not able:
             return None
         chance = 0.5 ** np.arange(len(able))
         return str(self._rng().choice(able, p=chance / chance.sum()))
 
-    def attempt(self, name: str, *, defaults: bool = False) -> None:
-        """One trial of a family."""
+    def attempt(self, name: str, given: Mapping[str, Any] | None = None) -> None:
+        """One trial of a family, of the hyperparameters given or of what TPE proposes."""
         study, space, limit = self.studies[name], SPACES[name], self._limit()
-        if limit <= 0:
-            self._tell(Trial(self.n_tried, Recipe(name), None, 0.0, "skipped", "there was no time left for it"))
+        if limit <= self._seconds(name):
+            took = f" and it took {self._seconds(name):.0f} s before" if self._seconds(name) else ""
+            reason = f"no trial of more than {max(limit, 0):.0f} s can be fitted again in the time left{took}"
+            self._tell(Trial(self.n_tried, Recipe(name), None, 0.0, "skipped", reason))
             return
         study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=N_RANDOM, multivariate=True, seed=int(self._rng().integers(2**31))
         )
         usual = MODELS[name]().params
-        if defaults:
-            study.enqueue_trial(usual)
+        if given is not None:
+            study.enqueue_trial({**usual, **given})
         asked = study.ask()
-        params = space(asked) if space else {}
+        params = {**space(asked), **(given or {})}
         recipe = Recipe(name, {param: value for param, value in params.items() if value != usual[param]})
         if recipe.fit_key in self.seen:
             self.repeats += 1
@@ -317,11 +329,11 @@ class _Search:
         reason, best = "", None
         try:
             with _at_most(limit):
-                best = self._measured(recipe, asked, prune=not defaults)
+                best = self._measured(recipe, asked, limit, prune=given is None)
         except optuna.TrialPruned:
             state, reason = "pruned", "worse than the median of its family on the first rows"
-        except _OutOfTimeError:
-            state, reason = "out of time", f"not done in {limit:.0f} s; longer could not be fitted again in the time"
+        except _OutOfTime:
+            state, reason = "out of time", f"stopped after {limit:.0f} s: longer could not be fitted again in the time"
         except FAILURES as error:
             state, reason = "failed", str(error) or type(error).__name__
         trial = Trial(self.n_tried, recipe, None, time.monotonic() - started, state, reason)
@@ -336,49 +348,52 @@ class _Search:
         self._tell(trial)
 
     def blend(self) -> None:
-        """Try the best blend of the families' best models; it must be surely better than the best of them."""
+        """Try the best blend of the families' best models; it must be surely better than the best there is."""
         started = time.monotonic()
-        names = sorted(self.best, key=lambda name: -self.best[name].score)
-        single = self.best[names[0]]
+        names = self._singles()
+        if len(names) < 2:
+            return
         models = [self._models(name) for name in names]
-        shows = single.recipe.exclude_seen
+        shows = self.best[names[0]].recipe.exclude_seen
         weights = blend_weights(self.rows, models, first=0, exclude_seen=shows, k=self.k)
         members = np.flatnonzero(weights)
         if len(members) == 1:
             return
-        params = {
-            "members": [{"model": names[m], "params": dict(self.best[names[m]].recipe.params)} for m in members],
-            "weights": weights[members].tolist(),
-        }
-        recipe = Recipe(BLEND, params, shows)
+        chosen = [names[member] for member in members]
+        recipe = Recipe(BLEND, {"members": self._members(chosen), "weights": weights[members].tolist()}, shows)
+        blends = (
+            Blend.of([models[m][number] for m in members], weights[members].tolist())
+            for number in range(len(self.rows))
+        )
         values = np.concatenate(
             [
-                part.judge(
-                    _blend_of([models[m][number] for m in members], weights[members]), exclude_seen=shows, k=self.k
-                ).values("ndcg", "warm")
-                for number, part in enumerate(self.rows)
+                part.judge(model, exclude_seen=shows, k=self.k).values("ndcg", "warm")
+                for part, model in zip(self.rows, blends, strict=True)
             ]
         )
-        gain = intervals.paired_difference(values, single.values, level=BLEND_LEVEL, resamples=self.resamples)
-        reason = "" if gain.low > 0 else f"not surely better than {names[0]}: {gain}"
+        best = self._first()
+        gain = intervals.paired_difference(values, best.values, level=BLEND_LEVEL, resamples=self.resamples)
+        reason = "" if gain.low > 0 else f"not surely better than {best.recipe}: {gain}"
         if not reason:
-            self.best[BLEND] = _Best(
-                recipe=recipe,
-                score=_mean(values),
-                values=values,
-                fit_seconds=sum(self.best[names[m]].fit_seconds for m in members),
-                judge_seconds=0.0,
-            )
-        seconds = time.monotonic() - started
+            fit_seconds = sum(self.best[name].fit_seconds for name in chosen)
+            self.best[BLEND] = _Best(recipe, _mean(values), values, fit_seconds, 0.0)
         state: State = "pruned" if reason else "complete"
+        seconds = time.monotonic() - started
         self._tell(Trial(self.n_tried, recipe, self._interval(values), seconds, state, reason))
+
+    def rank_best(self) -> None:
+        """Try the best ranker once more, over the families' best models."""
+        if RANKER not in self.best:
+            return
+        members = self._members(self._singles()[:MAX_MEMBERS])
+        self.attempt(RANKER, {**self.best[RANKER].recipe.params, "members": members})
 
     def found(self) -> Found:
         """The best of all."""
         if not self.best:
             why = "; ".join(f"{trial.recipe.model}: {trial.reason}" for trial in self.trials)
             raise DataError(f"no recommender could be fitted. {why}")
-        best = max(self.best.values(), key=lambda found: found.score)
+        best = self._first()
         baselines = [found for found in self.best.values() if found.recipe.is_baseline]
         baseline = max(baselines, key=lambda found: found.score, default=None)
         return Found(
@@ -393,7 +408,19 @@ class _Search:
             trials=tuple(self.trials),
         )
 
-    def _measured(self, recipe: Recipe, asked: optuna.Trial, *, prune: bool) -> _Best:
+    def _first(self) -> _Best:
+        """The best of all; the earlier of equals."""
+        return max(self.best.values(), key=lambda found: found.score)
+
+    def _singles(self) -> list[str]:
+        """Families that are not made of others, the best first."""
+        singles = [name for name in self.best if not issubclass(MODELS[name], Composite)]
+        return sorted(singles, key=lambda name: -self.best[name].score)
+
+    def _members(self, names: Sequence[str]) -> list[Member]:
+        return [Member(model=name, params=dict(self.best[name].recipe.params)) for name in names]
+
+    def _measured(self, recipe: Recipe, asked: optuna.Trial, limit: float, *, prune: bool) -> _Best:
         """Fit and judge on all rows, leaving the models in `scratch`.
 
         Raises:
@@ -403,10 +430,19 @@ class _Search:
         shutil.rmtree(scratch, ignore_errors=True)
         values: list[list[np.ndarray]] = [[] for _ in self.shows]
         fit_seconds = judge_seconds = 0.0
+        found_out: dict[str, Any] = {}
+        began = time.monotonic()
         for number, part in enumerate(self.rows):
             started = time.monotonic()
-            model = recipe.fit(part.known, self.seed)
+            share = (limit - started + began) / (len(self.rows) - number)
+            model = recipe.fit(
+                part.known,
+                self.seed,
+                minutes=None if math.isinf(limit) else FIT_SHARE * share / 60,
+                checkpoint=self.folder / "checkpoint",
+            )
             fit_seconds = time.monotonic() - started
+            found_out = {param: getattr(model, name) for param, name in LEARNT.get(recipe.model, {}).items()}
             for of, shows in zip(values, self.shows, strict=True):
                 of.append(part.judge(model, exclude_seen=shows, k=self.k).values("ndcg", "warm"))
             judge_seconds += time.monotonic() - started - fit_seconds
@@ -417,7 +453,7 @@ class _Search:
                 raise optuna.TrialPruned
         pooled = [np.concatenate(of) for of in values]
         best = int(np.argmax([_mean(of) for of in pooled]))
-        shown = replace(recipe, exclude_seen=self.shows[best])
+        shown = replace(recipe, params={**found_out, **recipe.params}, exclude_seen=self.shows[best])
         return _Best(shown, _mean(pooled[best]), pooled[best], fit_seconds, judge_seconds / len(self.shows))
 
     def _keep(self, best: _Best) -> None:
@@ -440,9 +476,10 @@ class _Search:
 
     def _limit(self) -> float:
         """Seconds that a trial may take: it and its refits must fit beside the refits of what is best so far."""
-        members = sorted(self.best.values(), key=lambda found: -found.score)[:MAX_MEMBERS]
-        reserved = sum(self.refits * REFIT_MARGIN * one.fit_seconds + 2 * one.judge_seconds for one in members)
-        return (self.deadline - time.monotonic() - reserved) / (1 + self.refits * REFIT_MARGIN)
+        members = sorted(self.best.values(), key=lambda found: -found.score)[: MAX_MEMBERS if self.blends else 1]
+        refits = self.refits * REFIT_MARGIN * sum(one.fit_seconds for one in members)
+        blending = 2 * sum(one.judge_seconds for one in self.best.values()) if self.blends else 0
+        return (self.deadline - time.monotonic() - refits - blending) / (1 + self.refits * REFIT_MARGIN)
 
     def _seconds(self, name: str) -> float:
         """What a trial of a family took at the most."""
@@ -463,7 +500,7 @@ class _Search:
         self.told(trial, f"trial {trial.number}, {trial.recipe}: {outcome}{so_far}")
 
 
-class _OutOfTimeError(Exception):
+class _OutOfTime(BaseException):  # no Exception, so that no model's own handling swallows it
     """A trial was stopped at its limit."""
 
 
@@ -472,14 +509,14 @@ def _at_most(seconds: float) -> Iterator[None]:
     """Stop the body after so long, where this thread and system can be interrupted.
 
     Raises:
-        _OutOfTimeError: it was stopped.
+        _OutOfTime: it was stopped.
     """
     if math.isinf(seconds) or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(*_: object) -> None:
-        raise _OutOfTimeError
+        raise _OutOfTime
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -490,8 +527,10 @@ def _at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _blend_of(models: Sequence[Recommender], weights: np.ndarray) -> Recommender:
-    return MODELS[BLEND].of(models, weights)  # type: ignore[attr-defined]
+def _proposed(recipe: Recipe) -> Recipe:
+    """Without what the fit found out."""
+    learnt = LEARNT.get(recipe.model, {})
+    return replace(recipe, params={name: value for name, value in recipe.params.items() if name not in learnt})
 
 
 def _key(rows: Sequence[JudgedRows], k: int, shows: Sequence[bool], seed: int) -> str:

@@ -1,0 +1,298 @@
+"""The search: every family tried, cut off and taken up again, held to its time, blending only what gains."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import DataError
+from data.histories import Histories
+from data.interactions import Interactions
+from models.recommenders import MODELS
+from models.recommenders.base import Recommender
+from models.recommenders.popularity import Popularity
+from training.blending import blend_weights
+from training.judging import JudgedRows, carve_last, carve_random
+from training.recipes import Recipe
+from training.search import Found, Trial, search
+from training.spaces import SPACES
+
+QUICK = ["popularity", "repeat", "item_neighbours"]
+
+
+@pytest.fixture(scope="module")
+def taken() -> Interactions:
+    """300 people who keep to one of three tastes, of ten items each, some of which are more popular."""
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(300), 8)
+    place = np.minimum(rng.geometric(0.2, len(user)) - 1, 9)
+    frame = pd.DataFrame(
+        {
+            "user_id": [f"u{code:03}" for code in user],
+            "item_id": [f"i{item:02}" for item in user % 3 * 10 + place],
+            "at": np.tile(np.arange(8), 300) * 86_400,
+        }
+    )
+    return Interactions.from_frame(frame)
+
+
+@pytest.fixture(scope="module")
+def rows(taken: Interactions) -> list[JudgedRows]:
+    later = carve_last(taken)
+    return [carve_last(later.known), later]
+
+
+def told(found: Found) -> list[tuple[object, ...]]:
+    """The trials, but for how long they took."""
+    return [(trial.number, str(trial.recipe), trial.quality, trial.state, trial.reason) for trial in found.trials]
+
+
+@pytest.mark.parametrize("name", [name for name in SPACES if name in MODELS])
+def test_every_range_holds_the_defaults_and_makes_a_model(name: str) -> None:
+    import optuna
+
+    usual = MODELS[name]().params
+    trial = optuna.create_study().ask()
+    space = SPACES[name]
+    assert set(space(trial)) <= set(usual)
+    for param, distribution in trial.distributions.items():
+        assert distribution._contains(distribution.to_internal_repr(usual[param])), (param, usual[param])
+    for seed in range(5):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        MODELS[name](**space(study.ask()))
+
+
+def test_defaults_come_first_and_the_best_is_found_and_held_against_the_baseline(rows: list[JudgedRows]) -> None:
+    found = search(rows, families=QUICK, trials=6, k=5, blend=False, resamples=200)
+    assert [trial.recipe.model for trial in found.trials[:3]] == QUICK
+    assert all(not trial.recipe.params for trial in found.trials[:3])
+    assert len(found.trials) == 6
+    assert found.recipe.model == "item_neighbours"
+    assert found.metric == "ndcg_at_5"
+    assert found.baseline is not None
+    assert found.baseline.is_baseline
+    assert found.gain is not None
+    assert found.gain.low > 0
+    again = np.concatenate(
+        [
+            part.judge(found.recipe.fit(part.known, 0), exclude_seen=found.recipe.exclude_seen, k=5).values(
+                "ndcg", "warm"
+            )
+            for part in rows
+        ]
+    )
+    assert found.quality.estimate == pytest.approx(float(again.mean()))
+    assert list(found.frame().columns)[:4] == ["number", "model", "recipe", "ndcg_at_5"]
+
+
+def test_the_same_seed_tries_the_same_and_another_one_something_else(rows: list[JudgedRows]) -> None:
+    first, again, other = (
+        search(rows, families=QUICK, trials=6, seed=seed, resamples=100, blend=False) for seed in (1, 1, 2)
+    )
+    assert told(first) == told(again)
+    assert told(first) != told(other)
+
+
+@pytest.mark.parametrize("cut_off_at", [4, 9])
+def test_a_search_that_was_cut_off_goes_on_as_if_it_had_not_been(
+    rows: list[JudgedRows], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_off_at: int
+) -> None:
+    """At 4 while the defaults are tried, at 9 while TPE proposes; each fit is one of two of a trial."""
+    asked = {"families": QUICK, "trials": 7, "resamples": 100, "seed": 3}
+    whole = search(rows, **asked)  # type: ignore[arg-type]
+    fits, fit = [], Recipe.fit
+
+    def stopped(recipe: Recipe, *args: object, **kwargs: object) -> Recommender:
+        fits.append(recipe)
+        if len(fits) == cut_off_at:
+            raise KeyboardInterrupt
+        return fit(recipe, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Recipe, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        search(rows, **asked, folder=tmp_path)  # type: ignore[arg-type]
+    fits.clear()
+    monkeypatch.setattr(Recipe, "fit", lambda *args, **kwargs: (fits.append(args[0]), fit(*args, **kwargs))[1])
+    seen: list[Trial] = []
+    found = search(rows, **asked, folder=tmp_path, on_trial=seen.append)  # type: ignore[arg-type]
+    assert told(found) == told(whole)
+    assert found.recipe == whole.recipe
+    assert seen == list(found.trials)
+    assert len(fits) < 2 * 7
+
+    fits.clear()
+    once_more = search(rows, **asked, folder=tmp_path)  # type: ignore[arg-type]
+    assert told(once_more) == told(whole)
+    assert not fits
+
+
+def test_other_rows_begin_anew(rows: list[JudgedRows], tmp_path: Path) -> None:
+    search(rows, families=["popularity"], trials=1, folder=tmp_path)
+    found = search(rows[:1], families=["popularity"], trials=1, folder=tmp_path, resamples=100)
+    alone = search(rows[:1], families=["popularity"], trials=1, resamples=100)
+    assert told(found) == told(alone)
+
+
+class Broken(Popularity):
+    """Cannot learn."""
+
+    name = "broken"
+    error: BaseException = DataError("broken: needs what is not there")
+
+    def _fit(self, interactions: Interactions) -> None:  # noqa: ARG002
+        raise self.error
+
+
+class Slow(Popularity):
+    """Learns for ever."""
+
+    name = "slow"
+
+    def _fit(self, interactions: Interactions) -> None:  # noqa: ARG002
+        for _ in range(6_000):
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def with_strange_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (Broken, Slow):
+        monkeypatch.setitem(MODELS, kind.name, kind)
+        monkeypatch.setitem(SPACES, kind.name, lambda _trial: {})  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("with_strange_families")
+@pytest.mark.parametrize("error", [DataError("needs attributes"), MemoryError(), np.linalg.LinAlgError("singular")])
+def test_a_family_that_fails_is_told_and_does_not_end_the_search(
+    rows: list[JudgedRows], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(Broken, "error", error)
+    found = search(rows, families=["broken", "popularity"], trials=4, resamples=100)
+    assert [trial.state for trial in found.trials] == ["failed", *["complete"] * 3]
+    assert found.trials[0].reason
+    assert found.trials[0].quality is None
+    assert found.recipe.model == "popularity"
+    with pytest.raises(DataError, match=r"no recommender could be fitted\. broken: "):
+        search(rows, families=["broken"], trials=2)
+
+
+@pytest.mark.usefixtures("with_strange_families")
+def test_the_time_limit_holds_and_keeps_time_for_refits(rows: list[JudgedRows]) -> None:
+    started = time.monotonic()
+    found = search(rows, families=["slow", "popularity"], minutes=0.08, resamples=100, refits=1)
+    assert time.monotonic() - started < 60 * 0.08 + 1.5
+    slow = found.trials[0]
+    assert slow.state == "out of time"
+    assert slow.seconds < 60 * 0.08 / 2
+    assert "fitted again" in slow.reason
+    assert found.recipe.model == "popularity"
+
+
+def test_no_time_at_all_says_so(rows: list[JudgedRows]) -> None:
+    with pytest.raises(DataError, match=r"no recommender could be fitted\. popularity: no trial of more than 0 s"):
+        search(rows, families=["popularity"], minutes=0)
+
+
+def test_a_trial_that_lags_behind_after_the_first_rows_is_cut_short(rows: list[JudgedRows]) -> None:
+    found = search(rows, families=["popularity", "item_neighbours"], trials=25, resamples=100, blend=False)
+    pruned = [trial for trial in found.trials if trial.state == "pruned"]
+    assert pruned
+    assert all("median" in trial.reason for trial in pruned)
+
+
+class Half(Recommender):
+    """Knows what comes next of every second user, told by a mark in the history, and nothing of the others."""
+
+    serves_cold_users = True
+    parity = 0
+
+    def __init__(self, *, noise: float = 0.5) -> None:
+        self.noise = noise
+
+    def _fit(self, interactions: Interactions) -> None:
+        pass
+
+    def _score(self, histories: Histories, _groups: object) -> np.ndarray:
+        rng = np.random.default_rng(len(histories) + self.parity)
+        first = histories.item[histories.indptr[:-1]]
+        scores = rng.normal(scale=self.noise, size=(len(histories), histories.n_items)).astype(np.float32)
+        knows = first % 2 == self.parity
+        scores[knows, (first[knows] + 1) % histories.n_items] += 2
+        return scores
+
+
+class Even(Half):
+    name = "even"
+    parity = 0
+
+
+class Odd(Half):
+    name = "odd"
+    parity = 1
+
+
+@pytest.fixture
+def complementary(monkeypatch: pytest.MonkeyPatch) -> JudgedRows:
+    """What comes next is the item after the last; one model knows it after even items, one after odd ones."""
+    for kind in (Even, Odd):
+        monkeypatch.setitem(MODELS, kind.name, kind)
+        monkeypatch.setitem(SPACES, kind.name, lambda _trial: {})  # type: ignore[arg-type]
+    first = np.random.default_rng(1).integers(0, 50, 400)
+    item = np.column_stack([first, (first + 1) % 50]).ravel()
+    frame = pd.DataFrame(
+        {
+            "user_id": [f"u{user:03}" for user in np.repeat(np.arange(400), 2)],
+            "item_id": [f"i{code:02}" for code in item],
+            "at": np.tile([0, 1], 400),
+        }
+    )
+    return carve_last(Interactions.from_frame(frame))
+
+
+def test_models_that_know_different_things_are_blended(complementary: JudgedRows) -> None:
+    found = search([complementary], families=["even", "odd"], trials=2, exclude_seen=[True], resamples=200)
+    assert found.recipe.model == "blend"
+    assert {member["model"] for member in found.recipe.params["members"]} == {"even", "odd"}
+    assert sum(found.recipe.params["weights"]) == pytest.approx(1)
+    assert found.quality.estimate > max(t.quality.estimate for t in found.trials[:2] if t.quality) + 0.1
+    refitted = found.recipe.fit(complementary.known, 0)
+    quality = complementary.judge(refitted, exclude_seen=True)
+    assert quality.interval("ndcg").estimate == pytest.approx(found.quality.estimate)
+
+
+def test_a_blend_that_gains_nothing_is_not_taken(complementary: JudgedRows) -> None:
+    found = search([complementary], families=["even", "popularity"], trials=2, exclude_seen=[True], resamples=200)
+    assert found.recipe.model == "even"
+    tried = [trial for trial in found.trials if trial.recipe.model == "blend"]
+    assert all(trial.state == "pruned" and "not surely better than" in trial.reason for trial in tried)
+
+
+def test_equal_models_share_no_weight(complementary: JudgedRows) -> None:
+    model = Even().fit(complementary.known)
+    weights = blend_weights([complementary], [[model], [model]], first=0, exclude_seen=True, k=5)
+    assert weights.tolist() == [1, 0]
+
+
+def test_what_is_asked_must_make_sense(rows: list[JudgedRows]) -> None:
+    with pytest.raises(DataError, match="'svd' is no family to search; choose from popularity"):
+        search(rows, families=["svd"], trials=1)
+    with pytest.raises(DataError, match="at least one trial"):
+        search(rows, trials=0)
+
+
+def test_carving_holds_out_what_it_says(taken: Interactions) -> None:
+    last = carve_last(taken, max_users=50, seed=1)
+    assert len(last.histories) == last.held_out.shape[0] == 50
+    assert (last.held_out.sum(axis=1) == 1).all()
+    assert len(last.known) == len(taken) - 300
+    assert (last.histories.now == 7 * 86_400).all()
+    share = carve_random(taken, share=0.25, seed=2)
+    assert len(share.histories) == 300
+    had = share.known.matrix.astype(bool).astype(int)
+    assert (had.multiply(share.held_out > 0)).nnz == 0
+    assert len(share.known) + share.held_out.sum() == len(taken)
+    with pytest.raises(DataError, match="nobody has two items"):
+        carve_last(taken.where(np.append(True, taken.user[1:] != taken.user[:-1])))
