@@ -14,6 +14,8 @@ from data.vocabulary import Vocabulary
 
 INTERACTION = "interaction"
 """The kind of what is told without one."""
+CATEGORY = "category="
+"""How the names of attributes begin that are an item's category, or the beginning of its path."""
 
 
 @dataclass(frozen=True, eq=False)

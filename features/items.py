@@ -12,11 +12,10 @@ from scipy import sparse
 
 from data import settings as config
 from data.errors import WorkspaceError
-from data.interactions import Attributes
+from data.interactions import CATEGORY, Attributes
 from data.tables import Tables
 from data.vocabulary import Vocabulary
 
-CATEGORY = "category"
 PATH = re.compile(r"\s*[>/|]\s*")
 """What parts the steps of a category's path: `Kitchen > Tea > Green`, `kitchen/tea`."""
 WORD = re.compile(r"\w\w+")
@@ -53,7 +52,7 @@ def category_name(category: str | None) -> str | None:
         'category=tea > pots'
     """
     paths = _paths(category.lower()) if isinstance(category, str) else []
-    return f"{CATEGORY}={paths[-1]}" if paths else None
+    return CATEGORY + paths[-1] if paths else None
 
 
 def item_attributes(
@@ -98,7 +97,7 @@ def item_attributes(
             raise WorkspaceError(
                 f"recommender.item_columns: items has no column {name!r}; it has {', '.join(tables['items'].columns)}."
             )
-    columns = tuple(dict.fromkeys((CATEGORY, "brand", "price", "name", *settings.item_columns)))
+    columns = tuple(dict.fromkeys(("category", "brand", "price", "name", *settings.item_columns)))
     told = _read(tables, cutoff, items, columns)
     cells = pd.concat([_cells(told, column) for column in columns]).drop_duplicates()
     count = cells["attribute"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
@@ -133,7 +132,7 @@ def _cells(told: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def _parts(column: str, text: str) -> list[str]:
     """The attributes in a text."""
-    if column == CATEGORY:
+    if column == "category":
         return _paths(text)
     if column == "brand":
         return [text] if text else []

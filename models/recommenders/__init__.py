@@ -8,6 +8,7 @@ from data.errors import ModelFileError
 from models.recommenders.als import ALS
 from models.recommenders.base import Ranking, Recommender, read_about
 from models.recommenders.blend import Blend
+from models.recommenders.content import Content
 from models.recommenders.graph import Graph
 from models.recommenders.item_neighbours import ItemNeighbours
 from models.recommenders.linear import Linear
@@ -18,7 +19,8 @@ from models.recommenders.repeat_purchase import RepeatPurchase
 __all__ = ["MODELS", "Ranking", "Recommender", "load"]
 
 MODELS: dict[str, type[Recommender]] = {
-    model.name: model for model in (Popularity, RepeatPurchase, ItemNeighbours, ALS, Linear, Graph, Blend, Ranker)
+    model.name: model
+    for model in (Popularity, RepeatPurchase, ItemNeighbours, ALS, Linear, Graph, Content, Blend, Ranker)
 }
 """Every recommender by name."""
 

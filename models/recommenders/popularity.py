@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from scipy import sparse
 
 from data.errors import DataError
 from data.histories import Histories
-from data.interactions import Interactions
+from data.interactions import CATEGORY, Interactions
 from models.recommenders.base import Groups, Recommender
 
 DAY_SECONDS = 86_400
@@ -22,8 +22,9 @@ GROUP_PRIOR = 100.0
 class Popularity(Recommender):
     """Share of the weight of the last `window_days` before the newest interaction, decayed by age.
 
-    Items that nobody touched within the window come last, by their share of all time. Within a group the share
-    is shrunk towards everybody's, p(i|g) = (n_gi + m p_i) / (n_g + m): the mean of a Dirichlet posterior.
+    Items that nobody touched within the window come last, by their share of all time. Within a group (a segment of
+    users, or a category such as `category=tea`) the share is shrunk towards everybody's,
+    p(i|g) = (n_gi + m p_i) / (n_g + m): the mean of a Dirichlet posterior.
     Weights that were decayed before are decayed further.
 
     Serves strangers. Knows nothing of the person; hard to beat where catalogues turn over fast.
@@ -38,8 +39,8 @@ class Popularity(Recommender):
 
     name = "popularity"
     serves_cold_users = True
-    _arrays = ("overall", "indptr", "indices", "data")
-    _values = ("groups",)
+    _arrays: ClassVar[tuple[str, ...]] = ("overall", "indptr", "indices", "data")
+    _values: ClassVar[tuple[str, ...]] = ("groups",)
 
     overall: np.ndarray
     """Everybody's shares p, float32 of shape (n_items,)."""
@@ -56,12 +57,13 @@ class Popularity(Recommender):
     def fit(
         self, interactions: Interactions, *, user_groups: Groups | None = None, item_groups: Groups | None = None
     ) -> Self:
-        """Learn everybody's taste, and each group's.
+        """Learn everybody's taste, each segment's, and what is popular in each category of the items' attributes.
 
         Args:
             interactions: Who touched what, when.
             user_groups: A segment (or None) for each user code; popularity among these users.
-            item_groups: A category (or None) for each item code; popularity among these items.
+            item_groups: A category (or None) for each item code; popularity among these items. By default the
+                categories that the items' attributes tell, each beginning of a path too.
 
         Raises:
             DataError: no interactions, a wrong number of names, or a segment named like a category.
@@ -69,7 +71,10 @@ class Popularity(Recommender):
         super().fit(interactions)
         recent = self._recent(interactions)
         segments, by_segment = _by_group(user_groups, interactions.user, len(interactions.users), interactions, recent)
-        categories, by_category = _by_group(item_groups, interactions.item, len(self.items), interactions, recent)
+        if item_groups is None:
+            categories, by_category = _by_category(interactions, recent)
+        else:
+            categories, by_category = _by_group(item_groups, interactions.item, len(self.items), interactions, recent)
         if shared := set(segments) & set(categories):
             raise DataError(f"{min(shared)!r} is a segment and a category. Prefix one of them.")
         self.groups = segments + categories
@@ -125,3 +130,15 @@ def _by_group(
     kept = (rows >= 0) & (weight > 0)
     cells = (weight[kept], (rows[kept], interactions.item[kept]))
     return groups, sparse.csr_matrix(cells, shape=(len(groups), len(interactions.items)))
+
+
+def _by_category(interactions: Interactions, weight: np.ndarray) -> tuple[list[str], sparse.csr_matrix]:
+    """The categories in order, and the weight of each one's items."""
+    n_items, attributes = len(interactions.items), interactions.attributes
+    if attributes is None:
+        return [], sparse.csr_matrix((0, n_items))
+    columns = [column for column, name in enumerate(attributes.names) if name.startswith(CATEGORY)]
+    members = attributes.matrix[:, columns].astype(bool)
+    weights = members.T.multiply(np.bincount(interactions.item, weight, n_items)).tocsr()
+    weights.eliminate_zeros()
+    return [attributes.names[column] for column in columns], weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,13 +18,12 @@ from recommender_contract import PersonalRecommenderContract, RecommenderContrac
 from scipy import sparse
 
 from data.errors import DataError, ModelFileError
-from data.interactions import Interactions
+from data.interactions import Attributes, Interactions
 from models.recommenders import MODELS, load
 from models.recommenders.als import ALS
 from models.recommenders.base import top_k
 from models.recommenders.item_neighbours import ItemNeighbours
 from models.recommenders.popularity import Popularity
-from models.recommenders.repeat_purchase import RepeatPurchase
 
 
 class TestPopularity(RecommenderContract):
@@ -53,14 +53,14 @@ class TestPopularity(RecommenderContract):
             {"user_id": [*"abcdef"] * 200, "item_id": ["tea", "tea", "tea", "tea", "hat", "cap"] * 200}
         )
         taken = Interactions.from_frame(frame)
-        kind = {"tea": "kitchen", "hat": "clothes", "cap": "clothes"}
-        model = Popularity().fit(
-            taken,
-            user_groups=[{"e": "loyal"}.get(user) for user in taken.users.all_ids],
-            item_groups=[kind[item] for item in taken.items.all_ids],
-        )
+        kinds = sparse.csr_matrix(np.float32([[0, 1, 0], [0, 1, 0], [1, 0, 1]]))  # cap, hat, tea
+        described = replace(taken, attributes=Attributes(("brand=x", "category=clothes", "category=kitchen"), kinds))
+        model = Popularity().fit(described, user_groups=[{"e": "loyal"}.get(user) for user in taken.users.all_ids])
+        assert model.groups == ["loyal", "category=clothes", "category=kitchen"]
+        named = Popularity().fit(taken, item_groups=["category=clothes", "category=clothes", "category=kitchen"])
+        assert named.groups == model.groups[1:]
         nobody = sparse.csr_matrix((4, 3))
-        first = model.recommend(nobody, 1, groups=[None, "loyal", "clothes", "unheard of"]).items[:, 0]
+        first = model.recommend(nobody, 1, groups=[None, "loyal", "category=clothes", "unheard of"]).items[:, 0]
         assert model.items.ids(first) == ["tea", "hat", "cap", "tea"]
 
     def test_a_name_for_a_segment_and_a_category_is_refused(self, random_shop):
@@ -68,19 +68,6 @@ class TestPopularity(RecommenderContract):
             Popularity().fit(random_shop, user_groups=["new"] * 300, item_groups=["new"] * 60)
         with pytest.raises(DataError, match="5 group names for 60 codes"):
             Popularity().fit(random_shop, item_groups=["x"] * 5)
-
-
-class TestRepeatPurchase(RecommenderContract):
-    recall_on_movielens = (0.15, 0.25)
-
-    def make(self):
-        return RepeatPurchase()
-
-    def test_own_items_come_back_by_weight_and_then_the_popular(self, random_shop):
-        model = RepeatPurchase().fit(random_shop)
-        found = model.recommend(history(60, {7: 1.0, 3: 5.0, 9: 2.0}), 5, exclude_seen=False).items[0]
-        popular = Popularity().fit(random_shop).recommend(history(60, {7: 1.0, 3: 5.0, 9: 2.0}), 2).items[0]
-        assert_array_equal(found, [3, 9, 7, *popular])
 
 
 class TestItemNeighbours(PersonalRecommenderContract):
@@ -150,8 +137,10 @@ def test_top_k_is_a_stable_sort(scores, k):
 
 
 def test_loading_and_scoring_need_neither_implicit_nor_torch_and_only_the_ranker_lightgbm(random_shop, tmp_path):
+    kinds = sparse.csr_matrix(np.eye(3, dtype=np.float32)[np.arange(60) // 20])
+    described = replace(random_shop, attributes=Attributes(("a", "b", "c"), kinds))
     for name, model in MODELS.items():
-        model().fit(random_shop).save(tmp_path / name)
+        model().fit(described).save(tmp_path / name)
     code = (
         "import sys; from pathlib import Path; from scipy import sparse; from models.recommenders import load\n"
         f"for folder in sorted(Path({str(tmp_path)!r}).iterdir(), key=lambda folder: folder.name == 'ranker'):\n"
