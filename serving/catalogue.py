@@ -74,11 +74,11 @@ class Catalogue:
 
     def categories(self, item_ids: Sequence[str]) -> list[str | None]:
         """What each item is filed under, None where that is not known."""
-        return self._categories[self.items.codes(item_ids)].tolist()
+        return [self._categories[self.items.code(item_id)] for item_id in item_ids]  # quicker than `codes` for a few
 
     def age_days(self, item_ids: Sequence[str], now: datetime) -> np.ndarray:
         """Days since each item was made, float of shape (n,); NaN where that is not known."""
-        made = self._made_at[self.items.codes(item_ids)]
+        made = self._made_at[[self.items.code(item_id) for item_id in item_ids]]
         return (now.timestamp() - made) / DAY_SECONDS
 
     def unknown_to(self, others: Sequence[Vocabulary]) -> np.ndarray:

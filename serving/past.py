@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -69,10 +69,23 @@ class Past:
             until=_watermarks(tables),
         )
 
-    def of_user(self, user_id: str) -> Histories:
-        """One user's row; no row for one who is not known."""
+    def of_user(self, user_id: str) -> Histories | None:
+        """One user's row; None for one who is not known. A view, whose cost does not grow with the number of users."""
         row = self.users.code(user_id)
-        return self.histories[slice(row, row + 1) if row >= 0 else slice(0)]
+        if row < 0:
+            return None
+        every = self.histories
+        begin, end = every.indptr[row : row + 2]
+        steps = slice(begin, end)
+        return replace(
+            every,
+            indptr=np.array([0, end - begin]),
+            item=every.item[steps],
+            weight=every.weight[steps],
+            at=every.at[steps],  # noqa: PD008 - an array
+            kind=every.kind[steps],
+            now=every.now[row : row + 1],
+        )
 
     def alike(self, item_id: str, allowed: np.ndarray) -> list[tuple[str, float]]:
         """Items that the same people touched, by cosine of their weights, best first; `allowed` is bool (n_items,)."""

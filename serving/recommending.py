@@ -8,7 +8,6 @@ from datetime import datetime
 from functools import cached_property
 
 import numpy as np
-from scipy import sparse
 
 from data.errors import DataError, WorkspaceError
 from data.histories import Histories, Step
@@ -234,16 +233,17 @@ def steps_of(context: Context, touches: Sequence[Touch], worth: Mapping[str, flo
 
 
 def _person(view: View, ask: RecommendAsk, placed: Placed, steps: Sequence[Step], now: datetime) -> Person:
-    past = view.past.of_user(ask.user_id) if ask.user_id is not None else view.past.histories[slice(0)]
+    past = None if ask.user_id is None else view.past.of_user(ask.user_id)
     lately = Histories.of_steps(view.items, [steps], now=int(now.timestamp()))
     exclude_seen = placed.rules.exclude_seen
     if exclude_seen is None:
         exclude_seen = view.champion is not None and view.champion.exclude_seen
-    seen = {*view.past.items.ids(past.item), *(step.item_id for step in steps)} if exclude_seen else ()
+    known = [] if past is None else view.past.items.ids(past.item)
+    seen = {*known, *(step.item_id for step in steps)} if exclude_seen else ()
     context = ask.context
     looking_at = [context.viewing] if context.viewing else [*context.recent[:1], *context.cart[-1:]]
     return Person(
-        history=_followed(past.recoded(view.codes, len(view.items)), lately) if len(past) else lately,
+        history=lately if past is None else _followed(past.recoded(view.codes, len(view.items)), lately),
         left_out=frozenset((*seen, *ask.exclude, *context.cart, *([context.viewing] if context.viewing else []))),
         group=category_name(view.catalogue.categories(looking_at[:1])[0]) if looking_at else None,
         basket=tuple(context.cart or looking_at[:1]),
@@ -320,11 +320,12 @@ def _popular(
 def _ranking(
     model: Recommender, history: Histories, k: int, may: Mask, *, left_out: frozenset[str], group: str | None
 ) -> list[Choice]:
-    codes = np.array([code for code in map(model.items.code, left_out) if code >= 0], dtype=np.int64)
-    excluded = sparse.csr_matrix((np.ones(len(codes)), codes, [0, len(codes)]), shape=(1, len(model.items)))
-    ranking = model.recommend(
-        history, k, exclude_seen=False, allowed=may(model.items), excluded=excluded, groups=[group]
-    )
+    allowed = may(model.items)
+    if codes := [code for code in map(model.items.code, left_out) if code >= 0]:
+        allowed = allowed.copy()
+        allowed[codes] = False
+    groups = None if group is None else [group]
+    ranking = model.recommend(history, k, exclude_seen=False, allowed=allowed, groups=groups)
     ids = model.items.ids(ranking.items[0][ranking.items[0] >= 0])
     return [Choice(id_, score, model.name) for id_, score in zip(ids, ranking.scores[0].tolist(), strict=False)]
 
@@ -359,7 +360,7 @@ def _explained(view: View, person: Person, choices: Sequence[Choice]) -> list[Ch
     asked = [choice for choice in choices if model is not None and choice.source == model.name]
     if model is None or not asked or not len(person.history.item):
         return list(choices)
-    because = model.reasons(person.history, model.items.codes([choice.item_id for choice in asked]))
+    because = model.reasons(person.history, [model.items.code(choice.item_id) for choice in asked])
     named = {
         choice.item_id: model.items.ids([code])[0] for choice, code in zip(asked, because, strict=True) if code >= 0
     }

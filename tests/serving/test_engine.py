@@ -313,7 +313,7 @@ def test_after_sync_and_check_the_same_events_are_not_counted_twice(client, work
     sync(workspace, client.engine.state)
     check(workspace)
     client.wait(lambda: client.engine.view.past.until.events == 2)
-    assert len(client.engine.view.past.of_user("synced").item) == 2
+    assert client.engine.view.past.of_user("synced").item.size == 2
     after = client.post("/v1/recommend", {"user_id": "synced", "k": 5}).json()["items"]
     assert [item["item_id"] for item in after] == [item["item_id"] for item in before]
     send(client, viewed("s3", "synced", "i1", now))
