@@ -52,8 +52,7 @@ bench: setup  ## every benchmark that docs/benchmarks.md quotes
 	$(BIN)/python -m benchmarks simulate
 	$(BIN)/python -m benchmarks features
 	$(BIN)/python -m benchmarks churn --data $(DATA)/online_retail
-	$(BIN)/python -m benchmarks recommend-time-split --data $(DATA)/online_retail
-	$(BIN)/python -m benchmarks recommend-time-split --data $(DATA)/ml100k
+	$(BIN)/python -m benchmarks recommend-time-split --data $(DATA)
 
 docs: setup  ## write the pages that are made from code
 	$(BIN)/python -m data.docs

@@ -1,157 +1,131 @@
-"""Every recommender on a global time split: learn before, choose on a tenth of the days, judge once on the last tenth.
+"""The searched winner on a global time split, beside other libraries' models with the same search budget each.
 
-What is ranked is the whole catalogue, and what counts is everything that people took afterwards, again or for the
-first time. Each model is tried with and without what a person had before; each with its own defaults, on every data
-set. The one with the best NDCG on the validation days is judged against the best of the baselines, paired.
+Learnt before, chosen on rolling tenths of the days, judged once on the last tenth. What is ranked is the whole
+catalogue, and what counts is everything that people then took, again or for the first time, alike for all. Every model
+is tried with and without what a person had before. Each peer has the whole budget of trials and minutes to itself and
+its refit besides; the winner's search shares one budget, refit included, among all its families.
 """
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import sparse
 
+from benchmarks import beside_peers
+from benchmarks.contestants import Contest, Contestant
 from benchmarks.result import Result
 from benchmarks.shops import checked
 from data.errors import DataError
-from data.interactions import Interactions
 from data.settings import Settings
 from data.tables import Tables
-from data.vocabulary import Vocabulary
-from evaluation.ranking import RankingQuality, compare, evaluate
-from features.interactions import interactions
+from evaluation.intervals import Interval
 from features.snapshots import span
-from models.recommenders import MODELS, Recommender, load
+from models.recommenders import Recommender, load
+from training.judging import JudgedRows
+from training.recipes import BASELINES
+from training.search import search
+from training.splits import recommender_split
 
 K = 20
-BASELINES = ("popularity", "repeat")
-N_TIMED = 300
+DATA_SETS = ("online_retail", "retailrocket", "ml100k")
+"""What is looked for in a folder of several."""
+TRIALS, MINUTES = 60, 30.0
+N_TIMED = 100
+SEED = 0
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """A model and what it shows, with how it did."""
-
-    name: str
-    quality: RankingQuality
-    fit_seconds: float
-    p95_latency_ms: float
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """What the table and the JSON line say of it."""
-        return {
-            f"recall_at_{K}": self.quality.interval("recall", "warm", resamples=1).estimate,
-            f"ndcg_at_{K}": self.quality.interval("ndcg", "warm", resamples=1).estimate,
-            f"coverage_at_{K}": self.quality.coverage,
-            f"novelty_bits_at_{K}": self.quality.interval("novelty", "warm", resamples=1).estimate,
-            f"recall_at_{K}_cold_users": self.quality.interval("recall", "cold", resamples=1).estimate,
-            f"recall_at_{K}_of_cold_items": self.quality.interval("recall_of_cold_items", resamples=1).estimate,
-            "fit_seconds": self.fit_seconds,
-            "p95_latency_ms": self.p95_latency_ms,
-        }
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether it is one of the honest baselines."""
-        return self.name.split()[0] in BASELINES
-
-
-def run(*, data: Path | None, size: str | None) -> Result:  # noqa: ARG001 - every benchmark takes a size
-    """Import, split, fit, judge and print the table.
+def run(*, data: Path | None, trials: int | None = None, minutes: float | None = None) -> Result:
+    """Import, split, search, judge and print a table for `data`, or for each data set in it.
 
     Raises:
         DataError: no data named, or of a layout that is not known.
     """
     if data is None:
-        raise DataError("recommend-time-split needs --data, such as ../shared/data/ml100k.")
+        raise DataError("recommend-time-split needs --data, such as ../shared/data or ../shared/data/ml100k.")
+    folders = [data / name for name in DATA_SETS if (data / name).is_dir()] or [data]
+    metrics: dict[str, float] = {}
+    intervals: dict[str, Interval] = {}
+    told = {}
+    for folder in folders:
+        contest = _contest(folder, trials or TRIALS, minutes or MINUTES)
+        print(f"\n{contest.table()}", flush=True)
+        prefix = f"{folder.name}_" if len(folders) > 1 else ""
+        metrics |= {f"{prefix}{name}": value for name, value in contest.winner.metrics.items()}
+        for rival, gain in contest.gains().items():
+            name = f"{prefix}ndcg_at_{K}_gain_over_{rival}"
+            metrics |= {name: gain.estimate, f"{name}_low": gain.low}
+            intervals[name] = gain
+        for metric, interval in contest.winner.intervals.items():
+            intervals[f"{prefix}{metric}"] = interval
+        told[folder.name] = {one.name: _json(one.metrics) for one in contest.contestants}
+    return Result(metrics=metrics, intervals=intervals, peers=told)
+
+
+def _contest(data: Path, trials: int, minutes: float) -> Contest:
     with tempfile.TemporaryDirectory() as scratch:
-        tables = checked(data, Path(scratch) / "shop").checked
-        known = span(tables)
-        tenth = (known.end - known.first) / 10
-        validation = list(contestants(tables, known.end - 2 * tenth, known.end - tenth, Path(scratch)))
-        judged = list(contestants(tables, known.end - tenth, known.end, Path(scratch)))
-    chosen = _best(validation).name
-    best = next(contestant for contestant in judged if contestant.name == chosen)
-    baseline = _best([contestant for contestant in judged if contestant.is_baseline])
-    gain = compare(best.quality, baseline.quality, "ndcg", "warm")
-    _print(judged, f"{data.name}: {chosen}, chosen on the days before, {_verdict(gain.low)} {baseline.name}")
-    return Result(
-        metrics={**best.metrics, f"ndcg_at_{K}_gain": gain.estimate, f"ndcg_at_{K}_gain_low": gain.low},
-        intervals={
-            f"recall_at_{K}": best.quality.interval("recall", "warm"),
-            f"ndcg_at_{K}": best.quality.interval("ndcg", "warm"),
-            f"ndcg_at_{K}_gain": gain,
-        },
-        peers={c.name: {name: _json(value) for name, value in c.metrics.items()} for c in judged},
-    )
+        folder = Path(scratch)
+        folds, test = _rows(checked(data, folder / "shop").checked)
+        contestants = list(_own(folds, test, folder / "models", trials, minutes))
+        if beside_peers.set_up():
+            exchange = folder / "exchange"
+            contestants += beside_peers.peers(folds, test, exchange, k=K, trials=trials, minutes=minutes)
+    n_warm = int((test.users >= 0).sum())
+    n_chosen = sum(int((rows.users >= 0).sum()) for rows in folds)
+    about = f"{test.about}: {n_warm:,} people known until then, {len(test.users) - n_warm:,} strangers apart"
+    return Contest(data.name, f"{about}; chosen on {n_chosen:,} before", tuple(contestants))
 
 
-def contestants(tables: Tables, cutoff: datetime, end: datetime, scratch: Path) -> Iterator[Contestant]:
-    """Every model, fitted on what was known at the cutoff and judged on what came until `end`."""
-    settings = Settings().recommender
-    whole = interactions(tables, settings, cutoff=end)
-    before = interactions(tables, settings, cutoff=cutoff, items=whole.items)
-    after = whole.since(int(cutoff.timestamp()))
-    judged = Vocabulary(whole.users.ids(np.unique(after.user)))
-    histories, held_out = _rows(before, judged), _rows(after, judged)
-    for name, kind in MODELS.items():
+def _rows(tables: Tables) -> tuple[list[JudgedRows], JudgedRows]:
+    """What to choose on, and what to judge on: split as `attune train` does, with a tenth of the days for a horizon."""
+    known = span(tables)
+    horizon_days = max(1, (known.end - known.first).days // 10)
+    settings = Settings()
+    recommender = settings.recommender.model_copy(update={"horizon_days": horizon_days})
+    settings = settings.model_copy(update={"recommender": recommender})
+    split = recommender_split(known.first, known.end, horizon_days=horizon_days)
+    folds = [JudgedRows.at(tables, settings, cutoff, SEED) for cutoff in split.validation]
+    return folds, JudgedRows.at(tables, settings, split.test, SEED)
+
+
+def _own(
+    folds: Sequence[JudgedRows], test: JudgedRows, folder: Path, trials: int, minutes: float
+) -> Iterator[Contestant]:
+    """What the search found, then the baselines and the best of each family, all learnt anew before the test."""
+    began = time.perf_counter()
+    found = search(folds, trials=trials, minutes=minutes, k=K, seed=SEED)
+    spent = {"trials": float(len(found.trials)), "search_seconds": time.perf_counter() - began}
+    families = {str(recipe): recipe for recipe in (*BASELINES, *(trial.recipe for trial in found.best_by_model()))}
+    others = [recipe for recipe in families.values() if recipe in BASELINES or recipe != found.recipe]
+    for number, recipe in enumerate([found.recipe, *others]):
         started = time.perf_counter()
-        model = kind().fit(before)
+        model = recipe.fit(test.known, SEED)
         fit_seconds = time.perf_counter() - started
-        model.save(scratch / name)
-        served = load(scratch / name)
-        for exclude_seen in (False, True):
-            ranked = served.recommend(histories, K, exclude_seen=exclude_seen).items
-            shows = "new items only" if exclude_seen else "everything"
-            quality = evaluate(ranked, held_out, histories)
-            yield Contestant(f"{name} ({shows})", quality, fit_seconds, _p95_latency_ms(served, histories))
+        model.save(folder / str(number))
+        served = load(folder / str(number))
+        yield Contestant(
+            name=str(recipe),
+            kind="winner" if number == 0 else "baseline" if recipe in BASELINES else "model",
+            quality=test.judge(served, exclude_seen=recipe.exclude_seen, k=K),
+            fit_seconds=fit_seconds,
+            p95_latency_ms=_p95_latency_ms(served, test, exclude_seen=recipe.exclude_seen),
+            **(spent if number == 0 else {}),
+        )
 
 
-def _rows(taken: Interactions, users: Vocabulary) -> sparse.csr_matrix:
-    """The matrix with a row for each of `users`, in their order, empty for those who took nothing."""
-    row = users.codes(taken.users.all_ids)[taken.user]
-    kept = row >= 0
-    cells = (taken.weight[kept], (row[kept], taken.item[kept]))
-    return sparse.csr_matrix(cells, shape=(len(users), len(taken.items)), dtype=np.float32)
-
-
-def _p95_latency_ms(model: Recommender, histories: sparse.csr_matrix) -> float:
-    rows = np.random.default_rng(0).integers(0, histories.shape[0], N_TIMED)
+def _p95_latency_ms(model: Recommender, rows: JudgedRows, *, exclude_seen: bool) -> float:
+    histories = rows.histories.recoded(model.items.codes(rows.known.items.all_ids), len(model.items))
     took = []
-    for row in rows:
-        one = histories[row]
+    for row in np.random.default_rng(SEED).integers(0, len(histories), N_TIMED):
+        one = histories[np.array([row])]
         started = time.perf_counter()
-        model.recommend(one, K)
+        model.recommend(one, K, exclude_seen=exclude_seen)
         took.append(time.perf_counter() - started)
     return float(np.quantile(took, 0.95) * 1000)
 
 
-def _best(tried: list[Contestant]) -> Contestant:
-    return max(tried, key=lambda contestant: contestant.metrics[f"ndcg_at_{K}"])
-
-
-def _verdict(gain_low: float) -> str:
-    return "beats" if gain_low > 0 else "does not surely beat"
-
-
-def _json(value: float) -> float | None:
-    return None if math.isnan(value) else float(f"{value:.5g}")
-
-
-def _print(judged: list[Contestant], title: str) -> None:
-    quality = judged[0].quality
-    n_cold = int(quality.cold_user.sum())
-    print(f"{title} ({len(quality.cold_user) - n_cold:,} known users, {n_cold:,} cold ones apart)")
-    columns = list(judged[0].metrics)
-    print(" " * 32 + " ".join(f"{name:>24}" for name in columns))
-    for contestant in judged:
-        cells = " ".join(f"{value:>24.4f}" for value in contestant.metrics.values())
-        print(f"{contestant.name:<32}{cells}")
+def _json(metrics: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if np.isnan(value) else float(f"{value:.5g}") for name, value in metrics.items()}
