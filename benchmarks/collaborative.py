@@ -1,0 +1,144 @@
+"""Collaborative filtering on a public split: search on rows carved from train, refit, one test.
+
+The folder holds `train` and `test` (user, item; no times), and `valid` where the split has one. Without it a fifth of
+each user's train items is held out to choose on. Every item that is not in the user's row is ranked; recall divides by
+all test items of the user; means are over all test users. Beside the winner stand the graph filters as their papers
+set them for gowalla: there they check the implementation, elsewhere they are peers. They never inform the choice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.result import Result
+from data.errors import DataError
+from data.histories import Histories
+from data.interactions import Interactions
+from data.progress import timed
+from data.vocabulary import Vocabulary
+from evaluation.ranking import RankingQuality, compare
+from training.judging import JudgedRows, carve_random
+from training.recipes import Recipe
+from training.search import Trial, search
+
+K = 20
+MINUTES = 90.0
+SHARE_FOR_PAPERS = 0.2
+"""Of the minutes: no paper's filter is begun after so much of them."""
+SEED = 0
+FAMILIES = ("popularity", "item_neighbours", "als", "graph", "linear")
+"""Those that need no times."""
+PAPER = {"user_power": 0.5, "item_power": 0.5, "kept_per_item": 4_000}
+PAPERS: Mapping[str, Recipe] = {
+    name: Recipe("graph", {**PAPER, **params}, exclude_seen=True)
+    for name, params in {
+        "GF-CF": {"filter": "gf-cf", "factors": 256, "ideal_weight": 0.3, "degree_power": 0.5},
+        "BSPM-EM": {"filter": "bspm", "factors": 448, "ideal_weight": 0.2, "degree_power": 0.5, "sharpening": 2.5},
+        "ChebyCF": {"filter": "chebycf", "factors": 512, "ideal_weight": 0.2, "degree_power": 0.4},
+    }.items()
+}
+"""As set for gowalla by Shen et al. 2021, Choi et al. 2023 (early merge) and Kim et al. 2025."""
+
+
+def run(*, data: Path | None, trials: int | None = None, minutes: float | None = None) -> Result:
+    """Judge the papers' filters, search, refit on everything before the test, and test the winner once.
+
+    Raises:
+        DataError: no data named, or no train and test in it.
+    """
+    if data is None:
+        raise DataError("collaborative needs --data, such as ../shared/data/gowalla.")
+    started = time.monotonic()
+    minutes = minutes or MINUTES
+    parts = _read(data)
+    known, test = _before_test(parts), _rows(_before_test(parts), parts["test"], "the test items")
+    qualities: dict[str, RankingQuality] = {}
+    for name, recipe in PAPERS.items():
+        if time.monotonic() - started < SHARE_FOR_PAPERS * 60 * minutes:
+            qualities[name] = _test(recipe, known, test, name)
+            _print(name, qualities[name])
+    found = search(
+        [_rows(parts["train"], parts["valid"], "the valid items") if "valid" in parts else carve_random(known)],
+        families=FAMILIES,
+        trials=trials,
+        minutes=minutes - (time.monotonic() - started) / 60,
+        k=K,
+        exclude_seen=(True,),
+        seed=SEED,
+        on_trial=_tell,
+    )
+    print(f"chosen: {found.recipe}; ndcg_at_{K} on the rows it was chosen on: {found.quality}")
+    winner = _test(found.recipe, known, test, "the winner")
+    _print(str(found.recipe), winner)
+    best = max(qualities, key=lambda name: _means(qualities[name])[f"ndcg_at_{K}"], default=None)
+    gain = {} if best is None else {f"ndcg_at_{K}_gain_over_papers": compare(winner, qualities[best], "ndcg")}
+    return Result(
+        metrics={**_means(winner), f"coverage_at_{K}": winner.coverage, **{of: g.estimate for of, g in gain.items()}},
+        intervals={**{f"{of}_at_{K}": winner.interval(of) for of in ("recall", "ndcg")}, **gain},
+        peers={
+            **{name: _means(quality) for name, quality in qualities.items()},
+            "chosen": {"recipe": str(found.recipe), f"validation_ndcg_at_{K}": found.quality.estimate},
+        },
+    )
+
+
+def _read(data: Path) -> dict[str, Interactions]:
+    """The parts of a split by name, all in the codes of one catalogue.
+
+    Raises:
+        DataError: a part is missing, empty or without users and items.
+    """
+    frames: dict[str, pd.DataFrame] = {}
+    for part in ("train", "valid", "test"):
+        file = data / f"{part}.parquet"
+        if not file.exists() and part == "valid":
+            continue
+        if not file.exists():
+            raise DataError(f"{file} is not there; give a folder with train.parquet and test.parquet (user, item).")
+        frame = pd.read_parquet(file)
+        if not {"user", "item"} <= set(frame.columns) or not len(frame):
+            raise DataError(f"{file} holds {len(frame)} rows of {list(frame.columns)}; give rows of user and item.")
+        pairs = frame[["user", "item"]].drop_duplicates().astype(str)
+        frames[part] = pairs.rename(columns={"user": "user_id", "item": "item_id"})
+    items = Vocabulary(sorted(set[str]().union(*(frame["item_id"] for frame in frames.values()))))
+    users = Vocabulary(sorted(set[str]().union(*(frame["user_id"] for frame in frames.values()))))
+    return {part: Interactions.from_frame(frame, users=users, items=items) for part, frame in frames.items()}
+
+
+def _before_test(parts: Mapping[str, Interactions]) -> Interactions:
+    """Train and, where there is one, valid."""
+    together: Sequence[Interactions] = [parts[part] for part in ("train", "valid") if part in parts]
+    rows = {name: np.concatenate([getattr(part, name) for part in together]) for name in ("user", "item")}
+    train = parts["train"]
+    named = {"user_id": train.users.all_ids[rows["user"]], "item_id": train.items.all_ids[rows["item"]]}
+    return Interactions.from_frame(pd.DataFrame(named).drop_duplicates(), users=train.users, items=train.items)
+
+
+def _rows(known: Interactions, after: Interactions, about: str) -> JudgedRows:
+    """Everybody who took something in `after`, asked about with what they had in `known`."""
+    users = np.unique(after.user)
+    histories = Histories.from_interactions(known, users=users)
+    return JudgedRows(known, users, histories, after.matrix[users], after.items, about)
+
+
+def _test(recipe: Recipe, known: Interactions, test: JudgedRows, name: str) -> RankingQuality:
+    with timed(f"fitting and testing {name}"):
+        return test.judge(recipe.fit(known, SEED), exclude_seen=True, k=K)
+
+
+def _means(quality: RankingQuality) -> dict[str, float]:
+    return {f"{of}_at_{K}": float(np.nanmean(quality.values(of))) for of in ("recall", "ndcg")}
+
+
+def _print(name: str, quality: RankingQuality) -> None:
+    print("  ".join([f"{name:<24}", *(f"{of} {mean:.4f}" for of, mean in _means(quality).items())]), flush=True)
+
+
+def _tell(trial: Trial) -> None:
+    outcome = trial.quality or f"{trial.state}, {trial.reason}"
+    print(f"trial {trial.number}, {trial.seconds:.0f} s, {trial.recipe}: {outcome}", flush=True)

@@ -1,0 +1,56 @@
+"""The benchmark of public splits searches, refits and tests on any folder of train and test rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", "collaborative", *arguments], check=False, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Path:
+    """120 users of three tastes, each with a fifth of what they took held out, an item and a user of the test alone."""
+    rng = np.random.default_rng(0)
+    user = rng.integers(0, 120, 3_000)
+    taken = pd.DataFrame({"user": user, "item": user % 3 * 20 + rng.integers(0, 20, 3_000)}).drop_duplicates()
+    tested = rng.random(len(taken)) < 0.2
+    strangers = pd.DataFrame({"user": [0, 777], "item": [999, 5]})
+    taken[~tested].to_parquet(tmp_path / "train.parquet")
+    pd.concat([taken[tested], strangers]).to_parquet(tmp_path / "test.parquet")
+    return tmp_path
+
+
+def test_the_winner_of_a_search_is_tested_once_beside_the_papers(split):
+    ran = command("--data", str(split), "--trials", "6")
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout.splitlines()[-1])
+    assert set(found["peers"]) == {"GF-CF", "BSPM-EM", "ChebyCF", "chosen"}
+    assert found["metrics"]["ndcg_at_20"] > 0.3
+    low, high = found["intervals"]["recall_at_20"]
+    assert low <= found["metrics"]["recall_at_20"] <= high
+
+
+def test_validation_rows_are_taken_where_the_split_has_them(split):
+    train = pd.read_parquet(split / "train.parquet")
+    train[::5].to_parquet(split / "valid.parquet")
+    train.drop(train.index[::5]).to_parquet(split / "train.parquet")
+    ran = command("--data", str(split), "--trials", "2")
+    assert ran.returncode == 0, ran.stderr
+    assert "recall_at_20" in json.loads(ran.stdout.splitlines()[-1])["metrics"]
+
+
+def test_a_folder_without_a_split_is_refused_with_a_remedy(tmp_path):
+    ran = command("--data", str(tmp_path))
+    assert ran.returncode == 1
+    assert "train.parquet is not there" in ran.stderr
