@@ -15,12 +15,24 @@ from models.recommenders.linear import Linear
 from models.recommenders.popularity import Popularity
 from models.recommenders.ranker import Ranker
 from models.recommenders.repeat_purchase import RepeatPurchase
+from models.recommenders.sequence import CausalTransformer
 
 __all__ = ["MODELS", "Ranking", "Recommender", "load"]
 
 MODELS: dict[str, type[Recommender]] = {
     model.name: model
-    for model in (Popularity, RepeatPurchase, ItemNeighbours, ALS, Linear, Graph, Content, Blend, Ranker)
+    for model in (
+        Popularity,
+        RepeatPurchase,
+        ItemNeighbours,
+        ALS,
+        Linear,
+        Graph,
+        Content,
+        CausalTransformer,
+        Blend,
+        Ranker,
+    )
 }
 """Every recommender by name."""
 
