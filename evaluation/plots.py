@@ -77,6 +77,94 @@ def comparison(path: Path, intervals: Mapping[str, Interval], *, metric: str, hi
     _write(figure, path)
 
 
+def gains(path: Path, differences: Mapping[str, Interval], *, metric: str, over: str) -> None:
+    """Each contestant's paired gain over one of them, the highest on top; grey where the interval holds zero.
+
+    Args:
+        path: The PNG file.
+        differences: Name -> its metric minus that of `over`, on the same people.
+        metric: "NDCG@20".
+        over: Whom they are compared with.
+    """
+    order = sorted(differences, key=lambda name: differences[name].estimate)
+    better = sum(differences[name].low > 0 for name in order)
+    figure, axes = _panel(f"{better} of {len(order)} surely beat {over} in {metric}", height=1.4 + 0.4 * len(order))
+    axes.axvline(0, color=GREY, linestyle="--", linewidth=1)
+    for row, name in enumerate(order):
+        i = differences[name]
+        color = BLUE if i.low > 0 else ORANGE if i.high < 0 else GREY
+        axes.plot([i.low, i.high], [row, row], color=color, linewidth=2)
+        axes.plot(i.estimate, row, "o", color=color)
+    axes.set_yticks(range(len(order)), order)
+    axes.set_xlabel(f"{metric} above {over}, paired, with its {100 * differences[order[0]].level:.0f} % interval")
+    _write(figure, path)
+
+
+def trade_offs(
+    path: Path, quality: Mapping[str, Interval], costs: Mapping[str, Mapping[str, float]], *, metric: str
+) -> None:
+    """A panel for each cost: what every contestant's quality is bought with. Blue are those that nobody beats in both.
+
+    Args:
+        path: The PNG file.
+        quality: Name -> value, more is better.
+        costs: What the cost is called, with its unit -> name -> value, less is better. An axis is logarithmic
+            where the costs are positive and a hundred times apart.
+        metric: What `quality` is called.
+    """
+    figure = Figure(figsize=(4.6 * len(costs), 4.2), layout="constrained")
+    in_every = set(quality)
+    for number, (cost, values) in enumerate(costs.items(), start=1):
+        axes = figure.add_subplot(1, len(costs), number)
+        best = _frontier({name: i.estimate for name, i in quality.items()}, values)
+        in_every &= set(best)
+        for name, i in quality.items():
+            color = BLUE if name in best else GREY
+            axes.plot([values[name]] * 2, [i.low, i.high], color=color, linewidth=1.5)
+            axes.plot(values[name], i.estimate, "o", color=color)
+            axes.annotate(name, (values[name], i.estimate), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axes.plot([values[n] for n in best], [quality[n].estimate for n in best], color=BLUE, linewidth=0.8, zorder=0)
+        if 0 < 100 * min(values.values()) < max(values.values()):
+            axes.set_xscale("log")
+        axes.margins(x=0.18)
+        axes.set(xlabel=cost, ylabel=metric if number == 1 else "")
+        axes.spines[["top", "right"]].set_visible(False)
+    named = ", ".join(name for name in quality if name in in_every) or "nobody"
+    figure.suptitle(f"Beaten in both by nobody, whatever the cost: {named}", x=0.01, ha="left", fontsize=11)
+    _write(figure, path)
+
+
+def category_shares(path: Path, shares: Mapping[str, Mapping[str, float]], *, title: str) -> None:
+    """The categories of what somebody had beside those of what is shown, as bars.
+
+    Args:
+        path: The PNG file.
+        shares: Whose list -> category -> share, in [0, 1]; the first is the history, in grey.
+        title: The finding.
+    """
+    history = next(iter(shares.values()))
+    names = sorted({name for one in shares.values() for name in one}, key=lambda name: -history.get(name, 0))
+    figure, axes = _panel(title)
+    width = 0.8 / len(shares)
+    for number, (whose, one) in enumerate(shares.items()):
+        places = np.arange(len(names)) + (number - (len(shares) - 1) / 2) * width
+        color = (GREY, BLUE, ORANGE)[number % 3]
+        axes.bar(places, [100 * one.get(name, 0) for name in names], width=width, color=color, label=whose)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_ylabel("share of the list (%)")
+    axes.legend(frameon=False)
+    _write(figure, path)
+
+
+def _frontier(quality: Mapping[str, float], cost: Mapping[str, float]) -> list[str]:
+    """Those for whom nobody else is as good and cheaper, or better and as cheap; the cheapest first."""
+    found: list[str] = []
+    for name in sorted(quality, key=lambda name: (cost[name], -quality[name])):
+        if not found or quality[name] > quality[found[-1]]:
+            found.append(name)
+    return found
+
+
 def _wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Middle and half width of the 95 % score interval of a share."""
     z = 1.96

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evaluation import plots
 from evaluation.intervals import Interval
-from evaluation.plots import calibration_curve, comparison, lift_chart
+from evaluation.plots import calibration_curve, category_shares, comparison, gains, lift_chart, trade_offs
 
 PNG = b"\x89PNG"
 
@@ -32,3 +33,41 @@ def test_contestants_are_drawn_and_the_unmeasured_left_out(tmp_path):
     assert (tmp_path / "new" / "one.png").read_bytes().startswith(PNG)
     comparison(tmp_path / "none.png", {"broken": nothing}, metric="NDCG at 20")
     assert (tmp_path / "none.png").read_bytes().startswith(PNG)
+
+
+def titles(monkeypatch):
+    """What the figures written from now on are called."""
+    found = []
+    monkeypatch.setattr(
+        plots, "_write", lambda figure, _: found.append(figure.get_suptitle() or figure.axes[0].get_title(loc="left"))
+    )
+    return found
+
+
+def test_a_title_counts_those_that_surely_beat_the_baseline(tmp_path, monkeypatch):
+    differences = {
+        "als": Interval(0.1, 0.05, 0.15, 0.95),
+        "graph": Interval(0.1, -0.05, 0.25, 0.95),
+        "content": Interval(-0.1, -0.2, -0.05, 0.95),
+    }
+    gains(tmp_path / "one.png", differences, metric="NDCG@20", over="popularity")
+    assert (tmp_path / "one.png").read_bytes().startswith(PNG)
+    found = titles(monkeypatch)
+    gains(tmp_path / "two.png", differences, metric="NDCG@20", over="popularity")
+    assert found == ["1 of 3 surely beat popularity in NDCG@20"]
+
+
+def test_a_title_names_those_that_nobody_beats_in_quality_and_any_cost(tmp_path, monkeypatch):
+    quality = {name: Interval(value, value, value, 0.95) for name, value in {"a": 0.1, "b": 0.3, "c": 0.2}.items()}
+    costs = {"latency (ms)": {"a": 0.1, "b": 50.0, "c": 60.0}, "fit (s)": {"a": 2.0, "b": 1.0, "c": 0.5}}
+    trade_offs(tmp_path / "one.png", quality, costs, metric="NDCG@20")
+    assert (tmp_path / "one.png").read_bytes().startswith(PNG)
+    found = titles(monkeypatch)
+    trade_offs(tmp_path / "two.png", quality, costs, metric="NDCG@20")
+    assert found == ["Beaten in both by nobody, whatever the cost: b"]
+
+
+def test_categories_of_lists_are_drawn_also_where_one_lacks_some(tmp_path):
+    shares = {"had": {"tea": 0.7, "cups": 0.3}, "shown": {"tea": 0.5, "garden": 0.5}}
+    category_shares(tmp_path / "one.png", shares, title="Cups are left out")
+    assert (tmp_path / "one.png").read_bytes().startswith(PNG)
