@@ -79,8 +79,8 @@ class Expression:
         """Whether the condition holds for one customer's features."""
         return bool(self.mask({name: np.asarray([value]) for name, value in row.items()})[0])
 
-    def check(self, features: Iterable[str]) -> None:
-        """Refuse a name that is no feature.
+    def check(self, features: Iterable[str], *, called: str = "feature") -> None:
+        """Refuse a name that is no feature (or no whatever they are called).
 
         Raises:
             WorkspaceError: says which, where, and what may have been meant.
@@ -89,8 +89,9 @@ class Expression:
         for node in self._name_nodes:
             if node.id not in known:
                 near = difflib.get_close_matches(node.id, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ". docs/features.md names them all."
-                raise WorkspaceError(f"{self.place}: {node.id!r} is no feature (column {node.col_offset + 1}){hint}")
+                every = "docs/features.md names them all" if called == "feature" else f"There are {', '.join(known)}"
+                hint = f"; did you mean {near[0]!r}?" if near else f". {every}."
+                raise WorkspaceError(f"{self.place}: {node.id!r} is no {called} (column {node.col_offset + 1}){hint}")
 
     @property
     def _name_nodes(self) -> list[ast.Name]:
@@ -118,7 +119,8 @@ def parse(text: str, *, place: str = "expression") -> Expression:
     try:
         tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        column = getattr(error, "offset", None) or 1
+        # Python says 0 where the text ends too early.
+        column = (error.offset or len(text) + 1) if isinstance(error, SyntaxError) else 1
         raise WorkspaceError(
             f"{place}: {text!r} cannot be read at column {column}. Write it like `orders_30d > 0`."
         ) from error

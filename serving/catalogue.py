@@ -22,6 +22,7 @@ from features.expressions import Expression
 COLUMNS = tuple(TABLES["items"].by_name)
 FILTERABLE = tuple(column.name for column in TABLES["items"].columns if column.type != "time")
 """What a filter may name: expressions know no times."""
+COLUMN = "column of items"
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 LATE_COMMIT_SECONDS = 10
 """Another process may commit a change that it dated so much earlier."""
@@ -134,6 +135,7 @@ class Catalogue:
                 self._masks.clear()
             shown = self.rows["available"].to_numpy(dtype=bool, na_value=True)
             if only is not None:
+                only.check(FILTERABLE, called=COLUMN)
                 shown = shown & only.mask(self.rows[list(FILTERABLE)])  # not &=: it may be the column itself
             codes = self.items.codes(items.all_ids)
             mask = np.append(shown, only is None)[codes]  # code -1, not in here, reads the last place

@@ -11,7 +11,7 @@ from data.contract import TABLES
 from data.settings import Placement
 from features import expressions
 from features.expressions import Expression
-from serving.catalogue import FILTERABLE
+from serving.catalogue import COLUMN, FILTERABLE
 
 DEFAULT = "default"
 SAMPLES = {"string": "x", "float": 1.0, "bool": True}
@@ -71,5 +71,6 @@ def _placed(name: str, rules: Placement) -> Placed:
 def _checked(text: str, place: str) -> Expression:
     """Tried on an item that has every column, so that a wrong one is told at the start and not at a request."""
     found = expressions.parse(text, place=place)
+    found.check(FILTERABLE, called=COLUMN)
     found.mask(pd.DataFrame({c.name: [SAMPLES[c.type]] for c in TABLES["items"].columns if c.name in FILTERABLE}))
     return found

@@ -32,14 +32,48 @@ from serving.app import create_app
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
 USERS, ITEMS, DAYS = 60, 40, 40
+SETTINGS = """
+[serving]
+poll_seconds = 0.2
+
+[placements.cart]
+kind = "complements"
+
+[placements.mixed]
+diversity = 0.5
+
+[placements.fresh]
+freshness = 50
+
+[placements.paid]
+promoted = "price > 38"
+promoted_share = 0.4
+
+[placements.listed]
+promoted = ["i7", "no such item", "i2", "i8"]
+promoted_share = 0.5
+
+[placements.curious]
+explore = 0.5
+explore_among = 10
+
+[placements.again]
+exclude_seen = false
+
+[placements.cheap]
+filter = "price < 10"
+"""
 
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory) -> Path:
-    """Half of the users touch the first half of the items, the others the second; item `i2` is sold out."""
+    """Half of the users touch the first half of the items, the others the second; item `i2` is sold out.
+
+    Guests buy `i5` and `i30` together, and `i6` and `i31`. Item `i19` is from yesterday, the others are old.
+    """
     workspace = Workspace.create(tmp_path_factory.mktemp("shop"))
     with workspace.settings_file.open("a", encoding="utf-8") as file:
-        file.write("[serving]\npoll_seconds = 0.2\n")
+        file.write(SETTINGS)
     rng = np.random.default_rng(0)
     rows = 1500
     user = rng.integers(0, USERS, rows)
@@ -62,12 +96,23 @@ def shop(tmp_path_factory) -> Path:
         "unit_price": 5.0,
         "occurred_at": bought.occurred_at,
     })  # fmt: skip
+    guests = pd.DataFrame({
+        "order_id": [f"g{i // 2}" for i in range(80)],
+        "line_id": [str(i % 2) for i in range(80)],
+        "item_id": ["i5", "i30", "i6", "i31"] * 20,
+        "quantity": 1.0,
+        "unit_price": 5.0,
+        "occurred_at": START,
+    })  # fmt: skip
+    orders = pd.concat([orders, guests], ignore_index=True)
+    now = pd.Timestamp.now("UTC").floor("s")
     items = pd.DataFrame({
         "item_id": [f"i{i}" for i in range(ITEMS)],
         "name": [f"Item {i}" for i in range(ITEMS)],
         "category": ["tea" if i < ITEMS // 2 else "cups" for i in range(ITEMS)],
         "price": np.arange(1.0, ITEMS + 1),
         "available": [i != 2 for i in range(ITEMS)],
+        "created_at": [now - pd.Timedelta(days=1 if i == 19 else 1000) for i in range(ITEMS)],
     })  # fmt: skip
     for name, frame in {"events": events, "orders": orders, "items": items}.items():
         frame.to_parquet(workspace.tables_dir / f"{name}.parquet", index=False)
