@@ -47,15 +47,19 @@ class Recommender(ABC):
     Attributes:
         name: What the model is called in `MODELS`, in files and in reports.
         serves_cold_users: Whether an empty history gets a ranking; if not, its row is all -1.
+        serves_cold_items: Whether items that nobody took are ranked by what is known of them.
+        new_items: The codes of those items, of a model that ranks them.
         items: The ids of the item codes, known once fitted.
     """
 
     name: ClassVar[str]
     serves_cold_users: bool = False
+    serves_cold_items: ClassVar[bool] = False
     _arrays: ClassVar[tuple[str, ...]] = ()
     _values: ClassVar[tuple[str, ...]] = ()
 
     items: Vocabulary
+    new_items: np.ndarray
 
     @property
     def params(self) -> dict[str, Any]:

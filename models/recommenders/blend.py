@@ -15,6 +15,8 @@ from models.recommenders.composite import Composite, Member, standardised
 DEFAULT_MEMBERS: tuple[Member, ...] = ({"model": "repeat"}, {"model": "item_neighbours"}, {"model": "popularity"})
 DEFAULT_WEIGHTS = (1.0, 0.3, 1.0)
 """The best of a small grid over three earlier periods of two shops and of ratings, on the whole."""
+CAUTION = 0.7
+"""What attributes tell of a new item is nearer to the middle than what people will do with it."""
 
 
 class Blend(Composite):
@@ -23,6 +25,10 @@ class Blend(Composite):
     CombSUM over standardised scores (Fox and Shaw 1994, "Combination of multiple searches"; standardisation as in
     Montague and Aslam 2001, "Relevance score normalization for metasearch", "ZMUV"). An item of which no member
     says anything is not ranked.
+
+    Of items that nobody took yet most members know nothing, and nothing said would always leave them last. So they
+    have the score of the members that tell of them (`serves_cold_items`), for all members and with some caution:
+    score_new = CAUTION (sum_m w_m / sum_t w_t) sum_t w_t z_t over the telling members t.
 
     Costs what its members cost. Reasons are exact, by leaving out each item of the history in turn.
 
@@ -74,4 +80,12 @@ class Blend(Composite):
 
     def _score(self, histories: Histories, groups: Groups | None) -> np.ndarray:
         said = self._said(histories, groups)
-        return self._added(said, [standardised(scores) for scores in said])
+        standard = [standardised(scores) for scores in said]
+        total = self._added(said, standard)
+        telling = [m for m, part in enumerate(self.parts) if part.serves_cold_items and self.weights[m] > 0]
+        if telling:
+            new = np.asarray(self.parts[telling[0]].new_items)
+            told = self._added([scores[:, new] for scores in said], [scores[:, new] for scores in standard], telling)
+            told *= np.float32(CAUTION * sum(self.weights) / sum(self.weights[m] for m in telling))
+            total[:, new] = np.where(np.isfinite(told), told, total[:, new])
+        return total

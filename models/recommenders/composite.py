@@ -74,12 +74,18 @@ class Composite(Recommender):
             scores[np.arange(len(codes)), codes] = -np.inf
         return self._added(said, [standardised(scores) for scores in said])
 
-    def _added(self, said: Sequence[np.ndarray], standard: Sequence[np.ndarray]) -> np.ndarray:
-        """The weighted sum of standardised scores, float32 (n, n_items); -inf where no member says anything."""
+    def _added(
+        self, said: Sequence[np.ndarray], standard: Sequence[np.ndarray], asked: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """The weighted sum of standardised scores, float32 (n, n_items); -inf where no member says anything.
+
+        Of all members, or only of those `asked`.
+        """
+        asked = range(len(self.parts)) if asked is None else asked
         total = np.zeros_like(standard[0])
-        for weight, scores in zip(self.weights, standard, strict=True):
-            total += np.float32(weight) * scores
-        total[~np.logical_or.reduce([np.isfinite(scores) for scores in said])] = -np.inf
+        for member in asked:
+            total += np.float32(self.weights[member]) * standard[member]
+        total[~np.logical_or.reduce([np.isfinite(said[member]) for member in asked])] = -np.inf
         return total
 
     def _save_more(self, folder: Path) -> None:

@@ -49,7 +49,8 @@ class Content(Recommender):
     """
 
     name = "content"
-    _arrays = ("K", "indptr", "indices", "data")
+    serves_cold_items = True
+    _arrays = ("K", "indptr", "indices", "data", "new_items")
 
     K: np.ndarray
     """float32 of shape (n_items, n_attributes)."""
@@ -72,6 +73,7 @@ class Content(Recommender):
             block = X[start : start + rows]
             CF += block.T @ (block @ F).toarray()
         taken = n_item > 0
+        self.new_items = np.flatnonzero(~taken)
         CF[~taken] = X.power(2).sum() / taken.sum() * F[~taken].toarray()
         G = (F[taken].T @ F[taken]).toarray() + self.regularisation * np.eye(F.shape[1])
         self.K = np.ascontiguousarray(np.linalg.solve(G, CF.T).T, dtype=np.float32)

@@ -16,7 +16,8 @@ from data.errors import DataError
 from data.histories import Histories, Step
 from data.interactions import Attributes, Interactions
 from data.vocabulary import Vocabulary
-from models.recommenders.blend import Blend
+from models.recommenders.blend import CAUTION, Blend
+from models.recommenders.composite import standardised
 from models.recommenders.content import Content
 
 MOVIELENS = Path(__file__).resolve().parents[3] / "shared" / "data" / "ml100k"
@@ -114,9 +115,19 @@ def test_a_new_item_is_like_its_kind_and_leads_to_it(new_item):
 def test_in_a_blend_a_new_item_is_recommended_on_its_first_day(new_item):
     asked = Histories.of_steps(new_item.items, [[Step("i00"), Step("i01")], [Step("i40"), Step("i41")]])
     members = [{"model": "als", "params": {"factors": 8}}, {"model": "content"}]
-    model = Blend(members=members, weights=[1, 1]).fit(new_item)
-    place = [row.tolist().index(60) for row in model.recommend(asked, 61, exclude_seen=False).items]
-    assert place[0] <= 20 < place[1]
+    model = Blend(members=members, weights=[1, 0.5]).fit(new_item)
+    ranked = model.recommend(asked, 61, exclude_seen=False).items
+    assert 60 in ranked[0, :20]  # before others of its kind, behind all of which als alone would leave it
+    assert 60 not in ranked[1, :20]
+    assert {"i00", "i01"} >= set(model.items.ids(model.reasons(asked[:1], [60])))
+    new = standardised(model.parts[1]._score(asked, None))[:, 60]
+    assert_allclose(model._score(asked, None)[:, 60], CAUTION * 1.5 * new, rtol=1e-5)
+
+
+def test_in_a_blend_new_items_do_not_wait_for_those_who_cannot_tell_of_them(new_item):
+    stranger = Histories.of_steps(new_item.items, [[]])
+    model = Blend(members=[{"model": "popularity"}, {"model": "content"}], weights=[1, 1]).fit(new_item)
+    assert model.recommend(stranger, 61).items[0, -1] == 60
 
 
 def test_an_item_of_which_nothing_is_known_is_not_ranked_and_leads_nowhere(new_item):
