@@ -39,7 +39,10 @@ class RecommendAsk(Ask):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"user_id": "17850", "placement": "home", "k": 10, "context": {"viewing": "85123A"}}]
+            "examples": [
+                {"user_id": "17850", "placement": "home", "k": 10, "context": {"viewing": "85123A"}},
+                {"placement": "cart", "k": 3, "context": {"cart": ["85123A", "22423"]}, "filter": "price < 10"},
+            ]
         }
     )
 
