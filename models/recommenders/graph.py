@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import norm, svds
 
+from data.errors import DataError
 from data.interactions import Interactions
 from data.progress import timed
 from models.recommenders.item_operator import ItemOperator, degree_power, scaled
 
+Response = Literal["one-hop", "gf-cf", "bspm", "chebycf"]
+FILTERS: tuple[Response, ...] = get_args(Response)
 RUNGE_KUTTA_ORDER = 4
 
 Filter = Callable[[np.ndarray], np.ndarray]
@@ -52,6 +55,9 @@ class Graph(ItemOperator):
         kept_per_item: How many items each item leads to; the more, the closer to the dense W.
         seed: Of the eigenvectors' iteration.
 
+    Raises:
+        DataError: no such filter.
+
     Example:
         >>> import pandas as pd
         >>> taken = Interactions.from_frame(
@@ -68,7 +74,7 @@ class Graph(ItemOperator):
     def __init__(
         self,
         *,
-        filter: Literal["one-hop", "gf-cf", "bspm", "chebycf"] = "one-hop",  # noqa: A002 - the papers' word
+        filter: Response = "one-hop",  # noqa: A002 - the papers' word
         factors: int = 256,
         ideal_weight: float = 0.0,
         user_power: float = 0.35,
@@ -80,6 +86,8 @@ class Graph(ItemOperator):
         kept_per_item: int = 1000,
         seed: int = 0,
     ) -> None:
+        if filter not in FILTERS:
+            raise DataError(f"filter is {filter!r}; choose from {', '.join(FILTERS)}.")
         self.filter = filter
         self.factors = factors
         self.ideal_weight = ideal_weight

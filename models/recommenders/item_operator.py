@@ -14,8 +14,8 @@ from data.histories import Histories
 from data.progress import track
 from models.recommenders.base import Groups, Recommender
 
-BLOCK_ROWS = 512
-"""Rows of a dense item-to-item matrix that each thread has at once while a model is fitted."""
+BLOCK_CELLS = 2**24
+"""Of a dense item-to-item matrix, what each thread has at once while a model is fitted: some blocks of 64 MB."""
 
 
 class ItemOperator(Recommender):
@@ -33,12 +33,13 @@ class ItemOperator(Recommender):
 
     def _keep(self, rows_of: Callable[[slice], np.ndarray], kept_per_item: int) -> None:
         """Take W as dense blocks of its rows, float32 (n, n_items), and keep the largest magnitudes of each row."""
-        n_items = len(self.items)
-        blocks = [slice(start, min(start + BLOCK_ROWS, n_items)) for start in range(0, n_items, BLOCK_ROWS)]
         # SciPy's products and NumPy's sorting let other threads run.
         pool = ThreadPoolExecutor(int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count())
         try:
-            tasks = [pool.submit(lambda block: strongest(rows_of(block), kept_per_item), block) for block in blocks]
+            tasks = [
+                pool.submit(lambda block: strongest(rows_of(block), kept_per_item), block)
+                for block in blocks_of(len(self.items))
+            ]
             parts = [task.result() for task in track(tasks, f"rows of the {self.name} model")]
         finally:
             pool.shutdown(cancel_futures=True)
@@ -70,6 +71,17 @@ class ItemOperator(Recommender):
     def _drops(self, history: Histories, codes: np.ndarray) -> np.ndarray:
         own = history.matrix
         return self._operator[own.indices][:, codes].multiply(own.data[:, None]).toarray().T
+
+
+def blocks_of(n: int) -> list[slice]:
+    """The rows of a dense n x n matrix in blocks of about BLOCK_CELLS.
+
+    Example:
+        >>> blocks_of(3)
+        [slice(0, 3, None)]
+    """
+    n_rows = max(1, BLOCK_CELLS // n)
+    return [slice(start, min(start + n_rows, n)) for start in range(0, n, n_rows)]
 
 
 def strongest(rows: np.ndarray, kept: int) -> sparse.csr_matrix:

@@ -11,7 +11,7 @@ from scipy import sparse
 from data.errors import DataError
 from data.interactions import Interactions
 from data.progress import timed
-from models.recommenders.item_operator import BLOCK_ROWS, ItemOperator, degree_power, scaled
+from models.recommenders.item_operator import ItemOperator, blocks_of, degree_power, scaled
 
 
 class Linear(ItemOperator):
@@ -98,8 +98,7 @@ def _precision(X: sparse.csr_matrix, lambda_: float) -> tuple[Callable[[slice], 
         XtKX[_diagonal(block)] -= 1
         return XtKX / -lambda_
 
-    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, n_items, BLOCK_ROWS)]
-    XtKX_jj = np.concatenate([Xt[block].multiply(Xt[block] @ K).sum(axis=1) for block in blocks])
+    XtKX_jj = np.concatenate([Xt[block].multiply(Xt[block] @ K).sum(axis=1) for block in blocks_of(n_items)])
     return rows_of_precision, (1 - np.asarray(XtKX_jj).ravel()) / lambda_
 
 
@@ -116,8 +115,8 @@ def _regularised_inverse(A: sparse.csr_matrix, lambda_: float) -> np.ndarray:
     n = A.shape[0]
     gram = np.empty((n, n), dtype=np.float32)
     At = A.T.tocsr()
-    for start in range(0, n, BLOCK_ROWS):
-        gram[start : start + BLOCK_ROWS] = (A[start : start + BLOCK_ROWS] @ At).toarray()
+    for block in blocks_of(n):
+        gram[block] = (A[block] @ At).toarray()
     gram[np.diag_indices(n)] += lambda_
     with timed(f"inverse of {n:,} x {n:,}"):
         factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(gram))

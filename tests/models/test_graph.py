@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose
 from recommender_contract import PersonalRecommenderContract
 from scipy.integrate import solve_ivp
 
+from data.errors import DataError
 from models.recommenders.graph import Graph
 
 PAPER = {"user_power": 0.5, "item_power": 0.5}
@@ -95,3 +96,8 @@ def test_one_hop_weighs_users_and_items_by_powers_of_what_they_took(random_shop)
 def test_another_seed_gives_the_same_filter(random_shop):
     one, other = (Graph(factors=8, ideal_weight=0.3, seed=seed).fit(random_shop) for seed in (0, 1))
     assert_allclose(one._operator.toarray(), other._operator.toarray(), atol=1e-5)
+
+
+def test_no_such_filter_is_told_with_those_there_are():
+    with pytest.raises(DataError, match="'lowpass'; choose from one-hop, gf-cf"):
+        Graph(filter="lowpass")
