@@ -21,12 +21,12 @@ class Content(Recommender):
     """What people take together, told by the attributes of the items.
 
     With X the users' items, 0 or 1, and X~ = D_u^-1/2 X D_i^-1/2 (each divided by the roots of its row's and its
-    column's sum, as in Shen et al. 2021, "How powerful is graph convolution for recommendation?", eq. 3), C = X~'X~
-    says how much two items are taken together. Ridge regression tells it by the attributes F of the second,
-    C ~ K F' with K = C F (F'F + lambda I)^-1, and so of items that nobody took: the mapping of attributes to
-    collaborative knowledge of Gantner et al. 2010 ("Learning attribute-to-feature mappings for cold-start
-    recommendations", section III.C), here to C itself instead of to its factors. A history h, 0 or 1, scores h K F'.
-    An item of the history that nobody took before goes together with itself only, as much as items do on average.
+    column's sum, as in Shen et al. 2021, "How powerful is graph convolution for recommendation?"), C = X~'X~ says how
+    much two items are taken together. Ridge regression over the items that somebody took tells it by the attributes F
+    of the second, C ~ K F' with K = C F (F'F + lambda I)^-1, and so of items that nobody took: the mapping of
+    attributes to collaborative knowledge of Gantner et al. 2010 ("Learning attribute-to-feature mappings for
+    cold-start recommendations"), here to C itself instead of to its factors. A history h, 0 or 1, scores h K F'. An
+    item of the history that nobody took before goes together with itself only, as much as items do on average.
 
     Closed form, and exact about its reasons: a score is the sum of what the history items add. Items without
     attributes are not ranked and strangers are not served: `popularity` is for them. Keeps n_items x n_attributes

@@ -23,8 +23,9 @@ class RepeatPurchase(Popularity):
     x = (log w, log n, log(1 + d), log p, early, late) with the weight w, the days n on which it was taken, the days d
     since, the item's popularity p, and how far d falls short of or goes beyond the person's usual gap g for it, in
     factors of two: early = max(0, log2 g/d), late = max(0, log2 d/g). The gap is (span + g_item) / (n - 1 + 1), shrunk
-    towards the item's own, and that towards all items' (compare Bhagat et al. 2018, "Buy it again", section 4, whose
-    counts, gaps and populations these are). b is learnt from who took what again in the newest `horizon_days`.
+    towards the item's own, and that towards all items' (the idea of Bhagat et al. 2018, "Buy it again: modeling repeat
+    purchase recommendations", with a regression in the place of their densities). b is learnt from who took what again
+    in the newest `horizon_days`.
 
     Where times are not known, or hardly anything comes back, own items are ordered by their (decayed) weight.
 
