@@ -118,19 +118,21 @@ def trade_offs(
         axes = figure.add_subplot(1, len(costs), number)
         best = _frontier({name: i.estimate for name, i in quality.items()}, values)
         in_every &= set(best)
-        for name, i in quality.items():
-            color = BLUE if name in best else GREY
+        for rank, name in enumerate(sorted(quality, key=lambda name: quality[name].estimate)):
+            i, color = quality[name], BLUE if name in best else GREY
             axes.plot([values[name]] * 2, [i.low, i.high], color=color, linewidth=1.5)
             axes.plot(values[name], i.estimate, "o", color=color)
-            axes.annotate(name, (values[name], i.estimate), xytext=(5, 4), textcoords="offset points", fontsize=8)
+            side, align = ((6, "left"), (-6, "right"))[rank % 2]  # so that names of the equally good stay apart
+            at, offset = (values[name], i.estimate), (side, 3)
+            axes.annotate(name, at, xytext=offset, textcoords="offset points", ha=align, fontsize=8)
         axes.plot([values[n] for n in best], [quality[n].estimate for n in best], color=BLUE, linewidth=0.8, zorder=0)
         if 0 < 100 * min(values.values()) < max(values.values()):
             axes.set_xscale("log")
-        axes.margins(x=0.18)
+        axes.margins(x=0.22)
         axes.set(xlabel=cost, ylabel=metric if number == 1 else "")
         axes.spines[["top", "right"]].set_visible(False)
     named = ", ".join(name for name in quality if name in in_every) or "nobody"
-    figure.suptitle(f"Beaten in both by nobody, whatever the cost: {named}", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(f"None is as good for less, whatever the cost: {named}", x=0.01, ha="left", fontsize=11)
     _write(figure, path)
 
 

@@ -64,7 +64,7 @@ def test_a_title_names_those_that_nobody_beats_in_quality_and_any_cost(tmp_path,
     assert (tmp_path / "one.png").read_bytes().startswith(PNG)
     found = titles(monkeypatch)
     trade_offs(tmp_path / "two.png", quality, costs, metric="NDCG@20")
-    assert found == ["Beaten in both by nobody, whatever the cost: b"]
+    assert found == ["None is as good for less, whatever the cost: b"]
 
 
 def test_categories_of_lists_are_drawn_also_where_one_lacks_some(tmp_path):
