@@ -54,7 +54,7 @@ class TestCausalTransformer(RecommenderContract):
         {},
         {"gated": True},
         {"negatives": 10},
-        {"loss": "gbce", "negatives": 5, "epochs": 80},
+        {"loss": "gbce", "negatives": 5, "epochs": 160},
         {"layers": 2, "heads": 4},
     ],
 )

@@ -19,15 +19,16 @@ from torch import nn
 from data.errors import ModelFileError
 from data.files import replacing
 from models.recommenders.sequence.network import CELLS_AT_ONCE, Network, sampled_loss, softmax_loss
+from models.recommenders.sequence.windows import STEPS_AT_ONCE, alike, rectangle
 
 LEARNING_RATE = 1e-3
 WARM_UP_STEPS = 100
 MEMORY_STEPS = 1_000
 """The weights that are kept are a running mean over about the last so many steps, fewer at the start."""
-BATCH_EVENTS = (128, 1_600)
+BATCH_EVENTS = (256, 1_600)
 """Events in a step of learning, the least and the most; between them a 32nd of all."""
 MOST_EPOCHS = 200
-PATIENCE = 5
+PATIENCE = 4
 """Epochs without a better NDCG after which learning stops."""
 VALIDATED_USERS = 5_000
 FULL_SOFTMAX_ITEMS = 20_000
@@ -273,15 +274,10 @@ def _windows(steps: Steps, positions: int, held_out: np.ndarray) -> np.ndarray:
 def _batches(steps: Steps, windows: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
     """Items, gaps, kinds and targets (-1 at the end), int64 (n, length) each, of windows about equally long."""
     length = windows[:, 1] - windows[:, 0] - 1
-    order = np.argsort(length + rng.random(len(length)) * length.max() / 10, kind="stable")
     size = int(np.clip(length.sum() // 32, *BATCH_EVENTS))
-    batch = np.cumsum(length[order]) // size
-    groups = np.split(order, np.flatnonzero(np.diff(batch)) + 1)
+    groups = alike(length * (1 + rng.random(len(length)) / 10), size)  # about as long, and others each time
     for number in rng.permutation(len(groups)):
-        group = groups[number]
-        at = windows[group, 0][:, None] + np.arange(length[group].max())
-        inside = at < windows[group, 1][:, None] - 1
-        at = np.where(inside, at, 0)
+        at, inside = rectangle(windows[groups[number], 0], length[groups[number]])
         told = inside & (rng.random(at.shape) >= CONTEXT_DROPOUT)
         yield (
             np.where(inside, steps.item[at], steps.n_items),
@@ -306,13 +302,10 @@ def _ndcg(network: Network, steps: Steps, people: np.ndarray, positions: int) ->
     dtype = _dtype(device)
     ends = steps.indptr[people + 1] - 1
     starts = np.maximum(steps.indptr[people], ends - positions)
-    order = np.argsort(ends - starts, kind="stable")
-    size = max(1, CELLS_AT_ONCE[device.type] // max(steps.n_items, positions * network.positions.shape[1]))
     gain = 0.0
-    for group in np.split(order, np.arange(size, len(order), size)):
-        at = starts[group, None] + np.arange((ends - starts)[group].max())
-        inside = at < ends[group, None]
-        at = np.where(inside, at, 0)
+    size = min(STEPS_AT_ONCE, 16 * CELLS_AT_ONCE[device.type] // steps.n_items)
+    for group in alike(ends - starts, max(1, size)):
+        at, inside = rectangle(starts[group], (ends - starts)[group])
         item, gap, kind = (
             torch.from_numpy(np.where(inside, codes[at], nothing)).to(device)
             for codes, nothing in ((steps.item, steps.n_items), (steps.gap, 0), (steps.kind, steps.n_kinds))

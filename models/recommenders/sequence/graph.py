@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,7 +32,7 @@ def as_onnx(weights: Mapping[str, np.ndarray], *, layers: int, heads: int, gated
     causal = graph.constant(np.triu(np.full((positions, positions), -1e4, np.float32), 1))
     mask = graph.node("Slice", causal, graph.ints(0, 0), graph.node("Concat", length, length, axis=0), both)
     by_head, together = graph.ints(0, 0, heads, dim // heads), graph.ints(0, 0, dim)
-    scale = graph.constant(np.float32((dim // heads) ** -0.5))
+    scale = graph.constant(np.array((dim // heads) ** -0.5, np.float32))
 
     def heads_of(x: str, layer: str) -> str:
         return graph.node("Transpose", graph.node("Reshape", graph.linear(x, layer), by_head), perm=[0, 2, 1, 3])
@@ -70,12 +71,12 @@ class _Graph:
         self.written: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
-    def nodes(self, kind: str, *inputs: str, outputs: int, **attributes: object) -> list[str]:
+    def nodes(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         names = [f"{kind}{len(self.written)}.{number}" for number in range(outputs)]
         self.written.append(helper.make_node(kind, list(inputs), names, **attributes))
         return names
 
-    def node(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
         return self.nodes(kind, *inputs, outputs=1, **attributes)[0]
 
     def constant(self, array: np.ndarray, name: str = "") -> str:

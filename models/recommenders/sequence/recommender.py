@@ -13,14 +13,11 @@ from data.errors import DataError, ModelFileError
 from data.histories import Histories
 from data.interactions import Interactions
 from models.recommenders.base import Groups, Recommender
+from models.recommenders.sequence.windows import N_GAPS, STEPS_AT_ONCE, alike, gap_classes, rectangle
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-N_GAPS = 32
-"""Classes of the time until the next step: 0 none or not known, c from 2^(c - 1) seconds to twice as much."""
-STEPS_AT_ONCE = 2**14
-"""Steps that are run through the network at once: bounds its memory to some 100 MB."""
 AGREEMENT = 1e-5
 """How far onnxruntime may be from PyTorch."""
 
@@ -185,14 +182,8 @@ class CausalTransformer(Recommender):
         gaps = gap_classes(histories) if self.timed else np.zeros(len(histories.item), np.int64)
         known = {name: code for code, name in enumerate(self.kinds)}
         codes = np.array([known.get(name, len(known)) for name in histories.kinds], np.int64)
-        order = np.argsort(length, kind="stable")
-        order = order[length[order] > 0]
-        # Rows about equally long together, so that little is run for nothing.
-        for rows in np.split(order, np.flatnonzero(np.diff(np.cumsum(length[order]) // STEPS_AT_ONCE)) + 1):
-            if not len(rows):
-                continue
-            at = (histories.indptr[rows + 1] - length[rows])[:, None] + np.arange(length[rows].max())
-            inside = at < histories.indptr[rows + 1][:, None]
+        for rows in alike(length, STEPS_AT_ONCE):
+            at, inside = rectangle(histories.indptr[rows + 1] - length[rows], length[rows])
             at = at[inside]
             steps = np.zeros((*inside.shape, self.dim), np.float32)
             steps[inside] = (
@@ -214,6 +205,18 @@ class CausalTransformer(Recommender):
         cosine: np.ndarray = V[codes] @ V.T / (norms[codes, None] * norms)
         return cosine
 
+    def _drops(self, history: Histories, codes: np.ndarray) -> np.ndarray:
+        """By scoring the history without each of the items that are read; the others do not move the scores."""
+        distinct = np.unique(history.item)
+        moving = np.flatnonzero(np.isin(distinct, history.item[-self.positions :]))
+        copies = history[np.zeros(len(moving), np.int64)]
+        without = copies.where(copies.item != np.repeat(distinct[moving], len(history.item)))
+        V = self.item_vectors[codes]
+        drops = np.zeros((len(codes), len(distinct)))
+        drops[:, moving] = V @ (self.wanted(history) - self.wanted(without)).T
+        drops[:, moving[np.diff(without.indptr) == 0]] = 0  # nothing is left, and nothing is said of strangers
+        return drops
+
     def _save_more(self, folder: Path) -> None:
         (folder / "model.onnx").write_bytes(self.graph)
 
@@ -222,20 +225,3 @@ class CausalTransformer(Recommender):
         self._use((folder / "model.onnx").read_bytes())
         if self.graph_sha256 != known:
             raise ModelFileError(f"{folder / 'model.onnx'} was changed. Fetch the version again, or train anew.")
-
-
-def gap_classes(histories: Histories) -> np.ndarray:
-    """How long it took from each step to the next, or to `now`: int64 classes below N_GAPS, shape (m,).
-
-    Example:
-        >>> from data.vocabulary import Vocabulary
-        >>> from data.histories import Step
-        >>> steps = [Step("x", at=10), Step("x", at=10), Step("x", at=13)]
-        >>> gap_classes(Histories.of_steps(Vocabulary(["x"]), [steps], now=14)).tolist()
-        [0, 2, 1]
-    """
-    until = np.append(histories.at[1:], 0)
-    filled = np.flatnonzero(np.diff(histories.indptr))
-    until[histories.indptr[filled + 1] - 1] = histories.now[filled]
-    seconds = np.maximum(until - histories.at, 0)
-    return np.minimum(np.frexp(seconds.astype(np.float64))[1], N_GAPS - 1).astype(np.int64)
