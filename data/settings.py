@@ -78,6 +78,11 @@ class Training(Section):
     cutoffs: int = Field(6, ge=2, le=120, description="snapshots per propensity model")
     step_days: int = Field(30, ge=1, description="days between two cutoffs")
     bootstrap: int = Field(1000, ge=100, description="resamples behind each interval")
+    trials: int | None = Field(None, ge=1, description="search for the recommender, so many trials; empty = no limit")
+    minutes: float | None = Field(
+        None, gt=0, allow_inf_nan=False,
+        description="search for the recommender, refits included, about so long; both empty = no search",
+    )  # fmt: skip
 
 
 class Recommender(Section):

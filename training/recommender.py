@@ -49,7 +49,7 @@ def train_recommender(
 
     Args:
         workspace: With checked tables.
-        trials: At most so many.
+        trials: At most so many; with neither this nor `minutes`, what the settings say.
         minutes: About how long the training may take, refits included.
         seed: By default `training.seed`.
 
@@ -58,6 +58,8 @@ def train_recommender(
     """
     settings, tables = workspace.settings, workspace.checked
     seed = settings.training.seed if seed is None else seed
+    if trials is None and minutes is None:
+        trials, minutes = settings.training.trials, settings.training.minutes
     known = span(tables)
     split = recommender_split(known.first, known.end, horizon_days=settings.recommender.horizon_days)
     params = {
@@ -129,9 +131,9 @@ def _choose(
     with pictures() as folder:
         plots.comparison(
             folder / "candidates.png",
-            {str(trial.recipe): trial.quality for trial in found.best_by_model() if trial.quality},
+            {trial.recipe.model: trial.quality for trial in found.best_by_model() if trial.quality},
             metric="NDCG at 10 on the validation days",
-            highlight=str(chosen),
+            highlight=chosen.model,
         )
         found.frame().to_csv(folder / "trials.csv", index=False)
     return chosen, found.baseline

@@ -47,7 +47,7 @@ N_RANDOM = 4
 """Trials of a family, beside its defaults, before TPE has enough to go by."""
 REFIT_MARGIN = 1.25
 """A refit learns from more than the fit did: so much longer it may take."""
-FIT_SHARE = 0.8
+FIT_SHARE = 0.6
 """Of a trial's time: what a model that can stop at any time may learn for; the rest is for judging."""
 MAX_REPEATS = 20
 """So many suggestions in a row that were tried before: there is nothing left to search."""
@@ -144,8 +144,8 @@ def search(
 
     Each family is tried with its defaults, cheapest first. Then families are drawn, the best so far twice as often
     as the next, and TPE (Bergstra et al. 2011) proposes hyperparameters within them; a trial that is worse than the
-    median after some of the rows is cut short. At last the families' best models are blended, and the blend is taken
-    where its gain over the best of them is surely above zero.
+    median after some of the rows is cut short. A ranker's members are what is best when it is proposed. At last the
+    families' best models are blended, and the blend is taken where its gain over the best of all is surely above zero.
 
     A family that fails with its defaults (the data or the memory does not carry it) is left alone, and so is one
     that could not be fitted and refitted in the time left. The same call goes on where another one, with the same
@@ -201,12 +201,11 @@ def search(
         limit = math.inf if trials is None else trials
         for name in names:
             if run.n_tried < limit and name not in run.defaults_tried:
-                run.attempt(name, {})
+                run.attempt(name, defaults=True)
         while run.n_tried < limit and (drawn := run.draw(names)):
             run.attempt(drawn)
         if blend and time.monotonic() < run.deadline:
             run.blend()
-            run.rank_best()
         return run.found()
 
 
@@ -293,18 +292,21 @@ class _Search:
         return sum(trial.state != "skipped" for trial in self.trials)
 
     def draw(self, names: Sequence[str]) -> str | None:
-        """The family to try next, the best so far twice as often as the next; None where there is nothing to try."""
-        if self.repeats >= MAX_REPEATS:
-            return None
-        able = [name for name in names if name in self.best and self._seconds(name) <= self._limit()]
-        able.sort(key=lambda name: -self.best[name].score)
-        if not able:
-            return None
-        chance = 0.5 ** np.arange(len(able))
-        return str(self._rng().choice(able, p=chance / chance.sum()))
+        """The family to try next, the best so far twice as often as the next; None where there is nothing to try.
 
-    def attempt(self, name: str, given: Mapping[str, Any] | None = None) -> None:
-        """One trial of a family, of the hyperparameters given or of what TPE proposes."""
+        Where those that are drawn take longer than there is time, the search ends: the worst ones need not fill it.
+        """
+        able = sorted((name for name in names if name in self.best), key=lambda name: -self.best[name].score)
+        chance = 0.5 ** np.arange(len(able))
+        while able and self.repeats < MAX_REPEATS:
+            name = str(self._rng().choice(able, p=chance / chance.sum()))
+            if self._seconds(name) < self._limit():
+                return name
+            self.repeats += 1
+        return None
+
+    def attempt(self, name: str, *, defaults: bool = False) -> None:
+        """One trial of a family, with its defaults or with what TPE proposes; a ranker's members are the best."""
         study, space, limit = self.studies[name], SPACES[name], self._limit()
         if limit <= self._seconds(name):
             took = f" and it took {self._seconds(name):.0f} s before" if self._seconds(name) else ""
@@ -315,10 +317,10 @@ class _Search:
             n_startup_trials=N_RANDOM, multivariate=True, seed=int(self._rng().integers(2**31))
         )
         usual = MODELS[name]().params
-        if given is not None:
-            study.enqueue_trial({**usual, **given})
+        if defaults:
+            study.enqueue_trial(usual)
         asked = study.ask()
-        params = {**space(asked), **(given or {})}
+        params = {**space(asked), **(self._members_for(limit) if name == RANKER else {})}
         recipe = Recipe(name, {param: value for param, value in params.items() if value != usual[param]})
         if recipe.fit_key in self.seen:
             self.repeats += 1
@@ -329,7 +331,7 @@ class _Search:
         reason, best = "", None
         try:
             with _at_most(limit):
-                best = self._measured(recipe, asked, limit, prune=given is None)
+                best = self._measured(recipe, asked, limit, prune=not defaults)
         except optuna.TrialPruned:
             state, reason = "pruned", "worse than the median of its family on the first rows"
         except _OutOfTime:
@@ -381,13 +383,6 @@ class _Search:
         seconds = time.monotonic() - started
         self._tell(Trial(self.n_tried, recipe, self._interval(values), seconds, state, reason))
 
-    def rank_best(self) -> None:
-        """Try the best ranker once more, over the families' best models."""
-        if RANKER not in self.best:
-            return
-        members = self._members(self._singles()[:MAX_MEMBERS])
-        self.attempt(RANKER, {**self.best[RANKER].recipe.params, "members": members})
-
     def found(self) -> Found:
         """The best of all."""
         if not self.best:
@@ -416,6 +411,17 @@ class _Search:
         """Families that are not made of others, the best first."""
         singles = [name for name in self.best if not issubclass(MODELS[name], Composite)]
         return sorted(singles, key=lambda name: -self.best[name].score)
+
+    def _members_for(self, limit: float) -> dict[str, Any]:
+        """The best models as the members of a ranker, which fits each twice for each of the rows in so many seconds."""
+        seconds = 0.0
+        chosen: list[str] = []
+        for name in self._singles():
+            cost = 2 * REFIT_MARGIN * len(self.rows) * self.best[name].fit_seconds
+            if len(chosen) < MAX_MEMBERS and seconds + cost < limit:
+                seconds += cost
+                chosen.append(name)
+        return {"members": self._members(chosen)} if chosen else {}
 
     def _members(self, names: Sequence[str]) -> list[Member]:
         return [Member(model=name, params=dict(self.best[name].recipe.params)) for name in names]
@@ -496,7 +502,7 @@ class _Search:
         self.trials.append(trial)
         best = max(self.best.values(), key=lambda found: found.score, default=None)
         outcome = f"{trial.quality}" if trial.quality else f"{trial.state}: {trial.reason}"
-        so_far = f"; best so far {best.score:.4f}, {best.recipe}" if best else ""
+        so_far = f"; best so far {best.score:.4f} by {best.recipe.model}" if best else ""
         self.told(trial, f"trial {trial.number}, {trial.recipe}: {outcome}{so_far}")
 
 
