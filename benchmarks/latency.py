@@ -12,18 +12,19 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from benchmarks.result import Result
 from data.errors import AttuneError, DataError
 from data.histories import Histories
-from data.interactions import Interactions
+from data.interactions import Attributes, Interactions
 from data.vocabulary import Vocabulary
 from models.recommenders import MODELS, Recommender, load
 from models.recommenders.als import ALS
@@ -32,6 +33,7 @@ K = 20
 N_ITEMS, FACTORS = 100_000, 64
 FAMILY_ITEMS = 5_000
 STEPS_PER_USER = 20
+N_CATEGORIES = 200
 N_ASKED = 100
 N_TIMED = 2_000
 LIMIT = 1.5
@@ -106,7 +108,7 @@ def asking(model: Recommender, histories: Histories, exclude_seen: bool = True) 
 
 
 def random_shop(n_items: int, *, n_users: int, seed: int = 0) -> Interactions:
-    """Users who took items at random, the popular ones more often, over 90 days; every item is in the catalogue."""
+    """Users who took items at random, the popular ones more often, over 90 days; every item has a category."""
     rng = np.random.default_rng(seed)
     popularity = 1 / np.arange(10, n_items + 10)
     n = n_users * STEPS_PER_USER
@@ -117,7 +119,10 @@ def random_shop(n_items: int, *, n_users: int, seed: int = 0) -> Interactions:
             "at": rng.integers(0, 90 * DAY_SECONDS, n),
         }
     )
-    return Interactions.from_frame(frame, items=Vocabulary(sorted(f"item{item}" for item in range(n_items))))
+    shop = Interactions.from_frame(frame, items=Vocabulary(sorted(f"item{item}" for item in range(n_items))))
+    of = rng.integers(0, N_CATEGORIES, n_items)
+    member = sparse.csr_matrix((np.ones(n_items, np.float32), (np.arange(n_items), of)), shape=(n_items, N_CATEGORIES))
+    return replace(shop, attributes=Attributes(tuple(f"category={number}" for number in range(N_CATEGORIES)), member))
 
 
 def _beside_numpy(shop: Interactions, scratch: Path) -> dict[str, Took]:
