@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import lightgbm
 
 DAY_SECONDS = 86_400
-MAX_HORIZON_SHARE = 0.25
+MAX_HORIZON_SHARE = 0.5
 """Of the time that the interactions span: labels never take more of it, so that members have something to learn."""
 HELD_OUT = 0.2
 """Where no times are known: the share of a user's items that are labels."""
@@ -85,13 +85,14 @@ class Ranker(Composite):
     (`OF_USER`) and of both (`OF_BOTH`): how often and how long ago it was taken, and how that compares with the
     usual gap between two times.
 
-    Trained without leakage: members and features of the examples know what happened before an inner cutoff, one
-    horizon before the newest interaction, and labels are what was taken from then on. Then the members learn from
-    everything. Where no times are known a random fifth of each user's items are the labels.
+    Trained without leakage: members and features of the examples know what happened before an inner cutoff, and
+    labels are what was taken in the horizon from then on, by those who had a history. There are `n_windows` such
+    cutoffs, the newest one horizon before the newest interaction. In the end the members learn from everything. Where
+    no times are known a random fifth of each user's items are the labels.
 
     Items that are no candidates follow after all candidates, in the order of the sum of standardised scores, so that
-    a filter which leaves no candidate still leaves a list. That is the order of all items where fewer than MIN_USERS
-    users took a candidate afterwards.
+    a filter which leaves no candidate still leaves a list. That is the order of all items for strangers, and for
+    everybody where fewer than MIN_USERS users took a candidate afterwards.
 
     Costs what its members cost, and about a millisecond. Reasons are exact, by leaving out each item in turn.
     Scoring needs LightGBM.
@@ -124,8 +125,8 @@ class Ranker(Composite):
         *,
         members: Sequence[Member] = DEFAULT_MEMBERS,
         n_candidates: int = 50,
-        horizon_days: float = 30,
-        n_windows: int = 1,
+        horizon_days: float = 14,
+        n_windows: int = 3,
         leaves: int = 15,
         learning_rate: float = 0.05,
         min_rows_in_leaf: int = 50,
@@ -174,7 +175,7 @@ class Ranker(Composite):
         found = [Examples(none, none, np.zeros((0, len(self.features)), np.float32), none > 0)]
         for before, after, now in self._windows(interactions):
             self._know(before)
-            users = self._some(np.unique(after.user).astype(np.int64))
+            users = self._some(np.intersect1d(before.user, after.user).astype(np.int64))
             taken = _keys(after.user, after.item, n_items)
             rows = max(1, BLOCK_CELLS // n_items)
             for block in (users[start : start + rows] for start in range(0, len(users), rows)):
@@ -309,15 +310,16 @@ class Ranker(Composite):
 
     def _score(self, histories: Histories, groups: Groups | None) -> np.ndarray:
         found = self.candidates(histories, groups)
-        if not self._trees or not len(found.row):
+        known = (np.diff(histories.indptr) > 0)[found.row]
+        if not self._trees or not known.any():
             return found.total
-        score = np.asarray(self._booster.predict(found.features, raw_score=True, num_threads=1), dtype=np.float32)
-        start = np.flatnonzero(np.diff(found.row, prepend=-1))
-        rows = found.row[start]
-        best_left = found.total[rows].max(axis=1) + 1
-        found.total[rows] += (np.minimum.reduceat(score, start) - best_left)[:, None]
-        found.total[found.row, found.item] = score
-        return found.total
+        row, item, total = found.row[known], found.item[known], found.total
+        score = np.asarray(self._booster.predict(found.features[known], raw_score=True, num_threads=1), np.float32)
+        start = np.flatnonzero(np.diff(row, prepend=-1))
+        best_left = total[row[start]].max(axis=1) + 1
+        total[row[start]] += (np.minimum.reduceat(score, start) - best_left)[:, None]
+        total[row, item] = score
+        return total
 
     def _save_more(self, folder: Path) -> None:
         super()._save_more(folder)
