@@ -24,8 +24,8 @@ class Linear(ItemOperator):
     much say less.
 
     The inverse is dense, float32, of the smaller side: where there are fewer users than items it is that of
-    X X' + lambda I (Woodbury identity), to the same result. Time grows with that side's cube (30,000: five to eight
-    minutes on one core), memory with its square. Only the `kept_per_item` strongest of each row of W are stored.
+    X X' + lambda I (Woodbury identity), to the same result. Time grows with that side's cube, memory with its
+    square (30,000: some minutes on one core and 8 GB). Only the `kept_per_item` strongest of each row of W are stored.
 
     Args:
         regularisation: lambda as a multiple of the mean of the diagonal of X'X, so that weights of any unit do.
