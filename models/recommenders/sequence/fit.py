@@ -297,7 +297,7 @@ def _held_out(steps: Steps, recipe: Recipe) -> np.ndarray:
 
 @torch.no_grad()
 def _ndcg(network: Network, steps: Steps, people: np.ndarray, positions: int) -> float:
-    """Mean NDCG@10 of people's last items among all items, after what came before."""
+    """Mean NDCG@10 of people's last items, after what came before, among the items that are not in that."""
     device = network.positions.device
     dtype = _dtype(device)
     ends = steps.indptr[people + 1] - 1
@@ -313,8 +313,9 @@ def _ndcg(network: Network, steps: Steps, people: np.ndarray, positions: int) ->
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             hidden = network(network.embedded(item, gap, kind))
         last = torch.from_numpy((ends - starts)[group] - 1).to(device)
-        scores = hidden[torch.arange(len(group), device=device), last].float() @ network.items.weight[:-1].T
+        scores = hidden[torch.arange(len(group), device=device), last].float() @ network.items.weight.T
         right = scores.gather(1, torch.from_numpy(steps.item[ends[group]]).to(device)[:, None])
+        scores = scores.scatter(1, item, -torch.inf)[:, :-1]  # the last column is padding's
         rank = (scores > right).sum(1)
         gain += float((1 / torch.log2(rank + 2.0))[rank < K].sum())
     return gain / len(people)
