@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -123,14 +123,20 @@ class Person:
     """Whoever asks, as far as a ranking goes.
 
     Attributes:
-        history: What they did, in the model's codes, one row.
-        left_out: Ids that must not be shown: excluded, in the cart, on the page, and seen before where that matters.
+        past: What the checked tables tell of them, in the past's codes.
+        steps: What they did since.
+        history: Both in one row, in the model's codes.
+        exclude_seen: Whether what they had before is left out.
+        barred: Ids that are excluded, in the cart or on the page.
         group: The category of what they are looking at, as models call it.
-        basket: What complements are asked for: the cart, else the item on the page.
+        basket: What complements are asked for: the cart, else what they are looking at.
     """
 
+    past: Histories | None
+    steps: Sequence[Step]
     history: Histories
-    left_out: frozenset[str]
+    exclude_seen: bool
+    barred: frozenset[str]
     group: str | None
     basket: tuple[str, ...]
 
@@ -175,7 +181,17 @@ def recommend(
     lifted = set(order[: ask.k][order[: ask.k] >= ask.k].tolist())
     shown = _explained(view, person, [choices[place.candidate] for place in places])
     return Ranked(
-        items=[_shown(view, person, c, p, lifted=p.candidate in lifted) for c, p in zip(shown, places, strict=True)],
+        items=[
+            _shown(
+                view,
+                choice,
+                place,
+                lifted=place.candidate in lifted,
+                group=person.group,
+                verb=_verb(view, person, choice),
+            )
+            for choice, place in zip(shown, places, strict=True)
+        ],
         probability=[place.probability for place in places],
         note=None if places else _nothing(view, only),
     )
@@ -207,11 +223,7 @@ def similar(view: View, ask: SimilarAsk) -> list[RankedItem]:
         rankings.append([Choice(id_, score, TOGETHER, ask.item_id) for id_, score in alike])
     rankings.append(_popular(view, ask.k + 1, may))
     place = Place(0, "ranked", 1.0)
-    nobody = Person(Histories.of_steps(Vocabulary([]), [[]]), frozenset(), None, ())
-    return [
-        _shown(view, nobody, choice, place, verb="like {}")
-        for choice in choose(rankings, k=ask.k, excluded={ask.item_id})
-    ]
+    return [_shown(view, c, place, verb="like {}") for c in choose(rankings, k=ask.k, excluded={ask.item_id})]
 
 
 def steps_of(context: Context, touches: Sequence[Touch], worth: Mapping[str, float], now: datetime) -> list[Step]:
@@ -238,13 +250,14 @@ def _person(view: View, ask: RecommendAsk, placed: Placed, steps: Sequence[Step]
     exclude_seen = placed.rules.exclude_seen
     if exclude_seen is None:
         exclude_seen = view.champion is not None and view.champion.exclude_seen
-    known = [] if past is None else view.past.items.ids(past.item)
-    seen = {*known, *(step.item_id for step in steps)} if exclude_seen else ()
     context = ask.context
     looking_at = [context.viewing] if context.viewing else [*context.recent[:1], *context.cart[-1:]]
     return Person(
+        past=past,
+        steps=steps,
         history=lately if past is None else _followed(past.recoded(view.codes, len(view.items)), lately),
-        left_out=frozenset((*seen, *ask.exclude, *context.cart, *([context.viewing] if context.viewing else []))),
+        exclude_seen=exclude_seen,
+        barred=frozenset((*ask.exclude, *context.cart, *([context.viewing] if context.viewing else []))),
         group=category_name(view.catalogue.categories(looking_at[:1])[0]) if looking_at else None,
         basket=tuple(context.cart or looking_at[:1]),
     )
@@ -280,11 +293,19 @@ def _may(view: View, only: Sequence[Expression]) -> Mask:
 
 def _candidates(view: View, person: Person, k: int, may: Mask, *, complements: bool = False) -> list[Choice]:
     """What may be shown, best first: by the model, then what is popular, then what nobody touched yet."""
-    found = choose([_complements(view, person, may)], k=k, excluded=person.left_out) if complements else []
+    found = choose([_complements(view, person, may)], k=k) if complements else []
     for source in (_by_model, _popular_for, _unknown):
         if len(found) < k:
-            found = choose([found, source(view, person, k, may)], k=k, excluded=person.left_out)
+            found = choose([found, source(view, person, k, may)], k=k)
     return found
+
+
+def _left_out(view: View, person: Person) -> frozenset[str]:
+    """What this person must not be shown. The model is told by codes instead: a history may be long."""
+    if not person.exclude_seen:
+        return person.barred
+    past = [] if person.past is None else view.past.items.ids(person.past.item)
+    return person.barred.union(past, (step.item_id for step in person.steps))
 
 
 def _complements(view: View, person: Person, may: Mask) -> list[Choice]:
@@ -292,7 +313,7 @@ def _complements(view: View, person: Person, may: Mask) -> list[Choice]:
     if complements is None:
         return []
     codes, scores, because = complements.of_cart(person.basket)
-    kept = may(complements.items)[codes]
+    kept = _but(may, _left_out(view, person))(complements.items)[codes]
     ids, of = complements.items.ids(codes[kept]), complements.items.ids(because[kept])
     return [Choice(i, s, COMPLEMENTS, b) for i, s, b in zip(ids, scores[kept].tolist(), of, strict=True)]
 
@@ -301,31 +322,39 @@ def _by_model(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
     model = view.model
     if view.champion is None or model is None or not (len(person.history.item) or model.serves_cold_users):
         return []
-    return _ranking(model, person.history, k, may, left_out=person.left_out, group=person.group)
+    may = _but(may, person.barred)
+    return _ranking(model, person.history, k, may, exclude_seen=person.exclude_seen, group=person.group)
 
 
 def _popular_for(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
-    return _popular(view, k, may, left_out=person.left_out, group=person.group)
+    return _popular(view, k, _but(may, _left_out(view, person)), group=person.group)
 
 
-def _popular(
-    view: View, k: int, may: Mask, *, left_out: frozenset[str] = frozenset(), group: str | None = None
-) -> list[Choice]:
+def _popular(view: View, k: int, may: Mask, *, group: str | None = None) -> list[Choice]:
     popular = view.past.popular
     if popular is None:
         return []
-    return _ranking(popular, Histories.of_steps(popular.items, [[]]), k, may, left_out=left_out, group=group)
+    return _ranking(popular, Histories.of_steps(popular.items, [[]]), k, may, group=group)
+
+
+def _but(may: Mask, left_out: Collection[str]) -> Mask:
+    """Without some items."""
+
+    def narrower(items: Vocabulary) -> np.ndarray:
+        allowed = may(items)
+        if codes := [code for code in map(items.code, left_out) if code >= 0]:
+            allowed = allowed.copy()
+            allowed[codes] = False
+        return allowed
+
+    return narrower
 
 
 def _ranking(
-    model: Recommender, history: Histories, k: int, may: Mask, *, left_out: frozenset[str], group: str | None
+    model: Recommender, history: Histories, k: int, may: Mask, *, exclude_seen: bool = False, group: str | None
 ) -> list[Choice]:
-    allowed = may(model.items)
-    if codes := [code for code in map(model.items.code, left_out) if code >= 0]:
-        allowed = allowed.copy()
-        allowed[codes] = False
     groups = None if group is None else [group]
-    ranking = model.recommend(history, k, exclude_seen=False, allowed=allowed, groups=groups)
+    ranking = model.recommend(history, k, exclude_seen=exclude_seen, allowed=may(model.items), groups=groups)
     ids = model.items.ids(ranking.items[0][ranking.items[0] >= 0])
     return [Choice(id_, score, model.name) for id_, score in zip(ids, ranking.scores[0].tolist(), strict=False)]
 
@@ -334,7 +363,7 @@ def _unknown(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
     """Items for sale that no model knows, the newest first."""
     known = [model.items for model in (view.model, view.past.popular) if model is not None]
     codes = view.catalogue.unknown_to(known)
-    codes = codes[may(view.catalogue.items)[codes]][: k + len(person.left_out)]
+    codes = codes[_but(may, _left_out(view, person))(view.catalogue.items)[codes]][:k]
     return [Choice(id_, 0.0, NEW) for id_ in view.catalogue.items.ids(codes)]
 
 
@@ -371,7 +400,7 @@ def _explained(view: View, person: Person, choices: Sequence[Choice]) -> list[Ch
 
 
 def _shown(
-    view: View, person: Person, choice: Choice, place: Place, *, lifted: bool = False, verb: str = ""
+    view: View, choice: Choice, place: Place, *, verb: str, lifted: bool = False, group: str | None = None
 ) -> RankedItem:
     """An item with its reason in words: what really put it there."""
     source = {"promoted": PROMOTED, "explored": EXPLORE}.get(place.how, choice.source)
@@ -387,19 +416,20 @@ def _shown(
     elif choice.because_of == choice.item_id:
         reason = "because of your earlier interest in it"
     elif choice.because_of is not None:
-        reason = (verb or _verb(view, person.history, choice.because_of)).format(named)
+        reason = verb.format(named)
     elif choice.source == POPULARITY:
-        grouped = person.group is not None and category_name(category) == person.group
+        grouped = group is not None and category_name(category) == group
         reason = f"popular in {category}" if grouped else "popular right now"
     else:
         reason = None
     return RankedItem(item_id=choice.item_id, score=choice.score, source=source, reason=reason)
 
 
-def _verb(view: View, history: Histories, item_id: str) -> str:
-    """What the person did with an item that counts most."""
-    steps = np.flatnonzero(history.item == view.items.code(item_id))
-    kind = history.kinds[history.kind[steps[history.weight[steps].argmax()]]]
+def _verb(view: View, person: Person, choice: Choice) -> str:
+    """What the person did that counts most with the item that speaks for the choice."""
+    history, code = person.history, -1 if choice.because_of is None else view.items.code(choice.because_of)
+    steps = np.flatnonzero(history.item == code)
+    kind = history.kinds[history.kind[steps[history.weight[steps].argmax()]]] if len(steps) else ""
     return VERBS.get(kind, "because of your interest in {}")
 
 
