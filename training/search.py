@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -483,8 +484,8 @@ class _Search:
     def _limit(self) -> float:
         """Seconds that a trial may take: it and its refits must fit beside the refits of what is best so far."""
         members = sorted(self.best.values(), key=lambda found: -found.score)[: MAX_MEMBERS if self.blends else 1]
-        refits = self.refits * REFIT_MARGIN * sum(one.fit_seconds for one in members)
-        blending = 2 * sum(one.judge_seconds for one in self.best.values()) if self.blends else 0
+        refits = self.refits * sum(REFIT_MARGIN * one.fit_seconds + one.judge_seconds for one in members)
+        blending = 3 * sum(one.judge_seconds for one in self.best.values()) if self.blends else 0
         return (self.deadline - time.monotonic() - refits - blending) / (1 + self.refits * REFIT_MARGIN)
 
     def _seconds(self, name: str) -> float:
@@ -521,8 +522,11 @@ def _at_most(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def stop(*_: object) -> None:
-        raise _OutOfTime
+    def stop(_signal: int, frame: FrameType | None) -> None:
+        if _importing(frame):  # a module that was imported by half would fail whoever imports it next
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+        else:
+            raise _OutOfTime
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -531,6 +535,14 @@ def _at_most(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _proposed(recipe: Recipe) -> Recipe:

@@ -191,6 +191,27 @@ def test_the_time_limit_holds_and_keeps_time_for_refits(rows: list[JudgedRows]) 
     assert found.recipe.model == "popularity"
 
 
+def test_an_import_is_not_cut_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+    import sys
+
+    from training.search import _at_most, _OutOfTime
+
+    (tmp_path / "slow_to_import.py").write_text(
+        "import time\nfor _ in range(40):\n    time.sleep(0.01)\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def import_and_wait() -> None:
+        with _at_most(0.1):
+            importlib.import_module("slow_to_import")
+            time.sleep(30)
+
+    with pytest.raises(_OutOfTime):
+        import_and_wait()
+    assert sys.modules["slow_to_import"].whole
+
+
 def test_no_time_at_all_says_so(rows: list[JudgedRows]) -> None:
     with pytest.raises(DataError, match=r"no recommender could be fitted\. popularity: no trial of more than 0 s"):
         search(rows, families=["popularity"], minutes=0)
