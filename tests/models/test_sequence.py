@@ -152,18 +152,15 @@ def interrupt(monkeypatch):
 
 
 def test_learning_that_was_cut_off_goes_on_to_the_same_end(rounds, tmp_path, interrupt):
-    def make():
-        return tiny(epochs=None)
-
-    whole = make().fit(rounds)
+    whole = tiny(epochs=None).fit(rounds)
     file = tmp_path / "checkpoint.npz"
     for n_epochs in (2, 3):
         interrupt(n_epochs)
         with pytest.raises(KeyboardInterrupt):
-            make().fit(rounds, checkpoint=file)
+            tiny(epochs=None, minutes=10 + n_epochs).fit(rounds, checkpoint=file)
         assert file.exists()
     interrupt(None)
-    model = make().fit(rounds, checkpoint=file)
+    model = tiny(epochs=None).fit(rounds, checkpoint=file)
     assert not list(tmp_path.iterdir())
     assert_array_equal(model.item_vectors, whole.item_vectors)
     assert model.ndcg_by_epoch == whole.ndcg_by_epoch
