@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import ibis
@@ -12,24 +14,81 @@ from data import settings as config
 from data.errors import DataError, WorkspaceError
 from data.tables import Tables, cutoff_literal
 from features.definitions import total
+from features.expressions import Expression, parse
 from features.purchases import purchases, with_category
 from features.snapshots import known_people, span
 
 FOREVER = datetime(9000, 1, 1, tzinfo=UTC)
+SPEND = "spend"
+ANSWERS = {"click": "clicked_at", "open": "opened_at", "unsubscribe": "unsubscribed_at"}
+"""What people do with a message -> the column of `messages` that says when."""
+GRAMMAR = re.compile(r"(?P<no>no )?(?P<what>.+?)(?: where (?P<condition>.+))?", flags=re.DOTALL)
 IN_CATEGORY = "order in "
+
+
+@dataclass(frozen=True)
+class Event:
+    """A label's `event`, read.
+
+    Attributes:
+        text: As written.
+        absent: Whether it is asked who does not do it: 'no order'.
+        what: 'order', 'return', 'spend', 'click', 'open', 'unsubscribe', or the name of an event.
+        category: Of 'order in CATEGORY'.
+        condition: Over the columns of the row that says it; None = any row will do.
+    """
+
+    text: str
+    absent: bool
+    what: str
+    category: str | None
+    condition: Expression | None
+
+
+def read(event: str, *, place: str = "event") -> Event:
+    """Read `[no] EVENT [where CONDITION]`.
+
+    EVENT is 'order', 'order in CATEGORY', 'return' (a line of negative quantity), 'click', 'open' (not by a machine)
+    or 'unsubscribe' (of a message), 'spend' (an amount, and so never with 'no'), or the name of an event of the `events`
+    table. CONDITION is an expression over the columns of that row, orders' with their item's `category`.
+
+    Raises:
+        WorkspaceError: what cannot be read, and where.
+
+    Example:
+        >>> read("no order").absent, read("order in Home & Garden").category
+        (True, 'Home & Garden')
+        >>> asked = read("product_added where category == 'tea' and value > 10")
+        >>> asked.what, asked.condition.names
+        ('product_added', ('category', 'value'))
+    """
+    found = GRAMMAR.fullmatch(event.strip())
+    if found is None:
+        raise WorkspaceError(f"{place} is empty. Write it like 'no order', 'click' or 'product_added'.")
+    what, condition = found["what"].strip(), found["condition"]
+    category = what.removeprefix(IN_CATEGORY) if what.startswith(IN_CATEGORY) else None
+    if found["no"] and what == SPEND:
+        raise WorkspaceError(f"{place} {event!r}: 'spend' is an amount. Who spends nothing is 'no order'.")
+    return Event(
+        text=event,
+        absent=bool(found["no"]),
+        what="order" if category else what,
+        category=category,
+        condition=None if condition is None else parse(condition, place=f"{place} {event!r}, after 'where'"),
+    )
 
 
 def label(tables: Tables, cutoff: datetime, declaration: config.Propensity) -> ir.Table:
     """`user_id, label` for everybody known at the cutoff, from what they did in `[cutoff, cutoff + horizon)`.
 
-    `declaration.event` says what: 'no order' (churn), 'order', 'order in CATEGORY' and 'click' (of a message) give
-    int64, 1 if so, else 0; 'spend' gives money ordered after discounts, float64. A return is no order.
+    `declaration.event` says what (`read` has its grammar): int64, 1 if so, else 0; for 'spend' the money ordered after
+    discounts, float64. A return is no order.
     `declaration.population` is an expression over the cutoff's features:
     `expressions.parse(declaration.population).mask(frame)` tells whose labels count.
 
     Raises:
         DataError: the data end before the horizon does, or lack what the label needs.
-        WorkspaceError: an event that is not one of these.
+        WorkspaceError: an event that cannot be read.
 
     Example:
         >>> import pandas as pd
@@ -40,6 +99,7 @@ def label(tables: Tables, cutoff: datetime, declaration: config.Propensity) -> i
         >>> label(shop, datetime(2026, 2, 1, tzinfo=UTC), churn).execute().to_dict("records")
         [{'user_id': 'ann', 'label': 1}]
     """
+    asked = read(declaration.event)
     start = cutoff_literal(cutoff)
     end = cutoff + timedelta(days=declaration.horizon_days)
     covered = span(tables)
@@ -49,38 +109,73 @@ def label(tables: Tables, cutoff: datetime, declaration: config.Propensity) -> i
             f"end on {end:%Y-%m-%d}, but the data end on {covered.end:%Y-%m-%d}. "
             "Choose an earlier cutoff or a shorter horizon."
         )
-    stop = cutoff_literal(end)
-    did, value = _outcome(tables.as_of(FOREVER), declaration.event)
-    did = did.filter(~did.user_id.isnull(), did["at"] >= start, did["at"] < stop)
-    told = did.group_by(who="user_id").agg(label=value(did))
+    did = _rows(tables.as_of(FOREVER), asked)
+    if asked.condition is not None:
+        asked.condition.check(_plain(did), called="column to ask about")
+        did = did.filter(asked.condition.where(did))
+    did = did.filter(~did.user_id.isnull(), did["at"] >= start, did["at"] < cutoff_literal(end))
     people = known_people(tables, cutoff)
+    if asked.what == SPEND:
+        told = did.group_by(who="user_id").agg(label=total(did.money))
+        absent: float = 0.0
+    else:
+        told = did.select(who="user_id").distinct().mutate(label=ibis.literal(0 if asked.absent else 1))
+        absent = 1 if asked.absent else 0
     joined = people.left_join(told, people.user_id == told.who)
-    absent = 1 if declaration.event == "no order" else 0
-    kind = "float64" if declaration.event == "spend" else "int64"
+    kind = "float64" if asked.what == SPEND else "int64"
     return joined.select("user_id", label=joined.label.fill_null(absent).cast(kind))
 
 
-def _outcome(future: Tables, event: str) -> tuple[ir.Table, Callable[[ir.Table], ir.Value]]:
-    """The rows (`user_id, at`, ...) that decide a label, and its value for a person who has some."""
-    if event == "click":
-        if not future.has("messages", "clicked_at"):
-            raise DataError("label 'click' needs messages.clicked_at, which this shop did not bring.")
-        messages = future["messages"]
-        return messages.select("user_id", at="clicked_at"), lambda _: ibis.literal(1)
-    bought = purchases(future).filter(lambda t: t.quantity > 0)
-    if event == "no order":
-        return bought, lambda _: ibis.literal(0)
-    if event == "order":
-        return bought, lambda _: ibis.literal(1)
-    if event == "spend":
-        if not future.has("orders", "unit_price"):
-            raise DataError("label 'spend' needs orders.unit_price, which this shop did not bring.")
-        return bought, lambda rows: total(rows.money)
-    if event.startswith(IN_CATEGORY):
-        if not future.has("items", "category"):
-            raise DataError(f"label {event!r} needs items.category, which this shop did not bring.")
-        category = event.removeprefix(IN_CATEGORY)
-        return with_category(bought, future).filter(lambda t: t.category == category), lambda _: ibis.literal(1)
-    raise WorkspaceError(
-        f"propensity event {event!r} is not 'no order', 'order', 'order in CATEGORY', 'click' or 'spend'."
-    )
+def _rows(future: Tables, asked: Event) -> ir.Table:
+    """The rows (`user_id, at`, ...) that say that somebody did it, before its condition."""
+    if asked.what in ANSWERS:
+        return _answers(future, asked, ANSWERS[asked.what])
+    if asked.what in ("order", "return", SPEND):
+        return _lines(future, asked)
+    events = future["events"]
+    named = events.filter(events.event == asked.what)
+    if not named.limit(1).count().execute():
+        names = sorted(events.select("event").distinct().execute()["event"].dropna())
+        near = difflib.get_close_matches(asked.what, [*names, "order", "return", SPEND, *ANSWERS], n=1)
+        raise DataError(
+            f"label {asked.text!r} needs events named {asked.what!r}, which this shop did not bring; "
+            + (f"did you mean {near[0]!r}?" if near else f"it brought {', '.join(names[:20]) or 'no events'}.")
+        )
+    return named.mutate(at=named.occurred_at)
+
+
+def _answers(future: Tables, asked: Event, column: str) -> ir.Table:
+    _need(future, asked, "messages", column)
+    messages = future["messages"]
+    if asked.what == "open":  # a machine's open is nobody's
+        messages = messages.filter(~messages.machine_opened.fill_null(False))
+    return messages.filter(~messages[column].isnull()).mutate(at=messages[column])
+
+
+def _lines(future: Tables, asked: Event) -> ir.Table:
+    """Order lines, or those sent back, with the category of their item where it is known."""
+    if asked.what == SPEND:
+        _need(future, asked, "orders", "unit_price")
+    if asked.what == "return":
+        _need(future, asked, "orders", "quantity")
+    lines = purchases(future)
+    lines = lines.filter(lines.quantity < 0 if asked.what == "return" else lines.quantity > 0)
+    if asked.category is None and (asked.condition is None or "category" not in asked.condition.names):
+        return lines
+    _need(future, asked, "items", "category")
+    lines = with_category(lines, future)
+    return lines if asked.category is None else lines.filter(lines.category == asked.category)
+
+
+def _need(future: Tables, asked: Event, table: str, column: str) -> None:
+    if not future.has(table, column):
+        raise DataError(f"label {asked.text!r} needs {table}.{column}, which this shop did not bring.")
+
+
+def _plain(rows: ir.Table) -> list[str]:
+    """The columns that an expression can read: numbers, text, yes or no."""
+    return [
+        name
+        for name, kind in rows.schema().items()
+        if name != "user_id" and (kind.is_string() or kind.is_numeric() or kind.is_boolean())
+    ]

@@ -8,7 +8,7 @@ import pytest
 from data.errors import DataError, WorkspaceError
 from data.settings import Propensity
 from data.tables import Tables
-from features.labels import label
+from features.labels import label, read
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def shop(orders, messages, ago):
         ),
         messages=messages(
             ("ann", "email", 3, {"clicked_at": ago(2)}),
-            ("bob", "email", 3, {"clicked_at": ago(-2)}),
+            ("bob", "email", 3, {"clicked_at": ago(-2), "opened_at": ago(-2), "unsubscribed_at": ago(-3)}),
+            ("carl", "sms", 3, {"opened_at": ago(-2), "machine_opened": True}),
         ),
         items=pd.DataFrame({"item_id": ["tea", "cup"], "category": ["drinks", "kitchen"]}),
     )
@@ -63,14 +64,62 @@ def test_data_that_end_before_the_horizon_are_refused(shop, cutoff):
 
 
 @pytest.mark.parametrize(
-    ("event", "needs"), [("spend", "unit_price"), ("click", "clicked_at"), ("order in x", "category")]
+    ("event", "expected"),
+    [
+        ("open", {"ann": 0, "bob": 1, "carl": 0}),
+        ("unsubscribe", {"ann": 0, "bob": 1, "carl": 0}),
+        ("return", {"ann": 0, "bob": 0, "carl": 1}),
+        ("no click", {"ann": 1, "bob": 0, "carl": 1}),
+        ("open where channel == 'sms'", {"ann": 0, "bob": 0, "carl": 0}),
+        ("order where quantity > 1 and category in ('kitchen', 'drinks')", {"ann": 1, "bob": 0, "carl": 0}),
+        ("no order where money > 100", {"ann": 1, "bob": 1, "carl": 1}),
+    ],
 )
+def test_answers_returns_and_conditions(shop, cutoff, event, expected):
+    assert told(shop, cutoff, event) == expected
+
+
+def test_any_event_is_a_label_with_a_condition_on_its_row(events, cutoff):
+    rows = events(
+        ("ann", "product_added", 5, {"category": "tea"}),
+        ("ann", "product_added", -3, {"category": "tea", "value": 20.0}),
+        ("bob", "product_viewed", 5, {}),
+        ("bob", "product_added", -3, {"category": "cups"}),
+        ("bob", "product_viewed", -20, {}),
+    )
+    shop = Tables.from_frames(events=rows)
+    assert told(shop, cutoff, "product_added") == {"ann": 1, "bob": 1}
+    assert told(shop, cutoff, "no product_added where category == 'tea'") == {"ann": 0, "bob": 1}
+    assert told(shop, cutoff, "product_added where value > 10") == {"ann": 1, "bob": 0}
+    with pytest.raises(DataError, match="'product_aded', which this shop did not bring; did you mean 'product_added'"):
+        told(shop, cutoff, "product_aded")
+    with pytest.raises(WorkspaceError, match="'categry' is no column to ask about .* did you mean 'category'"):
+        told(shop, cutoff, "product_added where categry == 'tea'")
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        ("", "is empty"),
+        ("no spend", "'spend' is an amount"),
+        ("order where quantity >", "after 'where'.* cannot be read at column 11"),
+        ("click where __import__('os')", "is not allowed"),
+    ],
+)
+def test_an_event_that_cannot_be_read_says_where(event, says):
+    with pytest.raises(WorkspaceError, match=says) as refused:
+        read(event, place="propensity.tea.event")
+    assert "propensity.tea.event" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("event", "needs"),
+    [
+        ("spend", "unit_price"), ("click", "clicked_at"), ("open", "opened_at"), ("unsubscribe", "unsubscribed_at"),
+        ("order in x", "category"), ("return", "quantity"), ("churned", "events named 'churned'.*it brought x"),
+    ],
+)  # fmt: skip
 def test_a_label_without_its_columns_is_refused(events, cutoff, event, needs):
     rows = events(("ann", "x", 5, {}), ("ann", "x", -20, {}))
     with pytest.raises(DataError, match=needs):
         told(Tables.from_frames(events=rows), cutoff, event)
-
-
-def test_another_word_is_refused(shop, cutoff):
-    with pytest.raises(WorkspaceError, match="'churned' is not 'no order'"):
-        told(shop, cutoff, "churned")
