@@ -14,7 +14,17 @@ from pathlib import Path
 from benchmarks.result import as_json, measured
 from data.errors import AttuneError
 
-NAMES = ("churn", "collaborative", "demo", "features", "latency", "next-purchase", "recommend-time-split", "sequences", "simulate")
+NAMES = (
+    "churn",
+    "collaborative",
+    "demo",
+    "features",
+    "latency",
+    "next-purchase",
+    "recommend-time-split",
+    "sequences",
+    "simulate",
+)
 
 
 def main() -> None:
