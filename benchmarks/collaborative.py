@@ -31,7 +31,7 @@ MINUTES = 90.0
 SHARE_FOR_PAPERS = 0.2
 """Of the minutes: no paper's filter is begun after so much of them."""
 SEED = 0
-FAMILIES = ("popularity", "item_neighbours", "als", "graph", "linear")
+FAMILIES = ("popularity", "item_neighbours", "als", "graph", "graph-bspm", "graph-chebycf", "linear")
 """Those that need no times."""
 PAPER = {"user_power": 0.5, "item_power": 0.5, "kept_per_item": 4_000}
 PAPERS: Mapping[str, Recipe] = {

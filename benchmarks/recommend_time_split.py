@@ -98,7 +98,7 @@ def _own(
     began = time.perf_counter()
     found = search(folds, trials=trials, minutes=minutes, k=K, seed=SEED)
     spent = {"trials": float(len(found.trials)), "search_seconds": time.perf_counter() - began}
-    families = {str(recipe): recipe for recipe in (*BASELINES, *(trial.recipe for trial in found.best_by_model()))}
+    families = {str(recipe): recipe for recipe in (*BASELINES, *(trial.recipe for trial in found.best_by_family()))}
     others = [recipe for recipe in families.values() if recipe in BASELINES or recipe != found.recipe]
     for number, recipe in enumerate([found.recipe, *others]):
         started = time.perf_counter()

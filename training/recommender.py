@@ -131,7 +131,7 @@ def _choose(
     with pictures() as folder:
         plots.comparison(
             folder / "candidates.png",
-            {trial.recipe.model: trial.quality for trial in found.best_by_model() if trial.quality},
+            {trial.family: trial.quality for trial in found.best_by_family() if trial.quality},
             metric="NDCG at 10 on the validation days",
             highlight=chosen.model,
         )

@@ -38,7 +38,7 @@ from training.blending import MAX_MEMBERS, blend_weights
 from training.examples import K
 from training.judging import JudgedRows
 from training.recipes import Recipe
-from training.spaces import LEARNT, SPACES
+from training.spaces import LEARNT, SPACES, start_of
 
 BLEND = Blend.name
 RANKER = "ranker"
@@ -64,6 +64,7 @@ class Trial:
 
     Attributes:
         number: From 0 on, in the order in which they were tried.
+        family: A name in `SPACES`, or "blend".
         recipe: What was tried; `exclude_seen` is the better of the choices.
         quality: The metric on all rows with its interval; None where the trial did not come to an end.
         seconds: What fitting and judging took.
@@ -72,6 +73,7 @@ class Trial:
     """
 
     number: int
+    family: str
     recipe: Recipe
     quality: Interval | None
     seconds: float
@@ -101,19 +103,19 @@ class Found:
     refit_seconds: float
     trials: tuple[Trial, ...]
 
-    def best_by_model(self) -> list[Trial]:
-        """The best complete trial of each model, best first."""
+    def best_by_family(self) -> list[Trial]:
+        """The best complete trial of each family, best first."""
         complete = [(trial, trial.quality) for trial in self.trials if trial.state == "complete" and trial.quality]
-        by_model = {trial.recipe.model: trial for trial, _ in sorted(complete, key=lambda one: one[1].estimate)}
-        return list(by_model.values())[::-1]
+        by_family = {trial.family: trial for trial, _ in sorted(complete, key=lambda one: one[1].estimate)}
+        return list(by_family.values())[::-1]
 
     def frame(self) -> pd.DataFrame:
-        """A row per trial: number, model, recipe, metric with `_low` and `_high`, seconds, state and reason."""
+        """A row per trial: number, family, recipe, metric with `_low` and `_high`, seconds, state and reason."""
         nothing = Interval(math.nan, math.nan, math.nan, 0.95)
         return pd.DataFrame(
             {
                 "number": trial.number,
-                "model": trial.recipe.model,
+                "family": trial.family,
                 "recipe": str(trial.recipe),
                 self.metric: (trial.quality or nothing).estimate,
                 f"{self.metric}_low": (trial.quality or nothing).low,
@@ -180,8 +182,8 @@ def search(
         >>> found.recipe.model, found.recipe.exclude_seen, found.quality.estimate
         ('popularity', True, 1.0)
     """
-    names = [name for name in SPACES if name in MODELS] if families is None else list(families)
-    if strange := [name for name in names if name not in SPACES or name not in MODELS]:
+    names = list(SPACES) if families is None else list(families)
+    if strange := [name for name in names if name not in SPACES]:
         raise DataError(f"{strange[0]!r} is no family to search; choose from {', '.join(SPACES)}.")
     if not names or (trials is not None and trials < 1):
         raise DataError("a search needs a family and at least one trial.")
@@ -215,6 +217,7 @@ class _Best:
     """The best trial of a family, whose models are kept in `folder`, one for each of the rows.
 
     Attributes:
+        family: A name in `SPACES`, or "blend".
         recipe: Of the trial.
         score: Mean of `values`.
         values: The metric of every judged user of all rows, NaN for strangers.
@@ -222,6 +225,7 @@ class _Best:
         judge_seconds: Of asking the models on all rows.
     """
 
+    family: str
     recipe: Recipe
     score: float
     values: np.ndarray
@@ -283,7 +287,7 @@ class _Search:
         self.trials.sort(key=lambda trial: trial.number)
         ended = [trial for trial in self.trials if trial.state != "out of time"]  # that may be tried again
         self.seen = {_proposed(trial.recipe).fit_key for trial in ended}
-        self.defaults_tried = {trial.recipe.model for trial in ended}
+        self.defaults_tried = {trial.family for trial in ended}
         for trial in self.trials:
             self.told(trial, "taken up again")
 
@@ -312,17 +316,18 @@ class _Search:
         if limit <= self._seconds(name):
             took = f" and it took {self._seconds(name):.0f} s before" if self._seconds(name) else ""
             reason = f"no trial of more than {max(limit, 0):.0f} s can be fitted again in the time left{took}"
-            self._tell(Trial(self.n_tried, Recipe(name), None, 0.0, "skipped", reason))
+            self._tell(Trial(self.n_tried, name, Recipe(start_of(name)[0]), None, 0.0, "skipped", reason))
             return
         study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=N_RANDOM, multivariate=True, seed=int(self._rng().integers(2**31))
         )
-        usual = MODELS[name]().params
+        model, first = start_of(name)
+        usual = MODELS[model]().params
         if defaults:
-            study.enqueue_trial(usual)
+            study.enqueue_trial({**usual, **first})
         asked = study.ask()
         params = {**space(asked), **(self._members_for(limit) if name == RANKER else {})}
-        recipe = Recipe(name, {param: value for param, value in params.items() if value != usual[param]})
+        recipe = Recipe(model, {param: value for param, value in params.items() if value != usual[param]})
         if recipe.fit_key in self.seen:
             self.repeats += 1
             study.tell(asked, state=TrialState.FAIL)
@@ -332,14 +337,14 @@ class _Search:
         reason, best = "", None
         try:
             with _at_most(limit):
-                best = self._measured(recipe, asked, limit, prune=not defaults)
+                best = self._measured(name, recipe, asked, limit, prune=not defaults)
         except optuna.TrialPruned:
             state, reason = "pruned", "worse than the median of its family on the first rows"
         except _OutOfTime:
             state, reason = "out of time", f"stopped after {limit:.0f} s: longer could not be fitted again in the time"
         except FAILURES as error:
             state, reason = "failed", str(error) or type(error).__name__
-        trial = Trial(self.n_tried, recipe, None, time.monotonic() - started, state, reason)
+        trial = Trial(self.n_tried, name, recipe, None, time.monotonic() - started, state, reason)
         if best is not None:
             trial = replace(trial, recipe=best.recipe, quality=self._interval(best.values))
             if name not in self.best or best.score > self.best[name].score:
@@ -379,15 +384,15 @@ class _Search:
         reason = "" if gain.low > 0 else f"not surely better than {best.recipe}: {gain}"
         if not reason:
             fit_seconds = sum(self.best[name].fit_seconds for name in chosen)
-            self.best[BLEND] = _Best(recipe, _mean(values), values, fit_seconds, 0.0)
+            self.best[BLEND] = _Best(BLEND, recipe, _mean(values), values, fit_seconds, 0.0)
         state: State = "pruned" if reason else "complete"
         seconds = time.monotonic() - started
-        self._tell(Trial(self.n_tried, recipe, self._interval(values), seconds, state, reason))
+        self._tell(Trial(self.n_tried, BLEND, recipe, self._interval(values), seconds, state, reason))
 
     def found(self) -> Found:
         """The best of all."""
         if not self.best:
-            why = "; ".join(f"{trial.recipe.model}: {trial.reason}" for trial in self.trials)
+            why = "; ".join(f"{trial.family}: {trial.reason}" for trial in self.trials)
             raise DataError(f"no recommender could be fitted. {why}")
         best = self._first()
         baselines = [found for found in self.best.values() if found.recipe.is_baseline]
@@ -410,7 +415,7 @@ class _Search:
 
     def _singles(self) -> list[str]:
         """Families that are not made of others, the best first."""
-        singles = [name for name in self.best if not issubclass(MODELS[name], Composite)]
+        singles = [name for name, best in self.best.items() if not issubclass(MODELS[best.recipe.model], Composite)]
         return sorted(singles, key=lambda name: -self.best[name].score)
 
     def _members_for(self, limit: float) -> dict[str, Any]:
@@ -425,9 +430,10 @@ class _Search:
         return {"members": self._members(chosen)} if chosen else {}
 
     def _members(self, names: Sequence[str]) -> list[Member]:
-        return [Member(model=name, params=dict(self.best[name].recipe.params)) for name in names]
+        recipes = [self.best[name].recipe for name in names]
+        return [Member(model=recipe.model, params=dict(recipe.params)) for recipe in recipes]
 
-    def _measured(self, recipe: Recipe, asked: optuna.Trial, limit: float, *, prune: bool) -> _Best:
+    def _measured(self, family: str, recipe: Recipe, asked: optuna.Trial, limit: float, *, prune: bool) -> _Best:
         """Fit and judge on all rows, leaving the models in `scratch`.
 
         Raises:
@@ -461,13 +467,14 @@ class _Search:
         pooled = [np.concatenate(of) for of in values]
         best = int(np.argmax([_mean(of) for of in pooled]))
         shown = replace(recipe, params={**found_out, **recipe.params}, exclude_seen=self.shows[best])
-        return _Best(shown, _mean(pooled[best]), pooled[best], fit_seconds, judge_seconds / len(self.shows))
+        return _Best(family, shown, _mean(pooled[best]), pooled[best], fit_seconds, judge_seconds / len(self.shows))
 
     def _keep(self, best: _Best) -> None:
         """Make the trial in `scratch` the best of its family."""
-        scratch, name = self.folder / "scratch", best.recipe.model
+        scratch, name = self.folder / "scratch", best.family
         np.save(scratch / "values.npy", best.values)
         told = {
+            "family": best.family,
             **asdict(best.recipe),
             "score": best.score,
             "fit_seconds": best.fit_seconds,
@@ -490,7 +497,7 @@ class _Search:
 
     def _seconds(self, name: str) -> float:
         """What a trial of a family took at the most."""
-        return max((trial.seconds for trial in self.trials if trial.recipe.model == name), default=0.0)
+        return max((trial.seconds for trial in self.trials if trial.family == name), default=0.0)
 
     def _rng(self) -> np.random.Generator:
         """Of the next trial alone: so that a search that was cut off goes on as if it had not been."""
@@ -503,7 +510,7 @@ class _Search:
         self.trials.append(trial)
         best = max(self.best.values(), key=lambda found: found.score, default=None)
         outcome = f"{trial.quality}" if trial.quality else f"{trial.state}: {trial.reason}"
-        so_far = f"; best so far {best.score:.4f} by {best.recipe.model}" if best else ""
+        so_far = f"; best so far {best.score:.4f} by {best.family}" if best else ""
         self.told(trial, f"trial {trial.number}, {trial.recipe}: {outcome}{so_far}")
 
 
@@ -576,6 +583,7 @@ def _trial(told: str) -> Trial:
 def _read_best(folder: Path) -> _Best:
     told: Mapping[str, Any] = json.loads((folder / "best.json").read_text(encoding="utf-8"))
     return _Best(
+        family=told["family"],
         recipe=Recipe(told["model"], told["params"], told["exclude_seen"]),
         score=told["score"],
         values=np.load(folder / "values.npy"),

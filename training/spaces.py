@@ -56,20 +56,23 @@ def linear(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
 
 
 def graph(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
-    """Which filter, its own strength, and how much the ideal low-pass, busy users and popular items count."""
-    kind = trial.suggest_categorical("filter", ["one-hop", "bspm", "chebycf"])
-    own = {
-        "bspm": {"sharpening": trial.suggest_float("sharpening", 0.5, 4)},
-        "chebycf": {"flatness": trial.suggest_float("flatness", 0.5, 3)},
-    }
+    """How much busy users and popular items count, and the ideal low-pass."""
     return {
-        "filter": kind,
         "ideal_weight": trial.suggest_float("ideal_weight", 0, 0.3),
         "user_power": trial.suggest_float("user_power", 0.1, 0.6),
         "item_power": trial.suggest_float("item_power", 0.2, 0.6),
         "degree_power": trial.suggest_float("degree_power", 0, 0.5),
-        **own.get(kind, {}),
     }
+
+
+def bspm(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """As for every graph filter, and for how long to sharpen."""
+    return {**BSPM, **graph(trial), "sharpening": trial.suggest_float("sharpening", 0.5, 4)}
+
+
+def chebycf(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """As for every graph filter, and how wide the plateau is."""
+    return {**CHEBYCF, **graph(trial), "flatness": trial.suggest_float("flatness", 0.5, 3)}
 
 
 def content(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
@@ -98,6 +101,25 @@ def ranker(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
     }
 
 
+BSPM: Mapping[str, Any] = {
+    "filter": "bspm",
+    "factors": 448,
+    "ideal_weight": 0.2,
+    "user_power": 0.5,
+    "item_power": 0.5,
+    "degree_power": 0.5,
+}
+"""As Choi et al. 2023 set it."""
+CHEBYCF: Mapping[str, Any] = {
+    "filter": "chebycf",
+    "factors": 512,
+    "ideal_weight": 0.2,
+    "user_power": 0.5,
+    "item_power": 0.5,
+    "degree_power": 0.4,
+}
+"""As Kim et al. 2025 set it."""
+
 SPACES: Mapping[str, Space] = {
     "popularity": popularity,
     "repeat": repeat,
@@ -105,11 +127,30 @@ SPACES: Mapping[str, Space] = {
     "content": content,
     "als": als,
     "graph": graph,
+    "graph-bspm": bspm,
+    "graph-chebycf": chebycf,
     "linear": linear,
     "ranker": ranker,
     "sequence": sequence,
 }
 """By family, cheapest first."""
+
+STARTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "graph-bspm": ("graph", BSPM),
+    "graph-chebycf": ("graph", CHEBYCF),
+}
+"""Families that are not called like their model: that model, and where their first trial differs from its defaults."""
+
+
+def start_of(family: str) -> tuple[str, Mapping[str, Any]]:
+    """The model of a family, and where the family's first trial differs from that model's defaults.
+
+    Example:
+        >>> start_of("als")
+        ('als', {})
+    """
+    return STARTS.get(family, (family, {}))
+
 
 LEARNT: Mapping[str, Mapping[str, str]] = {"sequence": {"epochs": "epochs_learnt"}}
 """By family, hyperparameters that a fit finds out on what it holds out, and the fitted model's attribute for each. A
