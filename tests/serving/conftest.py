@@ -217,7 +217,7 @@ class Client:
         """A coroutine's result, from its own loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
-    def wait(self, holds, seconds: float = 20) -> None:
+    def wait(self, holds, seconds: float = 120) -> None:
         """Until something holds, or fail."""
         until = time.monotonic() + seconds
         while not holds():
@@ -226,7 +226,7 @@ class Client:
 
     def ready(self) -> Client:
         """Once everything is loaded."""
-        self.wait(lambda: self.get("/readyz").status_code == 200, 60)
+        self.wait(lambda: self.get("/readyz").status_code == 200, 240)
         return self
 
     def get(self, path: str) -> httpx.Response:
