@@ -58,10 +58,7 @@ class Recipe:
         kind = MODELS[self.model]
         taken = inspect.signature(kind).parameters
         told = {name: value for name, value in (("seed", seed), ("minutes", minutes)) if name in taken}
-        model = kind(**{**told, **self.params})
-        if "checkpoint" in inspect.signature(kind.fit).parameters:
-            return model.fit(known, checkpoint=checkpoint)  # type: ignore[call-arg]
-        return model.fit(known)
+        return kind(**{**told, **self.params}).fit(known, checkpoint=checkpoint)
 
 
 BASELINES = (Recipe("popularity"), Recipe("popularity", exclude_seen=True), Recipe("repeat"))

@@ -86,7 +86,7 @@ def sequence(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         "dim": trial.suggest_categorical("dim", [32, 64, 128]),
         "layers": trial.suggest_int("layers", 1, 3),
         "positions": trial.suggest_categorical("positions", [50, 100, 200]),
-        "dropout": trial.suggest_float("dropout", 0.1, 0.5, step=0.1),
+        "dropout": trial.suggest_categorical("dropout", [None, 0.1, 0.2, 0.3, 0.4, 0.5]),
         "gated": trial.suggest_categorical("gated", [False, True]),
     }
 

@@ -66,8 +66,13 @@ class Recommender(ABC):
         """The hyperparameters by name."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-    def fit(self, interactions: Interactions) -> Self:
+    def fit(self, interactions: Interactions, *, checkpoint: Path | None = None) -> Self:
         """Learn from interactions; a second fit forgets the first.
+
+        Args:
+            interactions: Who did what, when.
+            checkpoint: A file that models which learn for long write now and then and go on from, if it is there and
+                of the same data and hyperparameters; it is gone at the end.
 
         Raises:
             DataError: there are no interactions.
@@ -78,6 +83,7 @@ class Recommender(ABC):
                 "Choose a later cutoff, or import events or orders with an item_id and a user_id."
             )
         self.items = interactions.items
+        self._checkpoint = checkpoint
         self._fit(interactions)
         return self
 

@@ -61,8 +61,9 @@ class Composite(Recommender):
         self.serves_cold_users = any(part.serves_cold_users for part in parts)
 
     def _fit(self, interactions: Interactions) -> None:
-        for part in self.parts:
-            part.fit(interactions)
+        for number, part in enumerate(self.parts):
+            file = self._checkpoint
+            part.fit(interactions, checkpoint=file and file.with_name(f"{file.stem}.member{number}{file.suffix}"))
 
     def _said(self, histories: Histories, groups: Groups | None) -> list[np.ndarray]:
         """What each member scores: a float32 array (n_users, n_items) each."""

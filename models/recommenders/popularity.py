@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -55,12 +56,18 @@ class Popularity(Recommender):
         self.half_life_days = half_life_days
 
     def fit(
-        self, interactions: Interactions, *, user_groups: Groups | None = None, item_groups: Groups | None = None
+        self,
+        interactions: Interactions,
+        *,
+        checkpoint: Path | None = None,
+        user_groups: Groups | None = None,
+        item_groups: Groups | None = None,
     ) -> Self:
         """Learn everybody's taste, each segment's, and what is popular in each category of the items' attributes.
 
         Args:
             interactions: Who touched what, when.
+            checkpoint: Learning takes too short for one.
             user_groups: A segment (or None) for each user code; popularity among these users.
             item_groups: A category (or None) for each item code; popularity among these items. By default the
                 categories that the items' attributes tell, each beginning of a path too.
@@ -68,7 +75,7 @@ class Popularity(Recommender):
         Raises:
             DataError: no interactions, a wrong number of names, or a segment named like a category.
         """
-        super().fit(interactions)
+        super().fit(interactions, checkpoint=checkpoint)
         recent = self._recent(interactions)
         segments, by_segment = _by_group(user_groups, interactions.user, len(interactions.users), interactions, recent)
         if item_groups is None:

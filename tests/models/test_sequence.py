@@ -33,7 +33,7 @@ def rounds() -> Interactions:
 
 
 def tiny(**params):
-    return CausalTransformer(**{"dim": 16, "layers": 1, "positions": 20, "epochs": 3, **params})
+    return CausalTransformer(**{"dim": 16, "layers": 1, "positions": 20, "dropout": 0.2, "epochs": 3, **params})
 
 
 def walk(model, *items: str, gap: int = HOUR, kind: str = "interaction") -> Histories:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from models.recommenders.sequence.windows import N_GAPS, STEPS_AT_ONCE, alike, g
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+DENSE_EVENTS = 50
+DENSE_DROPOUT, SPARSE_DROPOUT = 0.2, 0.5
+"""Where people did at least so many things on average, and where they did fewer."""
 AGREEMENT = 1e-5
 """How far onnxruntime may be from PyTorch."""
 
@@ -74,7 +77,7 @@ class CausalTransformer(Recommender):
         layers: int = 2,
         heads: int = 2,
         positions: int = 100,
-        dropout: float = 0.2,
+        dropout: float | None = None,
         gated: bool = False,
         loss: Literal["softmax", "gbce"] = "softmax",
         negatives: int | None = None,
@@ -89,7 +92,8 @@ class CausalTransformer(Recommender):
             layers: Blocks.
             heads: Of attention; `dim` is a multiple.
             positions: Steps that are read, the last of each history.
-            dropout: Share of values hidden while learning.
+            dropout: Share of values hidden while learning. By default 0.2 where people did 50 things or more on
+                average, and 0.5 where they did fewer, as Kang and McAuley set it for dense and sparse data.
             gated: Blocks with gates and SwiGLU.
             loss: "softmax" or "gbce".
             negatives: Items that the right one is held against. By default all with softmax up to 20,000 items,
@@ -118,20 +122,6 @@ class CausalTransformer(Recommender):
         self.minutes = minutes
         self.seed = seed
 
-    def fit(self, interactions: Interactions, *, checkpoint: Path | None = None) -> Self:
-        """Learn from interactions; a second fit forgets the first.
-
-        Args:
-            interactions: Who did what, when.
-            checkpoint: A file that is written after each epoch and gone at the end. When it is there, and of the
-                same data and hyperparameters, learning goes on from it.
-
-        Raises:
-            DataError: there are no interactions.
-        """
-        self._checkpoint = checkpoint
-        return super().fit(interactions)
-
     def _fit(self, interactions: Interactions) -> None:
         from models.recommenders.sequence import fit, graph  # noqa: PLC0415 - only learning needs PyTorch and onnx
 
@@ -140,6 +130,7 @@ class CausalTransformer(Recommender):
         inner = np.setdiff1d(np.arange(len(gaps)), steps.indptr[1:] - 1)
         self.kinds = list(steps.kinds)
         self.timed = len(np.unique(gaps[inner])) > 1
+        recipe = fit.Recipe(**{**self.params, "dropout": self._dropout(interactions)})
         learnt = fit.learn(
             fit.Steps(
                 indptr=steps.indptr,
@@ -150,14 +141,20 @@ class CausalTransformer(Recommender):
                 n_gaps=N_GAPS,
                 n_kinds=len(self.kinds),
             ),
-            fit.Recipe(**self.params),
+            recipe,
             self._checkpoint,
         )
         self.item_vectors = learnt.weights["items.weight"][:-1]
         self.gap_vectors, self.kind_vectors = learnt.weights["gaps.weight"], learnt.weights["kinds.weight"]
         self.epochs_learnt, self.ndcg_by_epoch = learnt.epochs, list(learnt.ndcg)
         self._use(graph.as_onnx(learnt.weights, layers=self.layers, heads=self.heads, gated=self.gated))
-        fit.check_equal(learnt, fit.Recipe(**self.params), self._run, AGREEMENT)
+        fit.check_equal(learnt, recipe, self._run, AGREEMENT)
+
+    def _dropout(self, interactions: Interactions) -> float:
+        if self.dropout is not None:
+            return self.dropout
+        dense = len(interactions) >= DENSE_EVENTS * len(np.unique(interactions.user))
+        return DENSE_DROPOUT if dense else SPARSE_DROPOUT
 
     def _use(self, serialised: bytes) -> None:
         self.graph, self.graph_sha256 = serialised, sha256(serialised).hexdigest()
