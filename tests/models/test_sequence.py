@@ -42,7 +42,7 @@ def walk(model, *items: str, gap: int = HOUR, kind: str = "interaction") -> Hist
 
 
 class TestCausalTransformer(RecommenderContract):
-    recall_on_movielens = (0.08, 0.3)
+    recall_on_movielens = (0.03, 0.3)  # after three epochs
 
     def make(self):
         return tiny()
