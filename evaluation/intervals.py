@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from data.errors import DataError
 
@@ -41,6 +42,7 @@ def bootstrap(
     n: int,
     *,
     groups: np.ndarray | None = None,
+    counts: np.ndarray | None = None,
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -54,6 +56,8 @@ def bootstrap(
         statistic: Computes the value for many weightings at once.
         n: Rows.
         groups: Whom a row belongs to, shape (n,); whole groups are drawn, as when a user has several rows.
+        counts: How many equal units a row stands for, shape (n,), where there are no groups: the same resamples
+            from far fewer rows.
         level: Coverage.
         resamples: How many.
         seed: Of the draws.
@@ -65,12 +69,28 @@ def bootstrap(
     """
     if groups is not None and groups.shape != (n,):
         raise DataError(f"groups has shape {groups.shape}; give one per row, ({n},).")
-    estimate = float(statistic(np.ones((1, n)))[0]) if n else np.nan
+    estimate = float(statistic(np.ones((1, n)) if counts is None else counts[None].astype(float))[0]) if n else np.nan
     if np.isnan(estimate):
         return Interval(np.nan, np.nan, np.nan, level)
-    drawn = np.concatenate([statistic(weights) for weights in _weights(n, groups, resamples, seed)])
+    blocks = _weights(n, groups, resamples, seed) if counts is None else _multinomial(counts, resamples, seed)
+    drawn = np.concatenate([statistic(weights) for weights in blocks])
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), level)
+
+
+def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
+    """A share with its score interval (Wilson 1927), good for few and for none; NaN where n is 0.
+
+    Example:
+        >>> str(wilson(0, 10))
+        '0.0000 [0.0000, 0.2775]'
+    """
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan, level)
+    z, share = norm.ppf((1 + level) / 2), successes / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return Interval(share, float(max(middle - half, 0.0)), float(min(middle + half, 1.0)), level)
 
 
 def mean(values: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
@@ -140,3 +160,12 @@ def _weights(n: int, groups: np.ndarray | None, resamples: int, seed: int | list
         drawn = rng.integers(n_units, size=(b, n_units)) + np.arange(b)[:, None] * n_units
         counts = np.bincount(drawn.ravel(), minlength=b * n_units).reshape(b, n_units).astype(np.float64)
         yield counts if groups is None else counts[:, member]
+
+
+def _multinomial(counts: np.ndarray, resamples: int, seed: int | list[int]) -> Iterator[np.ndarray]:
+    """Blocks of how many units of each row are in each resample of all units, float (b, n)."""
+    rng = np.random.default_rng(seed)
+    rows = max(1, BLOCK_CELLS // len(counts))
+    for start in range(0, resamples, rows):
+        b = min(rows, resamples - start)
+        yield rng.multinomial(int(counts.sum()), counts / counts.sum(), size=b).astype(np.float64)

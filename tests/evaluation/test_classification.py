@@ -12,7 +12,18 @@ from sklearn import metrics
 from sklearn.linear_model import LogisticRegression
 
 from data.errors import DataError
-from evaluation.classification import MEASURES, calibration_bins, compare, evaluate, lift_by_decile
+from evaluation.classification import (
+    MEASURES,
+    bands,
+    by_group,
+    calibration_bins,
+    compare,
+    evaluate,
+    fairness,
+    lift_by_decile,
+    repeated,
+)
+from evaluation.intervals import bootstrap
 
 THEIRS = {
     "roc_auc": metrics.roc_auc_score,
@@ -51,6 +62,46 @@ def test_the_calibration_slope_is_that_of_a_logistic_regression():
     found = evaluate(label, too_extreme, resamples=200).calibration_slope
     assert found.estimate == pytest.approx(expected, abs=1e-4)
     assert found.low < 0.5 < found.high
+
+
+def test_the_calibration_intercept_is_that_of_a_regression_with_an_offset():
+    label, probability = drawn(3_000)
+    odds = probability / (1 - probability) * np.e  # one too high in log-odds
+    found = evaluate(label, odds / (1 + odds), resamples=200).calibration_intercept
+    assert found.estimate == pytest.approx(-1, abs=0.1)
+    assert found.low < -1 < found.high
+    assert np.mean(1 / (1 + np.exp(-found.estimate) / odds)) == pytest.approx(label.mean(), abs=1e-6)
+    assert np.isnan(evaluate(np.ones(20), np.full(20, 0.5), resamples=20).calibration_intercept.estimate)
+
+
+def test_resamples_of_many_rows_are_those_of_the_rows():
+    label, probability = drawn(60_000)
+    binned = evaluate(label, probability, resamples=200)
+    for name, measure in MEASURES.items():
+        exact = bootstrap(measure(label.astype(float), probability), 60_000, resamples=60, seed=1)
+        found = getattr(binned, name)
+        assert found.estimate == exact.estimate
+        assert found.high - found.low == pytest.approx(exact.high - exact.low, rel=0.5)
+        assert found.low < exact.high
+        assert exact.low < found.high
+
+
+def test_a_million_rows_take_seconds():
+    label, probability = drawn(1_000_000)
+    started = time.process_time()
+    evaluate(label, probability)
+    lift_by_decile(label, probability)
+    fairness(label, probability, {"country": np.arange(1_000_000) % 30})
+    assert time.process_time() - started < 60
+
+
+def test_repeats_are_averaged_and_no_more_people():
+    label, probability = drawn(2_000)
+    alone, twice = evaluate(label, probability), repeated(label, np.stack([probability, probability]))
+    assert twice.roc_auc.estimate == pytest.approx(alone.roc_auc.estimate)
+    assert twice.brier.low == pytest.approx(alone.brier.low)
+    against = repeated(label, probability[None], against=1 - probability[None], resamples=50)
+    assert against.roc_auc.estimate == pytest.approx(2 * alone.roc_auc.estimate - 1)
 
 
 def test_calibration_error_by_hand():
@@ -110,6 +161,85 @@ def test_lift_falls_over_the_tenths_and_averages_to_one():
     assert np.mean([tenth.lift.estimate for tenth in tenths]) == pytest.approx(1)
     assert tenths[0].lift.low > tenths[-1].lift.high
     assert tenths[0].rate == pytest.approx(tenths[0].mean_probability, abs=0.06)
+
+
+def test_captured_are_more_with_every_tenth_until_all():
+    label, probability = drawn(5_000)
+    captured = [tenth.capture for tenth in lift_by_decile(label, probability, resamples=200)]
+    assert np.diff([share.estimate for share in captured]).min() > 0
+    assert captured[-1].estimate == captured[-1].low == 1
+    first = label[np.argsort(-probability, kind="stable")[:500]].sum() / label.sum()
+    assert captured[0].estimate == pytest.approx(first)
+    assert captured[0].low < first < captured[0].high
+
+
+def test_tenths_are_drawn_alike_from_their_counts_and_from_rows():
+    label, probability = drawn(1_000)
+    counted = lift_by_decile(label, probability)[0].lift
+    by_rows = lift_by_decile(label, probability, groups=np.arange(1_000))[0].lift
+    assert counted.estimate == by_rows.estimate
+    assert counted.low == pytest.approx(by_rows.low, rel=0.03)
+    assert counted.high == pytest.approx(by_rows.high, rel=0.03)
+
+
+def test_groups_are_measured_apart_so_that_nobody_hides_in_the_average():
+    label, probability = drawn(6_000)
+    misjudged = np.arange(6_000) % 3 == 0
+    told = np.where(misjudged, np.clip(probability + 0.2, 0, 1), probability)
+    fine, poor = by_group(label, told, np.where(misjudged, "new", "old"), attribute="tenure")
+    assert (fine.group, fine.n, poor.group, poor.n) == ("old", 4_000, "new", 2_000)
+    assert fine.calibration_gap.low < 0 < fine.calibration_gap.high
+    assert poor.calibration_gap.low > 0.1
+    assert poor.roc_auc.estimate == pytest.approx(metrics.roc_auc_score(label[misjudged], told[misjudged]))
+    assert poor.selection_rate.low > fine.selection_rate.high
+
+
+def test_the_interval_of_a_groups_auc_is_that_of_the_bootstrap():
+    label, probability = drawn(3_000)
+    group = by_group(label, probability, ["all"] * 3_000)[0]
+    found = evaluate(label, probability).roc_auc
+    assert group.roc_auc.estimate == pytest.approx(found.estimate)
+    assert group.roc_auc.low == pytest.approx(found.low, abs=0.002)
+    assert group.roc_auc.high == pytest.approx(found.high, abs=0.002)
+
+
+def test_small_groups_are_marked_and_start_no_gap():
+    label, probability = drawn(1_000)
+    country = np.array(["NL"] * 600 + ["BE"] * 380 + ["LU"] * 20)
+    found = fairness(label, probability, {"country": country, "known": [None] * 1_000})
+    assert [(g.group, g.small) for g in found.groups[:3]] == [("NL", False), ("BE", False), ("LU", True)]
+    assert found.groups[3].group == "(not known)"
+    assert {gap.attribute for gap in found.gaps} == {"country"}
+    assert all({gap.highest, gap.lowest} == {"NL", "BE"} for gap in found.gaps)
+    assert found.frame()["roc_auc_low"].notna().sum() == 4
+
+
+def test_the_largest_of_many_gaps_seldom_excludes_zero_where_there_is_none():
+    excluded = 0
+    for seed in range(60):
+        label, probability = drawn(1_500, seed)
+        group = np.random.default_rng(seed).integers(0, 6, 1_500)
+        gaps = {gap.measure: gap for gap in fairness(label, probability, {"group": group}).gaps}
+        excluded += gaps["calibration_gap"].gap.low > 0
+        assert gaps["roc_auc"].gap.estimate >= 0
+    assert excluded <= 7
+
+
+def test_equal_probabilities_are_selected_together_or_not_at_all():
+    label, probability = np.array([0, 1] * 50), np.repeat([0.9, 0.5], [5, 95])
+    assert by_group(label, probability, ["all"] * 100, selected_share=0.1)[0].selection_rate.estimate == 0.05
+
+
+def test_what_is_no_group_or_share_is_refused():
+    label, probability = drawn(10)
+    with pytest.raises(DataError, match="country: 2 groups for 10 rows"):
+        fairness(label, probability, {"country": ["NL", "BE"]})
+    with pytest.raises(DataError, match="selected_share is 1"):
+        by_group(label, probability, ["NL"] * 10, selected_share=1)
+
+
+def test_bands_have_names_and_the_missing_their_own():
+    assert bands(np.array([0.0, 1, 2, np.nan]), [1]).tolist() == ["under 1", "1 and more", "1 and more", "(not known)"]
 
 
 def test_one_class_gives_nan_where_two_are_needed():
