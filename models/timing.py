@@ -1,0 +1,480 @@
+"""When to write to a person, and on which channel: how readily they open at each hour, from their own few answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.optimize import minimize
+from scipy.special import betaln, expit, logsumexp, softmax
+from scipy.stats import beta
+
+from data.errors import DataError, ModelFileError, NotFittedError
+from data.files import replacing
+
+HOURS = 24
+NO_HOUR = HOURS
+"""The kind of person whose opening does not depend on the hour."""
+LEVELS = np.linspace(-5, 4, 13)
+"""How readily kinds of people open at all: log-odds beside their channel's."""
+MAX_PEOPLE = 10_000
+"""Learnt from at the most, a seeded draw: the few parameters need no more."""
+BLOCK_PEOPLE = 4_000
+"""Scored at once: bounds memory."""
+MAX_ROUNDS, ENOUGH = 100, 1e-4
+"""Of EM, and the gain in log likelihood a person below which it stops."""
+MIN_HOUR_SHARE = 0.01
+"""An hour with a smaller share of the messages is not known well enough to be proposed."""
+MIN_MESSAGES = 50
+OF_MESSAGES = ("person", "channel", "hour", "answered", "by_click")
+
+
+@dataclass(frozen=True, eq=False)
+class Engagement:
+    """What n people did, by their own local hour. No ids: row i is whoever the caller says.
+
+    Attributes:
+        n: People.
+        channels: Names.
+        person: Row of each message, int (m,).
+        channel: Code of each message, int (m,).
+        hour: In which it was sent, 0 to 23, int (m,).
+        answered: Whether the person opened it or, where `by_click`, clicked it, bool (m,).
+        by_click: Whether a mail program hides the opens, so that only a click is seen, bool (m,).
+        active: How many hours of the calendar each person was seen in the shop, by hour of the day, (n, 24).
+    """
+
+    n: int
+    channels: tuple[str, ...]
+    person: np.ndarray
+    channel: np.ndarray
+    hour: np.ndarray
+    answered: np.ndarray
+    by_click: np.ndarray
+    active: np.ndarray
+
+    @classmethod
+    def from_frames(
+        cls, users: Sequence[str], answers: pd.DataFrame, active: pd.DataFrame, *, channels: Sequence[str]
+    ) -> Self:
+        """From tables with a `user_id`; rows of other users or channels are left out.
+
+        Args:
+            users: Ids in the order of the rows asked for.
+            answers: A row a message: user_id, channel, hour, answered, by_click.
+            active: A row for each hour in which they were in the shop: user_id, hour.
+            channels: Names in the order of their codes.
+
+        Example:
+            >>> answers = pd.DataFrame({"user_id": ["ann"], "channel": ["email"], "hour": [20],
+            ...                         "answered": [True], "by_click": [False]})
+            >>> active = pd.DataFrame({"user_id": ["bob", "bob"], "hour": [8, 8]})
+            >>> found = Engagement.from_frames(["ann", "bob"], answers, active, channels=["email"])
+            >>> found.person.tolist(), found.active[1, 8].item()
+            ([0], 2.0)
+        """
+        index = pd.Index(users)
+        person, channel = index.get_indexer(answers["user_id"]), pd.Index(channels).get_indexer(answers["channel"])
+        kept = (person >= 0) & (channel >= 0)
+        row = index.get_indexer(active["user_id"])
+        times = np.zeros((len(index), HOURS))
+        np.add.at(times, (row[row >= 0], active["hour"].to_numpy(dtype=np.int64)[row >= 0]), 1)
+        return cls(
+            n=len(index),
+            channels=tuple(channels),
+            person=person[kept],
+            channel=channel[kept],
+            hour=answers["hour"].to_numpy(dtype=np.int64)[kept],
+            answered=answers["answered"].to_numpy(dtype=bool)[kept],
+            by_click=answers["by_click"].to_numpy(dtype=bool)[kept],
+            active=times,
+        )
+
+    @cached_property
+    def cells(self) -> sparse.csr_matrix:
+        """How often each person met each kind of message: (n, kinds * 24 * 2), by `_cell`."""
+        kinds = 2 * len(self.channels)
+        column = ((2 * self.channel + self.by_click) * HOURS + self.hour) * 2 + self.answered
+        shape = (self.n, kinds * HOURS * 2)
+        return sparse.csr_matrix((np.ones(len(column)), (self.person, column)), shape)
+
+    def only(self, messages: np.ndarray) -> Self:
+        """The same people with some of their messages, bool (m,)."""
+        kept = {name: getattr(self, name)[messages] for name in OF_MESSAGES}
+        return type(self)(n=self.n, channels=self.channels, active=self.active, **kept)
+
+    def drawn(self, most: int, seed: int) -> Self:
+        """At most so many of the people who got a message, drawn with a seed; rows are renumbered."""
+        told = np.unique(self.person)
+        if len(told) > most:
+            told = np.sort(np.random.default_rng(seed).choice(told, most, replace=False))
+        new = np.full(self.n, -1)
+        new[told] = np.arange(len(told))
+        kept = self.only(new[self.person] >= 0)
+        return replace(kept, n=len(told), person=new[kept.person], active=self.active[told])
+
+
+@dataclass(frozen=True, eq=False)
+class Rates:
+    """Expected share of messages opened, with an interval, for n people and k hours or channels.
+
+    Attributes:
+        rate: Posterior mean, (n, k).
+        low: Lower end, (n, k).
+        high: Upper end, (n, k).
+    """
+
+    rate: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The hour chosen for n people.
+
+    Attributes:
+        hour: Local, 0 to 23, (n,).
+        probability: The chance with which it was chosen, to be logged with the decision, (n,).
+    """
+
+    hour: np.ndarray
+    probability: np.ndarray
+
+
+class Timing:
+    """Empirical Bayes over kinds of people: each has an hour of their own (or none) and opens more or less readily.
+
+    A person of hour mu and level l opens a message of kind k (its channel, and whether opens or only clicks are seen)
+    sent at hour h with log-odds
+
+        eta = a_k + l + A * (b(h - mu) - mean of b),    b(d) = exp(kappa * (cos d - 1)),
+
+    a von Mises bump; who has no hour has A = 0. How common each hour and each level are is learnt without assuming
+    a shape (Kiefer, Wolfowitz 1956; Laird 1978), with a_k, A and kappa, by EM over everybody. A person is folded in by
+    Bayes' rule: with no history they get what is best for everybody, with much their own. Being in the shop is weaker
+    evidence of the hour: its likelihood, a bump around mu mixed with the shop's usual day, counts to the power of
+    `activity_weight`. On the channels, opens are beta-binomial: each person's rate is shrunk to the channel's.
+
+    Args:
+        activity_weight: Of an hour in the shop; 0 = messages alone.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> person, hour = np.repeat(np.arange(200), 20), rng.integers(7, 22, 4000)
+        >>> own = np.where(person % 2, 9, 20)
+        >>> told = Engagement(n=200, channels=("email",), person=person, channel=np.zeros(4000, int), hour=hour,
+        ...                   answered=rng.random(4000) < np.where(abs(hour - own) < 3, 0.7, 0.1),
+        ...                   by_click=np.zeros(4000, bool), active=np.zeros((200, 24)))
+        >>> model = Timing().fit(told)
+        >>> best = choose(model.score(told).rate, allowed=model.hours).hour
+        >>> bool((abs(best - np.where(np.arange(200) % 2, 9, 20)) <= 2).mean() > 0.9)
+        True
+    """
+
+    name = "timing"
+
+    def __init__(self, *, activity_weight: float = 0.6) -> None:
+        self.activity_weight = activity_weight
+
+    @property
+    def params(self) -> dict[str, float]:
+        """The hyperparameters by name."""
+        return {"activity_weight": self.activity_weight}
+
+    def fit(self, told: Engagement, *, seed: int = 0) -> Self:
+        """Learn how common the kinds of people are, and how strongly the hour moves them.
+
+        Args:
+            told: What people did.
+            seed: Of the draw where there are many people.
+
+        Raises:
+            DataError: too few messages, or all of one answer.
+        """
+        if len(told.person) < MIN_MESSAGES or len(np.unique(told.answered)) < 2:
+            raise DataError(
+                f"timing needs at least {MIN_MESSAGES} messages, some opened and some not; found {len(told.person)}, "
+                f"{int(told.answered.sum())} opened. Bring `messages` with `opened_at`."
+            )
+        self.channels = told.channels
+        self.sent_share = np.bincount(told.hour, minlength=HOURS) / len(told.hour)
+        self.beta = np.array([_beta_prior(told, channel) for channel in range(len(told.channels))])
+        told = told.drawn(MAX_PEOPLE, seed)
+        kind = 2 * told.channel + told.by_click
+        sent = np.bincount(kind, minlength=2 * len(told.channels))
+        opened = np.bincount(kind, weights=told.answered, minlength=len(sent))
+        rate = (opened + told.answered.mean()) / (sent + 1)
+        self.offset = np.log(rate / (1 - rate))
+        self.strength, self.kappa = 1.0, 2.0
+        self.hour_share = np.full(HOURS + 1, 1 / (HOURS + 1))
+        self.level_share = softmax(-0.5 * LEVELS**2)
+        self.usual_day = (told.active.sum(axis=0) + 1) / (told.active.sum() + HOURS)
+        self.anytime, self.activity_kappa = 0.5, 2.0
+        before = -np.inf
+        for _ in range(MAX_ROUNDS):
+            logits = self._logits(told)
+            reached = float(logsumexp(logits.reshape(told.n, -1), axis=1).mean())
+            self._maximise(told, softmax(logits, axis=(1, 2)))
+            if reached - before < ENOUGH:
+                break
+            before = reached
+        return self
+
+    @property
+    def hours(self) -> np.ndarray:
+        """The hours that are known well enough to be proposed: messages were sent in them, bool (24,)."""
+        self._check_fitted()
+        return np.asarray(self.sent_share >= MIN_HOUR_SHARE)
+
+    def score(self, told: Engagement, *, channel: str = "", level: float = 0.9) -> Rates:
+        """Expected open rates of a message on a channel at each local hour, (n, 24).
+
+        Args:
+            told: What the people asked about did; its channels are those of the fit.
+            channel: Its name; by default the first.
+            level: Coverage of the interval, which is the posterior's: it holds if the model does.
+
+        Raises:
+            NotFittedError: `fit` or `load` comes first.
+            DataError: no such channel, or other channels than those of the fit.
+        """
+        self._check_known(told)
+        if channel and channel not in self.channels:
+            raise DataError(f"timing knows no channel {channel!r}; it learnt of {', '.join(self.channels)}.")
+        kind = 2 * (self.channels.index(channel) if channel else 0)
+        chance = expit(self._log_odds()[kind]).reshape(HOURS, -1)  # (24, kinds of people)
+        order = np.argsort(chance, axis=1)
+        found = [np.empty((told.n, HOURS)) for _ in range(3)]
+        for rows, posterior in self._posteriors(told):
+            found[0][rows] = posterior @ chance.T
+            for hour in range(HOURS):
+                mass = np.cumsum(posterior[:, order[hour]], axis=1)
+                for into, q in zip(found[1:], ((1 - level) / 2, (1 + level) / 2), strict=True):
+                    place = np.minimum((mass < q).sum(axis=1), mass.shape[1] - 1)
+                    into[rows, hour] = chance[hour, order[hour, place]]
+        rate, low, high = found
+        return Rates(rate, np.minimum(low, rate), np.maximum(high, rate))  # a skewed posterior's mean may lie outside
+
+    def log_likelihood(self, told: Engagement, later: Engagement) -> np.ndarray:
+        """Log probability of each later answer, given what the same people did before, (m,).
+
+        A proper score of the forecast (Good 1952): higher is better.
+        """
+        self._check_known(told)
+        no = -np.logaddexp(0, self._log_odds()).reshape(2 * len(self.channels), HOURS, -1)
+        kind = 2 * later.channel + later.by_click
+        found = np.empty(len(later.person))
+        for rows, posterior in self._posteriors(told):
+            mine = np.flatnonzero((later.person >= rows.start) & (later.person < rows.stop))
+            p = np.einsum(
+                "ng,ng->n", posterior[later.person[mine] - rows.start], np.exp(no[kind[mine], later.hour[mine]])
+            )
+            found[mine] = np.log(np.clip(np.where(later.answered[mine], 1 - p, p), 1e-12, 1))
+        return found
+
+    def score_channels(self, told: Engagement, *, level: float = 0.9) -> Rates:
+        """Expected open rates on each channel, (n, channels): beta-binomial posterior means and quantiles.
+
+        Messages whose opens a mail program hides count neither way.
+        """
+        self._check_known(told)
+        opened, unopened = _open_counts(told)
+        a, b = self.beta[:, 0] + opened, self.beta[:, 1] + unopened
+        return Rates(a / (a + b), beta.ppf((1 - level) / 2, a, b), beta.ppf((1 + level) / 2, a, b))
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json`; the folder appears whole or not at all."""
+        self._check_fitted()
+        about = {
+            "name": self.name,
+            "params": self.params,
+            "channels": list(self.channels),
+            **{name: getattr(self, name) for name in NUMBERS},
+            **{name: getattr(self, name).tolist() for name in ARRAYS},
+        }
+        with replacing(folder) as beside:
+            beside.mkdir()
+            (beside / "model.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelFileError: the file is missing, cut short or changed.
+        """
+        try:
+            about: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            model = cls(**about["params"])
+            model.channels = tuple(about["channels"])
+            for name in NUMBERS:
+                setattr(model, name, float(about[name]))
+            for name, shape in ARRAYS.items():
+                array = np.asarray(about[name], dtype=np.float64)
+                if array.ndim != len(shape) or any(s and s != k for s, k in zip(shape, array.shape, strict=True)):
+                    raise ValueError(f"{name} has shape {array.shape}")  # noqa: TRY301 - told below like the others
+                setattr(model, name, array)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error
+        return model
+
+    def _bump(self, kappa: float) -> np.ndarray:
+        """b(h - mu) by hour and kind of person, (24, 25); none for those without an hour."""
+        away = 2 * np.pi * (np.arange(HOURS)[:, None] - np.arange(HOURS)) / HOURS
+        return np.column_stack([np.exp(kappa * (np.cos(away) - 1)), np.zeros(HOURS)])
+
+    def _log_odds(self) -> np.ndarray:
+        """Log-odds eta by kind of message, hour, own hour and level, (kinds, 24, 25, levels)."""
+        b = self._bump(self.kappa)
+        own = self.strength * (b - b.mean(axis=0))
+        return np.asarray(self.offset[:, None, None, None] + own[:, :, None] + LEVELS)
+
+    def _activity(self) -> np.ndarray:
+        """Log chance that an hour in the shop is hour h, by h and own hour, (24, 25)."""
+        return np.log(_days(self._bump(self.activity_kappa), self.usual_day, self.anytime))
+
+    def _logits(self, told: Engagement) -> np.ndarray:
+        """Log of prior times likelihood of each kind of person, (n, 25, levels)."""
+        eta = self._log_odds().reshape(len(self.offset) * HOURS, -1)
+        table = np.stack([-np.logaddexp(0, eta), -np.logaddexp(0, -eta)], axis=1).reshape(2 * len(eta), -1)
+        prior = np.log(self.hour_share)[:, None] + np.log(self.level_share)
+        seen = self.activity_weight * (told.active @ self._activity())
+        return np.asarray((told.cells @ table).reshape(told.n, *prior.shape) + seen[:, :, None] + prior)
+
+    def _posteriors(self, told: Engagement) -> Iterator[tuple[slice, np.ndarray]]:
+        """Chance of each kind of person, (rows, 25 * levels), block by block."""
+        cells = told.cells
+        for start in range(0, told.n, BLOCK_PEOPLE):
+            rows = slice(start, min(start + BLOCK_PEOPLE, told.n))
+            block = _Block(rows.stop - rows.start, cells[rows], told.active[rows])
+            yield rows, softmax(self._logits(block).reshape(block.n, -1), axis=1)  # type: ignore[arg-type]
+
+    def _maximise(self, told: Engagement, posterior: np.ndarray) -> None:
+        """One M-step: the parameters that explain best, the kinds of people being as likely as `posterior`."""
+        by_hour, by_level = posterior.sum(axis=(0, 2)) + 1, posterior.sum(axis=(0, 1)) + 1
+        self.hour_share, self.level_share = by_hour / by_hour.sum(), by_level / by_level.sum()
+        kinds = len(self.offset)
+        expected = (told.cells.T @ posterior.reshape(told.n, -1)).reshape(kinds, HOURS, 2, HOURS + 1, len(LEVELS))
+        n, y = expected.sum(axis=2), expected[:, :, 1]
+
+        def messages(theta: np.ndarray) -> tuple[float, np.ndarray]:
+            offset, A, kappa = theta[:kinds], theta[kinds], theta[kinds + 1]
+            b = self._bump(kappa)
+            slope = b * (np.cos(2 * np.pi * np.subtract.outer(np.arange(HOURS), np.arange(HOURS + 1)) / HOURS) - 1)
+            own, own_slope = b - b.mean(axis=0), slope - slope.mean(axis=0)
+            eta = offset[:, None, None, None] + A * own[:, :, None] + LEVELS
+            left = n * expit(eta) - y
+            by_cell = left.sum(axis=(0, 3))
+            value = (n * np.logaddexp(0, eta) - y * eta).sum() + A**2 / 8  # a normal prior of deviation 2
+            gradient = [*left.sum(axis=(1, 2, 3)), (by_cell * own).sum() + A / 4, A * (by_cell * own_slope).sum()]
+            return value, np.array(gradient)
+
+        start = np.array([*self.offset, self.strength, self.kappa])
+        bounds = [(-12, 12)] * kinds + [(0, 10), (0.3, 12)]
+        found = minimize(messages, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 10}).x
+        self.offset, self.strength, self.kappa = found[:kinds], float(found[kinds]), float(found[kinds + 1])
+        seen = told.active.T @ posterior.sum(axis=2)
+        if seen.any():
+
+            def activity(theta: np.ndarray) -> float:
+                return -float((seen * np.log(_days(self._bump(theta[1]), self.usual_day, theta[0]))).sum())
+
+            start = np.array([self.anytime, self.activity_kappa])
+            bounds = [(0.01, 0.9), (0.3, 12)]  # at 1 visits would tell nothing, and never again
+            found = minimize(activity, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 5}).x
+            self.anytime, self.activity_kappa = float(found[0]), float(found[1])
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "channels"):
+            raise NotFittedError("timing has not learnt yet: call fit(...) or load(folder) first.")
+
+    def _check_known(self, told: Engagement) -> None:
+        self._check_fitted()
+        if told.channels != self.channels:
+            raise DataError(f"timing learnt of the channels {self.channels}, not of {told.channels}. Give it those.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Some rows of an `Engagement`."""
+
+    n: int
+    cells: sparse.csr_matrix
+    active: np.ndarray
+
+
+def choose(rate: np.ndarray, *, allowed: np.ndarray, explore: float = 0.0, seed: int = 0) -> Choice:
+    """The best allowed hour of each person; with chance `explore` any allowed one, so that timing can be measured.
+
+    Args:
+        rate: Expected open rates, (n, 24).
+        allowed: Hours that may be chosen, bool (24,), or by person (n, 24), as quiet hours and preferences say.
+        explore: Share of choices that are drawn evenly.
+        seed: Of the draws.
+
+    Raises:
+        DataError: somebody may get nothing at any hour.
+
+    Example:
+        >>> rate = np.tile(np.where(np.arange(24) == 20, 0.5, 0.1), (3, 1))
+        >>> choose(rate, allowed=np.arange(24) >= 7, explore=0.17).probability.round(2).tolist()
+        [0.84, 0.84, 0.84]
+    """
+    allowed = np.broadcast_to(allowed, rate.shape)
+    count = allowed.sum(axis=1)
+    if (count == 0).any():
+        raise DataError(f"{int((count == 0).sum())} people have no allowed hour; leave them out, or allow one.")
+    rng = np.random.default_rng(seed)
+    best = np.where(allowed, rate, -np.inf).argmax(axis=1)
+    drawn = np.where(allowed, rng.random(rate.shape), -np.inf).argmax(axis=1)
+    hour = np.where(rng.random(len(rate)) < explore, drawn, best)
+    return Choice(hour, (1 - explore) * (hour == best) + explore / count)
+
+
+NUMBERS = ("strength", "kappa", "anytime", "activity_kappa")
+ARRAYS: dict[str, tuple[int, ...]] = {
+    "offset": (0,), "hour_share": (HOURS + 1,), "level_share": (len(LEVELS),), "usual_day": (HOURS,),
+    "sent_share": (HOURS,), "beta": (0, 2),
+}  # fmt: skip
+"""What a `Timing` learnt, and the shapes; 0 = as many as there are."""
+
+
+def _days(bump: np.ndarray, usual_day: np.ndarray, anytime: float) -> np.ndarray:
+    """Chance of each hour in the shop, by own hour, (24, 25): a bump mixed with the usual day; else the usual day."""
+    total = bump.sum(axis=0)
+    own = np.where(total > 0, bump / np.where(total > 0, total, 1), usual_day[:, None])
+    return np.asarray(anytime * usual_day[:, None] + (1 - anytime) * own)
+
+
+def _open_counts(told: Engagement) -> tuple[np.ndarray, np.ndarray]:
+    """Messages opened and not, by person and channel, (n, channels) each."""
+    shape = (told.n, len(told.channels))
+    place = told.person * shape[1] + told.channel
+    return tuple(  # type: ignore[return-value]
+        np.bincount(place[~told.by_click & (told.answered == yes)], minlength=told.n * shape[1]).reshape(shape)
+        for yes in (True, False)
+    )
+
+
+def _beta_prior(told: Engagement, channel: int) -> tuple[float, float]:
+    """The beta distribution of people's open rates on a channel, by maximum likelihood (beta-binomial)."""
+    opened, unopened = (counts[:, channel] for counts in _open_counts(told))
+    pairs, times = np.unique(np.column_stack([opened, unopened]), axis=0, return_counts=True)
+    mean = (opened.sum() + told.answered.mean()) / (opened.sum() + unopened.sum() + 1)
+
+    def loss(theta: np.ndarray) -> float:
+        a, b = np.exp(theta)
+        likelihood = times @ (betaln(a + pairs[:, 0], b + pairs[:, 1]) - betaln(a, b))
+        return -float(likelihood) / max(times.sum(), 1) + 1e-4 * float(((theta - start) ** 2).sum())
+
+    start = np.log(np.array([2 * mean, 2 * (1 - mean)]))
+    a, b = np.exp(minimize(loss, start, method="L-BFGS-B", bounds=[(-6, 6)] * 2).x)
+    return float(a), float(b)
