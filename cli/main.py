@@ -22,10 +22,11 @@ VERBS: tuple[str, ...] = (
     "promote",
     "rollback",
     "retrain",
+    "score",
 )
 """Verbs in the order that `attune --help` shows them; a verb named like a keyword lives in `<verb>_.py`."""
 
-GROUPS: tuple[str, ...] = ("keys",)
+GROUPS: tuple[str, ...] = ("keys", "report")
 """Files whose `app` is a group of verbs (`attune keys create`)."""
 
 app = typer.Typer(

@@ -85,6 +85,18 @@ class Training(Section):
     )  # fmt: skip
 
 
+class Drift(Section):
+    """[drift]: when `attune check --drift` warns, and when it fails."""
+
+    warn: float = Field(
+        0.1, gt=0, allow_inf_nan=False, description="a population stability index above it is a warning"
+    )
+    alarm: float = Field(0.25, gt=0, allow_inf_nan=False, description="above it, an alarm: exit code 1")
+    stale_after_horizons: float = Field(
+        2, gt=0, allow_inf_nan=False, description="a model is stale when what it learnt from ended so many horizons ago"
+    )
+
+
 class Recommender(Section):
     """[recommender]: what counts as interest, and for how long."""
 
@@ -190,6 +202,7 @@ class Settings(BaseSettings):
     segments: dict[str, str] = Field(default_factory=dict, description="NAME = an expression over features")
     propensity: dict[str, Propensity] = Field(default_factory=_default_propensity)
     training: Training = Training()
+    drift: Drift = Drift()
     recommender: Recommender = Recommender()
     registry: RegistrySettings = RegistrySettings()
     state: StateSettings = StateSettings()

@@ -79,8 +79,8 @@ class Expression:
         """Whether the condition holds for one customer's features."""
         return bool(self.mask({name: np.asarray([value]) for name, value in row.items()})[0])
 
-    def check(self, features: Iterable[str], *, called: str = "feature") -> None:
-        """Refuse a name that is no feature (or no whatever they are called).
+    def check(self, features: Iterable[str], *, called: str = "feature", told: str = "") -> None:
+        """Refuse a name that is no feature (or no whatever they are called); `told` says what there is.
 
         Raises:
             WorkspaceError: says which, where, and what may have been meant.
@@ -89,8 +89,8 @@ class Expression:
         for node in self._name_nodes:
             if node.id not in known:
                 near = difflib.get_close_matches(node.id, known, n=1)
-                every = "docs/features.md names them all" if called == "feature" else f"There are {', '.join(known)}"
-                hint = f"; did you mean {near[0]!r}?" if near else f". {every}."
+                every = "docs/features.md names them all." if called == "feature" else f"There are {', '.join(known)}."
+                hint = f"; did you mean {near[0]!r}?" if near else f". {told or every}"
                 raise WorkspaceError(f"{self.place}: {node.id!r} is no {called} (column {node.col_offset + 1}){hint}")
 
     @property

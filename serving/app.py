@@ -245,7 +245,9 @@ async def _similar(service: Service, ask: SimilarAsk, request_id: str) -> Simila
 
 async def _score(service: Service, ask: ScoreAsk, request_id: str) -> ScoreAnswer:
     found = await service.in_thread(service.ready.score, ask)
-    return ScoreAnswer(request_id=request_id, model_version=found.model_version, users=found.users)
+    return ScoreAnswer(
+        request_id=request_id, model_version=found.model_version, users=found.users, warnings=found.warnings
+    )
 
 
 async def _events(service: Service, ask: EventsAsk, request_id: str) -> EventsAnswer:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,16 @@ class Champion:
         number: Of the version.
         model: What answers.
         exclude_seen: Of a recommender: whether what somebody had before is left out.
+        fitted_until: Of a propensity: just after what it learnt from; None where its card does not say.
+        horizon_days: Of a propensity: how far it looks.
     """
 
     name: str
     number: int
     model: Recommender | StoredPropensity
     exclude_seen: bool = True
+    fitted_until: datetime | None = None
+    horizon_days: int = 1
 
     def __str__(self) -> str:
         return f"{self.name} {self.number}"
@@ -138,7 +143,9 @@ def load_champion(name: str, number: int, folder: Path) -> Champion:
             answered = np.allclose(
                 propensity.predict(pd.DataFrame(examples["rows"])), examples["expected"], rtol=0, atol=1e-6
             )
-            champion = Champion(name, number, propensity)
+            card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+            until = datetime.fromisoformat(card["fitted_until"])
+            champion = Champion(name, number, propensity, fitted_until=until, horizon_days=int(card["horizon_days"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"{folder} is damaged: {error}. Train anew with `attune train`.") from error
     if not answered:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -77,10 +77,12 @@ class Scored:
     Attributes:
         users: In the order asked.
         model_version: What answered.
+        warnings: Why the scores are to be read with care.
     """
 
     users: list[UserScore]
     model_version: str
+    warnings: list[str]
 
 
 class Engine:
@@ -198,7 +200,19 @@ class Engine:
             people.get(user_id) or UserScore(user_id=user_id, scores=nothing, lifecycle_stage=None, segments=[])
             for user_id in ask.user_ids
         ]
-        return Scored(users, ", ".join(str(champion) for champion in champions.values() if champion) or "none")
+        answered = [champion for champion in champions.values() if champion]
+        return Scored(users, ", ".join(map(str, answered)) or "none", self._warnings(answered))
+
+    def _warnings(self, answered: Sequence[Champion]) -> list[str]:
+        """Which of the models that answer are stale."""
+        limit, now = self.settings.drift.stale_after_horizons, datetime.now(UTC)
+        ages = [((now - c.fitted_until) / timedelta(days=c.horizon_days), c) for c in answered if c.fitted_until]
+        return [
+            f"{champion} is stale: what it learnt from ended {age:.1f} horizons of {champion.horizon_days} days ago; "
+            "train anew"
+            for age, champion in ages
+            if age > limit
+        ]
 
     def _people(self, user_ids: Sequence[str], champions: Mapping[str, Champion | None]) -> dict[str, UserScore]:
         """Scores of those who are known, by id."""

@@ -139,6 +139,7 @@ class ScoreAnswer(Answer):
     """One entry for each customer asked about, in the order asked."""
 
     users: list[UserScore]
+    warnings: list[str] = Field(description="why the scores are to be read with care, such as a stale model")
 
 
 class EventsAsk(Ask):

@@ -29,6 +29,7 @@ from training.examples import write_propensity_examples
 from training.gate import SUSPECTED_LEAK
 from training.labelled import LabelledRows, Rows, declared, labelled_rows
 from training.recipes import CARD
+from training.reference import write_reference
 from training.results import Comparison, Judged, TrainingResult, flat
 from training.tracking import FINGERPRINT, child_run, log_comparison, parent_run, pictures, requirements
 
@@ -153,6 +154,7 @@ def train_propensity(workspace: Workspace, label: str, *, seed: int | None = Non
             until = split.test + timedelta(days=split.horizon_days)
             Card(label, declaration, rows.definitions_hash, seed, until).save(folder)
             write_propensity_examples(final, rows.test.features, folder)
+            write_reference(final, rows.test.features, name, folder)
         registry = Registry.of(workspace)
         version = registry.register(
             name,

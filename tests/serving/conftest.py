@@ -145,6 +145,8 @@ def _save_propensity(features: pd.DataFrame, folder: Path) -> None:
     rows = frame.head(2).to_dict("records")
     expected = model.predict(frame.head(2)).tolist()
     (folder / EXAMPLES).write_text(json.dumps({"rows": rows, "expected": expected}))
+    until = (START + pd.Timedelta(days=DAYS)).isoformat()
+    (folder / "card.json").write_text(json.dumps({"fitted_until": until, "horizon_days": 90}))
     seal(folder)
 
 

@@ -13,6 +13,7 @@ import pytest
 from data.checks import check
 from data.workspace import Workspace
 from registry.versions import Registry
+from training.propensity import train_propensity
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
 DAYS = 150
@@ -68,3 +69,12 @@ def shop(a_shop: Callable[..., Workspace], tmp_path_factory: pytest.TempPathFact
     """The shop with 240 customers; churn is asked over 30 days, purchase over 14."""
     settings = "[propensity.churn]\nhorizon_days = 30\n[propensity.purchase]\nhorizon_days = 14\n"
     return a_shop(tmp_path_factory.mktemp("shop") / "shop", settings, orders=orders_of(users=240))
+
+
+@pytest.fixture(scope="session")
+def shop_with_churn(a_shop: Callable[..., Workspace], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The shop with 240 customers, a champion of churn and a named segment; nobody may change it."""
+    settings = '[propensity.churn]\nhorizon_days = 30\n[segments]\nfrequent = "orders_90d > 5"\n'
+    workspace = a_shop(tmp_path_factory.mktemp("churn") / "shop", settings, orders=orders_of(users=240))
+    Registry.of(workspace).crown(train_propensity(workspace, "churn").version)
+    return workspace

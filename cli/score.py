@@ -1,0 +1,36 @@
+"""`attune score`: everybody's scores as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+
+
+def score(
+    *,
+    to: Annotated[Path, typer.Option(help="The file to write, .parquet or .csv.")],
+    where: Annotated[
+        str, typer.Option(help="Only people for whom this holds, over scores, lifecycle, segments and features.")
+    ] = "True",
+    models: Annotated[str | None, typer.Option(help="Labels, with commas; empty = all that have a champion.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Score everybody with the champions: probabilities, lifecycle stage and segments, a row per person.
+
+    Example: `attune score --where 'churn > .6 and orders_365d > 2' --to audience.parquet`
+    """
+    from data.workspace import Workspace
+    from training.scoring import score as run
+
+    labels = None if models is None else [label.strip() for label in models.split(",")]
+    found = run(Workspace.open(workspace), to, where=where, labels=labels)
+    typer.echo(
+        f"{found.rows:,} of {found.everybody:,} people, as known up to {found.at:%Y-%m-%d}, are in {found.path}."
+    )
+    for label, count in found.expected.items():
+        typer.echo(f"  {label}: {count:,.0f} are expected to do it")
+    typer.echo(f"Scored by {', '.join(found.versions)}. More of them: attune report audience --where '{where}'")

@@ -1,0 +1,235 @@
+"""An audience beside everybody: its size, what it is expected to do, of whom it consists; as text, HTML or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment
+
+from data.errors import DataError
+from data.files import replacing
+from evaluation.intervals import Interval
+
+Z_95 = 1.96
+TEMPLATE = Path(__file__).with_name("audience.html.jinja")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What some people are expected to do.
+
+    Attributes:
+        people: How many are asked about, those with a probability.
+        share: Of them who will do it, with its interval; NaN where nobody is asked about.
+    """
+
+    people: int
+    share: Interval
+
+    @property
+    def count(self) -> Interval:
+        """How many will do it."""
+        i, n = self.share, self.people
+        return Interval(n * i.estimate, n * i.low, n * i.high, i.level)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One label.
+
+    Attributes:
+        label: Its name.
+        inside: Of the audience.
+        everybody: Of everybody, the audience included.
+    """
+
+    label: str
+    inside: Expected
+    everybody: Expected
+
+    @property
+    def times(self) -> float:
+        """How many times as likely as everybody the audience is to do it; NaN where that cannot be said."""
+        usual = self.everybody.share.estimate
+        return self.inside.share.estimate / usual if usual else np.nan
+
+
+@dataclass(frozen=True)
+class Part:
+    """A lifecycle stage or a named segment.
+
+    Attributes:
+        kind: `lifecycle` or `segment`.
+        name: Which one.
+        people: Of the audience who are in it.
+        share: Of the audience; NaN of an empty one.
+        everybody: Of everybody.
+    """
+
+    kind: str
+    name: str
+    people: int
+    share: float
+    everybody: float
+
+
+@dataclass(frozen=True)
+class Audience:
+    """An audience beside everybody.
+
+    Attributes:
+        where: The expression that chose it.
+        at: The day up to which everybody is known.
+        versions: What scored them.
+        size: People in it.
+        everybody: People looked at.
+        outcomes: One for each label.
+        parts: Lifecycle stages, the most frequent first, then segments as the settings have them.
+    """
+
+    where: str
+    at: str
+    versions: tuple[str, ...]
+    size: int
+    everybody: int
+    outcomes: tuple[Outcome, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def share(self) -> float:
+        """Of everybody."""
+        return self.size / max(self.everybody, 1)
+
+
+def audience(
+    rows: pd.DataFrame,
+    held: np.ndarray,
+    *,
+    labels: Sequence[str],
+    segments: Sequence[str] = (),
+    calibration_error: Mapping[str, float] | None = None,
+    where: str,
+    at: str,
+    versions: Sequence[str] = (),
+) -> Audience:
+    """Describe those for whom `held` is true.
+
+    Args:
+        rows: Everybody, a row each: a column of probabilities for each label (NaN: not asked about), `lifecycle`, and
+            one of yes or no for each segment.
+        held: Who is in the audience, bool of shape (n,).
+        labels: Columns of probabilities.
+        segments: Columns of yes or no.
+        calibration_error: By label, how far off its probabilities were measured to be on average; widens intervals.
+        where: The expression, to be shown.
+        at: The day, to be shown.
+        versions: What scored, to be shown.
+
+    Example:
+        >>> stages = ["lapsed", "lapsed", "loyal", "new"]
+        >>> people = pd.DataFrame({"churn": [0.75, 0.75, 0.25, None], "lifecycle": stages})
+        >>> held = people.churn.to_numpy() > 0.5
+        >>> found = audience(people, held, labels=["churn"], where="churn > .5", at="2026-01-01")
+        >>> found.size, found.outcomes[0].inside.count.estimate, [(p.name, p.share) for p in found.parts]
+        (2, 1.5, [('lapsed', 1.0), ('loyal', 0.0), ('new', 0.0)])
+    """
+    inside, off = rows[held], calibration_error or {}
+    stages = rows["lifecycle"].value_counts()
+    parts = [
+        ("lifecycle", name, rows["lifecycle"] == name) for name in sorted(stages.index, key=lambda s: (-stages[s], s))
+    ]
+    parts += [("segment", name, rows[name]) for name in segments]
+    size = len(inside)
+    return Audience(
+        where=where,
+        at=at,
+        versions=tuple(versions),
+        size=size,
+        everybody=len(rows),
+        outcomes=tuple(
+            Outcome(
+                label,
+                expected(inside[label].to_numpy(), calibration_error=off.get(label, 0.0)),
+                expected(rows[label].to_numpy(), calibration_error=off.get(label, 0.0)),
+            )
+            for label in labels
+        ),
+        parts=tuple(
+            Part(kind, name, int(is_in[held].sum()), float(is_in[held].mean()), float(is_in.mean()))
+            for kind, name, is_in in parts
+        ),
+    )
+
+
+def expected(probability: np.ndarray, *, calibration_error: float = 0.0) -> Expected:
+    """How many of these people will do it: the mean of their probabilities, with a 95 % prediction interval.
+
+    The number is a sum of yes and no with these chances (Poisson binomial), so its variance is the sum of p (1 - p).
+    The interval is 1.96 standard deviations and the calibration error wide on each side: how far the model's
+    probabilities are off on average, all in one direction at worst. Missing probabilities are left out.
+
+    Example:
+        >>> found = expected(np.full(10_000, 0.2), calibration_error=0.01)
+        >>> print(found.share)
+        0.2000 [0.1822, 0.2178]
+    """
+    p = probability[~np.isnan(probability)]
+    if not len(p):
+        return Expected(0, Interval(np.nan, np.nan, np.nan, 0.95))
+    mean, half = float(p.mean()), Z_95 * float(np.sqrt((p * (1 - p)).sum())) / len(p) + calibration_error
+    return Expected(len(p), Interval(mean, max(0.0, mean - half), min(1.0, mean + half), 0.95))
+
+
+def text(found: Audience) -> str:
+    """The report as lines for a terminal."""
+    lines = [
+        f"{found.size:,} of {found.everybody:,} people ({found.share:.1%}) where {found.where}, known up to {found.at}"
+    ]
+    for outcome in found.outcomes:
+        if outcome.inside.people:
+            count, share, usual = outcome.inside.count, outcome.inside.share, outcome.everybody.share
+            lines.append(
+                f"  {outcome.label}: {count.estimate:,.0f} [{count.low:,.0f}, {count.high:,.0f}] of "
+                f"{outcome.inside.people:,} asked about, {share.estimate:.1%} against {usual.estimate:.1%} of everybody"
+            )
+        else:
+            lines.append(f"  {outcome.label}: none of them is asked about")
+    lines += [
+        f"  {part.kind} {part.name}: {part.people:,}, {part.share:.1%} against {part.everybody:.1%} of everybody"
+        for part in found.parts
+        if part.people
+    ]
+    return "\n".join(lines)
+
+
+def write(found: Audience, path: Path) -> None:
+    """Write the report to a file, `.html` (one page that needs nothing else) or `.json`; same audience, same bytes.
+
+    Raises:
+        DataError: another suffix.
+    """
+    if path.suffix not in (".html", ".json"):
+        raise DataError(f"{path}: {path.suffix or 'no suffix'!r} is no kind of report; end it on .html or .json.")
+    if path.suffix == ".json":
+        page = json.dumps(_without_nan(asdict(found)), indent=1) + "\n"
+    else:
+        template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+            TEMPLATE.read_text("utf-8")
+        )
+        page = template.render(a=found, groups=("lifecycle", "segment"))
+    with replacing(path) as beside:
+        beside.write_text(page, encoding="utf-8")
+
+
+def _without_nan(value: object) -> object:
+    """The same, null where a number is none."""
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

@@ -1,0 +1,85 @@
+"""The audience's page: figures to be checked by hand, intervals that hold, the same bytes, nothing from outside."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import DataError
+from evaluation.audience import Audience, audience, expected, text, write
+
+
+@pytest.fixture
+def found() -> Audience:
+    people = pd.DataFrame({
+        "churn": [0.9, 0.7, 0.1, 0.1, np.nan],
+        "lifecycle": ["lapsed", "lapsed", "loyal", "loyal", "new"],
+        "vip": [True, False, True, False, False],
+    })  # fmt: skip
+    held = (people.churn > 0.5).to_numpy()
+    return audience(people, held, labels=["churn"], segments=["vip"], where="churn > .5 <b>", at="2026-01-31")
+
+
+def test_figures_are_those_of_the_rows(found: Audience) -> None:
+    [churn] = found.outcomes
+    assert (found.size, found.everybody) == (2, 5)
+    assert churn.inside.share.estimate == pytest.approx(0.8)
+    assert churn.everybody.people == 4  # somebody is outside of the population
+    assert churn.times == pytest.approx(0.8 / 0.45)
+    assert [(p.name, p.people, p.share, p.everybody) for p in found.parts] == [
+        ("lapsed", 2, 1.0, 0.4),
+        ("loyal", 0, 0.0, 0.4),
+        ("new", 0, 0.0, 0.2),
+        ("vip", 1, 0.5, 0.4),
+    ]
+
+
+def test_the_interval_holds_what_happens_in_19_of_20_audiences() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.beta(1, 4, 500)
+    share = expected(p).share
+    happened = (rng.uniform(size=(2000, 500)) < p).mean(axis=1)
+    assert np.mean((share.low <= happened) & (happened <= share.high)) == pytest.approx(0.95, abs=0.015)
+
+
+def test_nobody_is_an_audience_too() -> None:
+    people = pd.DataFrame({"churn": [0.5], "lifecycle": ["new"]})
+    nobody = audience(people, np.array([False]), labels=["churn"], where="churn > .9", at="2026-01-31")
+    assert "none of them is asked about" in text(nobody)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pages_are_whole_without_network_or_script_and_the_same_again(found: Audience, tmp_path: Path) -> None:
+    for name in ("a.html", "b.html", "a.json", "b.json"):
+        write(found, tmp_path / name)
+    page = (tmp_path / "a.html").read_text()
+    assert page == (tmp_path / "b.html").read_text()
+    assert "&lt;b&gt;" in page
+    assert not any(outside in page for outside in ("http", "<script", "<link", "url(", "nan"))
+    tags = [tag for tag, _ in _Tags.of(page)]
+    assert tags.count("caption") == tags.count("table") == 3
+    assert all("scope" in attributes for tag, attributes in _Tags.of(page) if tag == "th")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert json.loads((tmp_path / "a.json").read_text())["outcomes"][0]["inside"]["people"] == 2
+    with pytest.raises(DataError, match=r"end it on \.html or \.json"):
+        write(found, tmp_path / "a.pdf")
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    @classmethod
+    def of(cls, page: str) -> list[tuple[str, dict[str, str | None]]]:
+        parser = cls()
+        parser.feed(page)
+        return parser.found
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))

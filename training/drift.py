@@ -1,0 +1,144 @@
+"""Whether the champions still see the kind of people they learnt from, and how old they are."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+
+from data.errors import DataError
+from data.files import replacing
+from data.settings import Drift as Thresholds
+from data.workspace import Workspace
+from evaluation.drift import Drift, drift
+from features.snapshots import build, span
+from training.reference import REFERENCE, read_reference
+from training.scoring import LabelChampion, label_champions
+
+REPORT = "drift.json"
+
+
+@dataclass(frozen=True)
+class ModelDrift:
+    """What became of one champion's people since it was trained.
+
+    Attributes:
+        label: Its name in the settings.
+        version: Registered name and number.
+        people: How many are asked about now.
+        score: How the probabilities are spread now; None where they cannot be told.
+        features: Those that the model reads, what moved most first.
+        age_horizons: Horizons from the end of what it learnt from to the end of the data.
+        stale: Whether that is more than the settings allow.
+        label_delay_days: Days from the newest cutoff whose horizon lies in the data to now.
+        notes: What could not be compared, and why.
+    """
+
+    label: str
+    version: str
+    people: int
+    score: Drift | None
+    features: tuple[Drift, ...]
+    age_horizons: float
+    stale: bool
+    label_delay_days: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def alarms(self) -> list[str]:
+        """What is beyond the settings' thresholds, in words."""
+        found = [
+            f"{d.name} {d.note or f'has a stability index of {d.psi:.2f}'}" for d in self._all if d.verdict == "alarm"
+        ]
+        return found + [f"the model is {self.age_horizons:.1f} horizons old"] * self.stale
+
+    @property
+    def _all(self) -> list[Drift]:
+        return [*([self.score] if self.score else []), *self.features]
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """All champions.
+
+    Attributes:
+        at: The end of the data: everybody is as known then.
+        warn: Threshold of the population stability index.
+        alarm: The same.
+        models: One each.
+    """
+
+    at: datetime
+    warn: float
+    alarm: float
+    models: tuple[ModelDrift, ...]
+
+    @property
+    def alarms(self) -> list[str]:
+        """What is beyond the thresholds, by model."""
+        return [f"{model.version}: {alarm}" for model in self.models for alarm in model.alarms]
+
+
+def check_drift(workspace: Workspace, *, now: datetime | None = None) -> DriftReport:
+    """Compare everybody at the end of the data with those that each champion learnt from; writes `reports/drift.json`.
+
+    Args:
+        workspace: Checked, with champions.
+        now: For the delay of labels; by default this moment.
+
+    Raises:
+        DataError: no champion.
+        WorkspaceError: the tables are not checked.
+    """
+    champions = label_champions(workspace)
+    end = span(workspace.checked).end
+    [snapshot] = build(workspace, [end])
+    thresholds, now = workspace.settings.drift, now or datetime.now(UTC)
+    everybody = snapshot.frame()
+    found = tuple(_model_drift(champion, everybody, thresholds, end, now) for champion in champions.values())
+    report = DriftReport(end, thresholds.warn, thresholds.alarm, found)
+    with replacing(workspace.reports_dir / REPORT) as beside:
+        beside.write_text(json.dumps(_plain(report), indent=1), encoding="utf-8")
+    return report
+
+
+def _model_drift(
+    champion: LabelChampion, everybody: pd.DataFrame, thresholds: Thresholds, end: datetime, now: datetime
+) -> ModelDrift:
+    horizon = timedelta(days=champion.card.declaration.horizon_days)
+    age = (end - champion.card.fitted_until) / horizon
+    name, notes = champion.version.name, []
+    people = everybody[champion.population.mask(everybody)].reset_index(drop=True)
+    before = read_reference(champion.folder)
+    if not before:
+        notes.append(f"{champion.version} keeps no {REFERENCE}: train anew to compare with")
+    told = people
+    try:
+        told = people.assign(**{name: champion.model.predict(people)})
+    except DataError as error:
+        before = {column: histogram for column, histogram in before.items() if column != name}
+        notes.append(f"nobody can be scored: {error}")
+    found = drift(before, told, warn=thresholds.warn, alarm=thresholds.alarm)
+    return ModelDrift(
+        label=champion.label,
+        version=str(champion.version),
+        people=len(people),
+        score=next((one for one in found if one.name == name), None),
+        features=tuple(one for one in found if one.name != name),
+        age_horizons=age,
+        stale=age > thresholds.stale_after_horizons,
+        label_delay_days=(now - (end - horizon)) / timedelta(days=1),
+        notes=tuple(notes),
+    )
+
+
+def _plain(report: DriftReport) -> dict[str, object]:
+    """As JSON has it: no NaN."""
+    told = {**asdict(report), "at": report.at.isoformat(), "alarms": report.alarms}
+    for model in told["models"]:
+        for one in (*model["features"], *([model["score"]] if model["score"] else [])):
+            one["psi"] = None if math.isnan(one["psi"]) else one["psi"]
+    return told

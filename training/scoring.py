@@ -1,0 +1,277 @@
+"""Everybody scored by the champions, in bulk: the rows behind an audience, and the file that holds it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from data.errors import DataError, WorkspaceError
+from data.files import replacing
+from data.progress import track
+from data.workspace import Workspace
+from evaluation.audience import Audience, audience
+from features.expressions import Expression, parse
+from features.segments import STAGES, lifecycle_of
+from features.segments import parsed as segments_of
+from features.snapshots import Snapshot, build, span
+from models.stored import StoredPropensity, load_propensity
+from registry.versions import CHAMPION, Registry, Version
+from training.propensity import PREFIX, Card
+from training.tracking import logged_comparison
+
+USER, LIFECYCLE = "user_id", "lifecycle"
+EVERYBODY = "True"
+SUFFIXES = (".parquet", ".csv")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelChampion:
+    """The champion of one label, ready to score.
+
+    Attributes:
+        label: Its name in the settings.
+        version: Of the registry.
+        folder: Its files.
+        card: What it says of itself.
+        model: What scores.
+        population: Who is asked about; of all others nothing is said.
+    """
+
+    label: str
+    version: Version
+    folder: Path
+    card: Card
+    model: StoredPropensity
+    population: Expression
+
+    def predict(self, features: pd.DataFrame) -> np.ndarray:
+        """Probabilities, float64 of shape (n,); NaN outside of the population."""
+        inside = self.population.mask(features)
+        found = np.full(len(features), np.nan)
+        found[inside] = self.model.predict(features[inside])
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Bulk:
+    """Everybody at the end of the data, to be scored a batch at a time.
+
+    Attributes:
+        snapshot: Their features.
+        champions: By label, what scores them.
+        segments: Named segments of the settings.
+        where: Who is asked for.
+    """
+
+    snapshot: Snapshot
+    champions: Mapping[str, LabelChampion]
+    segments: Mapping[str, Expression]
+    where: Expression
+
+    @classmethod
+    def of(cls, workspace: Workspace, *, where: str = EVERYBODY, labels: Sequence[str] | None = None) -> Bulk:
+        """Everybody of a workspace.
+
+        Args:
+            workspace: Checked.
+            where: An expression over scores (by label), `lifecycle`, named segments and features.
+            labels: Score these, and those that `where` names; None = all that have a champion.
+
+        Raises:
+            WorkspaceError: an expression that cannot be read or names what is not there; no such label; a name that
+                means two things.
+            DataError: a label without a champion, or none at all.
+        """
+        condition = parse(where, place="--where")
+        declared = workspace.settings.propensity
+        if labels is not None:
+            labels = [*labels, *(name for name in condition.names if name in declared)]
+        champions = label_champions(workspace, labels)
+        [snapshot] = build(workspace, [span(workspace.checked).end])
+        bulk = cls(snapshot, champions, segments_of(workspace.settings.segments), condition)
+        bulk._check(workspace)
+        return bulk
+
+    @property
+    def at(self) -> datetime:
+        """The moment up to which the features know everybody."""
+        return self.snapshot.cutoff
+
+    @property
+    def columns(self) -> list[str]:
+        """What a scored row has: the id, a probability per label, the lifecycle stage and a yes or no per segment."""
+        return [USER, *self.champions, LIFECYCLE, *self.segments]
+
+    def batches(self) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+        """Scored rows (`columns`) with, for each, whether `where` holds: bool (n,). Memory is bounded by a batch."""
+        file = pq.ParquetFile(self.snapshot.path)
+        needed = [USER, *(name for name in self.snapshot.columns if name in self._needed())]
+        for number in track(range(file.num_row_groups), "scoring"):
+            features = file.read_row_group(number, columns=needed).to_pandas()
+            rows = pd.DataFrame({
+                USER: features[USER].astype("str"),
+                **{label: champion.predict(features) for label, champion in self.champions.items()},
+                LIFECYCLE: pd.Series(lifecycle_of(features), dtype="str"),
+                **{name: condition.mask(features) for name, condition in self.segments.items()},
+            })  # fmt: skip
+            named = {name: (rows if name in rows else features)[name] for name in self.where.names}
+            held = self.where.mask(pd.DataFrame(named, index=rows.index))
+            yield rows, held
+
+    def frame(self) -> tuple[pd.DataFrame, np.ndarray]:
+        """All batches together."""
+        parts = list(self.batches())
+        rows = pd.concat([rows for rows, _ in parts], ignore_index=True)
+        return rows, np.concatenate([held for _, held in parts])
+
+    def _needed(self) -> set[str]:
+        """Features that anything reads."""
+        conditions = [self.where, *self.segments.values(), *(stage for _, stage in STAGES)]
+        conditions += [champion.population for champion in self.champions.values()]
+        asked = {name for condition in conditions for name in condition.names}
+        return asked.union(*(champion.model.features for champion in self.champions.values()))
+
+    def _check(self, workspace: Workspace) -> None:
+        for champion in self.champions.values():
+            champion.population.check(self.snapshot.columns)
+        twice = [n for n, times in Counter([*self.columns, *self.snapshot.columns]).items() if times > 1]
+        if twice:
+            raise WorkspaceError(
+                f"{twice[0]!r} is the name of two things among labels, segments and features. "
+                f"Rename the label or the segment in {workspace.settings_file}."
+            )
+        for name in self.where.names:
+            if name in workspace.settings.propensity and name not in self.champions:
+                raise DataError(_without_champion(name))
+        told = f"There are {', '.join(self.columns[1:])}, and the features of docs/features.md."
+        self.where.check([*self.columns[1:], *self.snapshot.columns], called="column", told=told)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a bulk scoring left.
+
+    Attributes:
+        path: The file.
+        rows: People in it.
+        everybody: People looked at.
+        versions: What scored them.
+        at: The moment up to which the features know everybody.
+        expected: By label, how many of those in the file are expected to do it: the sum of their probabilities.
+    """
+
+    path: Path
+    rows: int
+    everybody: int
+    versions: tuple[str, ...]
+    at: datetime
+    expected: Mapping[str, float]
+
+
+def score(workspace: Workspace, to: Path, *, where: str = EVERYBODY, labels: Sequence[str] | None = None) -> Scored:
+    """Write everybody for whom `where` holds, with their scores, to a CSV or Parquet file: whole or not at all.
+
+    Args:
+        workspace: Checked, with champions.
+        to: The file; its suffix says which kind.
+        where: An expression over scores (by label), `lifecycle`, named segments and features.
+        labels: Score these, and those that `where` names; None = all that have a champion.
+
+    Raises:
+        WorkspaceError: a suffix that is neither, or as `Bulk.of`.
+        DataError: as `Bulk.of`.
+    """
+    if to.suffix not in SUFFIXES:
+        raise WorkspaceError(
+            f"--to {to}: {to.suffix or 'no suffix'!r} is no kind of file here; end it on .parquet or .csv."
+        )
+    bulk = Bulk.of(workspace, where=where, labels=labels)
+    schema = pa.schema([
+        (USER, pa.string()),
+        *((label, pa.float64()) for label in bulk.champions),
+        (LIFECYCLE, pa.string()),
+        *((name, pa.bool_()) for name in bulk.segments),
+    ])  # fmt: skip
+    kept, everybody, expected = 0, 0, dict.fromkeys(bulk.champions, 0.0)
+    with replacing(to) as beside:
+        open_writer = pq.ParquetWriter if to.suffix == ".parquet" else pacsv.CSVWriter
+        with open_writer(beside, schema) as writer:
+            for rows, held in bulk.batches():
+                chosen = rows[held]
+                writer.write_table(pa.Table.from_pandas(chosen, schema, preserve_index=False))
+                kept, everybody = kept + len(chosen), everybody + len(rows)
+                for label in expected:
+                    expected[label] += float(chosen[label].sum())
+    versions = tuple(str(champion.version) for champion in bulk.champions.values())
+    return Scored(to, kept, everybody, versions, bulk.at, expected)
+
+
+def audience_of(workspace: Workspace, *, where: str, labels: Sequence[str] | None = None) -> Audience:
+    """Those for whom `where` holds beside everybody: size, expected outcomes, composition.
+
+    Raises:
+        WorkspaceError: as `Bulk.of`.
+        DataError: as `Bulk.of`.
+    """
+    bulk, registry = Bulk.of(workspace, where=where, labels=labels), Registry.of(workspace)
+    rows, held = bulk.frame()
+    judged = {name: logged_comparison(registry, c.version.run_id).rows[0] for name, c in bulk.champions.items()}
+    return audience(
+        rows,
+        held,
+        labels=list(bulk.champions),
+        segments=list(bulk.segments),
+        calibration_error={name: row.metrics["calibration_error"].estimate for name, row in judged.items()},
+        where=bulk.where.text,
+        at=f"{bulk.at:%Y-%m-%d}",
+        versions=[str(champion.version) for champion in bulk.champions.values()],
+    )
+
+
+def label_champions(workspace: Workspace, labels: Sequence[str] | None = None) -> dict[str, LabelChampion]:
+    """The champions of labels, fetched and verified, in the order of the settings.
+
+    Args:
+        workspace: Whose registry.
+        labels: Of these; None = all that have one.
+
+    Raises:
+        WorkspaceError: no such label.
+        DataError: a label without a champion, or none at all.
+        ModelFileError: a version that is damaged.
+    """
+    registry, declared = Registry.of(workspace), workspace.settings.propensity
+    for label in labels or ():
+        if label not in declared:
+            raise WorkspaceError(f"{label!r} is no label of this workspace; there are {', '.join(declared)}.")
+    found = {}
+    for label, declaration in declared.items():
+        if labels is not None and label not in labels:
+            continue
+        version = registry.version(f"{PREFIX}{label}", CHAMPION)
+        if version is None:
+            if labels is not None:
+                raise DataError(_without_champion(label))
+            continue
+        folder = registry.fetch(version, workspace.models_dir)
+        population = parse(declaration.population, place=f"propensity.{label}.population")
+        found[label] = LabelChampion(label, version, folder, Card.load(folder), load_propensity(folder), population)
+    if not found:
+        raise DataError("no label has a champion. Train with `attune train propensity`, then `attune promote --all`.")
+    return found
+
+
+def _without_champion(label: str) -> str:
+    return (
+        f"{label!r} has no champion to score with. Train one with `attune train propensity --label {label}` "
+        f"and `attune promote {PREFIX}{label}`."
+    )
