@@ -16,14 +16,18 @@ from data.errors import AttuneError
 
 NAMES = (
     "churn",
+    "classification",
     "collaborative",
     "demo",
     "features",
     "latency",
+    "lifetime-value",
     "next-purchase",
+    "propensity-scale",
     "recommend-time-split",
     "sequences",
     "simulate",
+    "timing",
 )
 
 
@@ -32,6 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--data", type=Path, help="a folder or file laid out like the one in ../shared/data")
+    parser.add_argument("--target", help="the column to foresee, of two values")
+    parser.add_argument("--drop", nargs="+", action="extend", metavar="COL", help="columns to leave out, such as ids")
     parser.add_argument("--size", help="how large, where a benchmark makes its own data (2M, 20M, 100M)")
     parser.add_argument("--trials", type=int, help="of a search, at most so many")
     parser.add_argument("--minutes", type=float, help="of a search, refits included, about so long")

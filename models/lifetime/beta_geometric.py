@@ -72,15 +72,18 @@ class BetaGeometric:
     def purchases(self, summary: Summary, horizon_weeks: float) -> np.ndarray:
         """Expected number of purchases in the horizon after the cutoff, shape (n,).
 
-        Equation 10 of Fader, Hardie and Lee (2005). Their 2F1 overflows for frequent buyers; Euler's transformation
-        leaves one whose first two arguments are the same small numbers for everybody.
+        Equation 10 of Fader, Hardie and Lee (2005). Their 2F1 overflows for frequent buyers, and what Euler's
+        transformation makes of it where customers leave alike (a is large): each row takes the one with less power.
         """
         x, _, age = self.data(summary).T
         a = self.a + 1e-6 * (abs(self.a - 1) < 1e-6)  # the equation has a gap at 1, its value none
         chances = x + self.leaves_at_first
         z = horizon_weeks / (self.alpha + age + horizon_weeks)
         c = a + self.b + chances - 1
-        scaled = (1 - z) ** (a - 1) * hyp2f1(c - self.r - x, a - 1, c, z)
+        theirs = self.r + x < a - 1
+        power = np.where(theirs, self.r + x, a - 1)
+        first, second = np.where(theirs, self.r + x, c - self.r - x), np.where(theirs, self.b + chances, a - 1)
+        scaled = (1 - z) ** power * hyp2f1(first, second, c, z)
         expected: np.ndarray = c / (a - 1) * (1 - scaled) * self.alive(summary)
         return np.maximum(expected, 0.0)
 
@@ -113,7 +116,8 @@ class BgNbd(BetaGeometric):
     Who bought once is thus surely active; MBG/NBD takes that back.
 
     Example:
-        >>> told = Summary(np.arange(2), np.array([2.0, 0]), np.array([30.43, 0]), np.full(2, 38.86), np.zeros(2))
+        >>> x, t_x, age = np.array([2.0, 0]), np.array([30.43, 0]), np.full(2, 38.86)
+        >>> told = Summary(np.arange(2), x, t_x, age, np.zeros(2), np.zeros(2))
         >>> model = BgNbd(r=0.243, alpha=4.414, a=0.793, b=2.426)
         >>> model.purchases(told, 39).round(3), model.alive(told).round(3)
         (array([1.226, 0.195]), array([0.727, 1.   ]))
@@ -127,7 +131,7 @@ class MbgNbd(BetaGeometric):
     """MBG/NBD: one may leave after the first purchase already (Batislam, Denizel and Filiztekin 2007, IJRM 24(3)).
 
     Example:
-        >>> told = Summary(np.arange(1), np.zeros(1), np.zeros(1), np.array([38.86]), np.zeros(1))
+        >>> told = Summary(np.arange(1), np.zeros(1), np.zeros(1), np.array([38.86]), np.zeros(1), np.zeros(1))
         >>> bool(MbgNbd(r=0.525, alpha=6.183, a=0.891, b=1.614).alive(told)[0] < 1)
         True
     """

@@ -24,7 +24,8 @@ class GammaGamma:
         gamma: Of the same, in the shop's currency.
 
     Example:
-        >>> told = Summary(np.arange(2), np.array([2.0, 0]), np.zeros(2), np.zeros(2), np.array([22.35, np.nan]))
+        >>> x, spent, zeros = np.array([2.0, 0]), np.array([22.35, np.nan]), np.zeros(2)
+        >>> told = Summary(np.arange(2), x, zeros, zeros, spent, zeros)
         >>> GammaGamma(p=6.25, q=3.74, gamma=15.44).mean_spend(told).round(2)
         array([24.66, 35.22])
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import Field, dataclass
+from dataclasses import Field, dataclass, fields
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -67,6 +67,11 @@ class Fit(Generic[M]):
     converged: bool
     message: str
 
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion (1974): the smaller, the better the model explains the same customers."""
+        return 2 * len(self.standard_errors) - 2 * self.log_likelihood
+
 
 def fit(kind: type[M], summary: Summary) -> Fit[M]:
     """The parameters that make what was seen likeliest.
@@ -80,7 +85,7 @@ def fit(kind: type[M], summary: Summary) -> Fit[M]:
     Example:
         >>> from models.lifetime import BgNbd
         >>> x, t_x = np.array([0.0, 0, 0, 2, 5, 1]), np.array([0.0, 0, 0, 9, 30, 3])
-        >>> told = Summary(np.arange(6), x, t_x, np.full(6, 38.0), np.full(6, np.nan))
+        >>> told = Summary(np.arange(6), x, t_x, np.full(6, 38.0), np.zeros(6), np.zeros(6))
         >>> fit(BgNbd, told).n_rows
         4
     """
@@ -90,7 +95,7 @@ def fit(kind: type[M], summary: Summary) -> Fit[M]:
             "Bring a longer history, or choose a later cutoff."
         )
     data, counts = np.unique(kind.data(summary), axis=0, return_counts=True)
-    names = list(kind.__dataclass_fields__)
+    names = [field.name for field in fields(kind)]
     if len(data) < 2:
         raise DataError(
             f"{kind.name} learns from {len(summary):,} customers, of whom {int(counts.sum()):,} can tell something, in "

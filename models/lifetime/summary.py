@@ -25,6 +25,7 @@ class Summary:
         recency_weeks: t_x, from the first purchase to the last one; 0 for who bought once.
         age_weeks: T, from the first purchase to the last day before the cutoff.
         mean_spend: Of the purchases after the first; NaN for who bought once, and where there is no money.
+        first_spend: Of the first purchase; NaN where there is no money.
     """
 
     customers: np.ndarray
@@ -32,6 +33,7 @@ class Summary:
     recency_weeks: np.ndarray
     age_weeks: np.ndarray
     mean_spend: np.ndarray
+    first_spend: np.ndarray
 
     def __len__(self) -> int:
         return len(self.customers)
@@ -44,6 +46,7 @@ class Summary:
             self.recency_weeks[rows],
             self.age_weeks[rows],
             self.mean_spend[rows],
+            self.first_spend[rows],
         )
 
 
@@ -89,7 +92,8 @@ def summarise(purchases: pd.DataFrame, *, until: date) -> Summary:
     first, last = grouped["date"].min(), grouped["date"].max()
     frequency = grouped.size().to_numpy(np.float64) - 1
     # `by_day` is sorted, so the first row of each customer is their first purchase.
-    repeated = grouped[MONEY].sum().to_numpy() - grouped[MONEY].nth(0).to_numpy()
+    first_spend = grouped[MONEY].nth(0).to_numpy(np.float64)
+    repeated = grouped[MONEY].sum().to_numpy() - first_spend
     last_day = cutoff - pd.Timedelta(days=1)
     return Summary(
         customers=first.index.to_numpy(),
@@ -97,6 +101,7 @@ def summarise(purchases: pd.DataFrame, *, until: date) -> Summary:
         recency_weeks=_weeks(last - first),
         age_weeks=_weeks(last_day - first),
         mean_spend=np.divide(repeated, frequency, out=np.full(len(first), np.nan), where=frequency > 0),
+        first_spend=first_spend,
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from data.errors import DataError
-from models.lifetime import MODELS, BgNbd, MbgNbd, ParetoNbd, Summary, fit, outcome, summarise
+from models.lifetime import BgNbd, MbgNbd, ParetoNbd, Summary, fit, outcome, summarise
 
 FITTED = {
     "bg_nbd": BgNbd(r=0.243, alpha=4.414, a=0.793, b=2.426),
@@ -23,7 +23,7 @@ START, CUTOFF, END = date(1997, 1, 1), date(1997, 10, 1), date(1998, 7, 1)
 
 def customers(x, t_x, age) -> Summary:
     x, t_x, age = (np.atleast_1d(np.asarray(column, dtype=float)) for column in (x, t_x, age))
-    return Summary(np.arange(len(x)), x, t_x, age, np.full(len(x), np.nan))
+    return Summary(np.arange(len(x)), x, t_x, age, np.full(len(x), np.nan), 20.0 + 10 * (np.arange(len(x)) % 7))
 
 
 def simulated(model, n: int, *, weeks: float, horizon: float, seed: int = 0) -> tuple[Summary, np.ndarray]:
@@ -148,6 +148,14 @@ def test_the_gap_of_the_expectation_at_one_is_none(kind):
     assert at == pytest.approx((below + above) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", [BgNbd, MbgNbd])
+def test_customers_who_leave_alike_are_foreseen_as_with_one_chance_for_all(kind):
+    told, (r, alpha, chance, horizon) = customers([0, 3, 40], [0, 20, 38], [39, 39, 39]), (0.5, 6.0, 0.2, 39)
+    alike = kind(r=r, alpha=alpha, a=1e5 * chance, b=1e5 * (1 - chance))
+    bought = 1 - (1 + chance * horizon / (alpha + 39)) ** -(r + np.array([0, 3, 40]))
+    assert alike.purchases(told, horizon) == pytest.approx(bought / chance * alike.alive(told), rel=1e-3)
+
+
 def test_more_weeks_bring_more_purchases_and_none_none():
     told = customers([0, 3, 12], [0, 20, 38], [39, 39, 39])
     for model in FITTED.values():
@@ -155,7 +163,7 @@ def test_more_weeks_bring_more_purchases_and_none_none():
         assert (np.diff([model.purchases(told, weeks) for weeks in (1, 13, 39, 400)], axis=0) > 0).all()
 
 
-@pytest.mark.parametrize("kind", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("kind", [type(model) for model in FITTED.values()], ids=FITTED)
 def test_customers_who_all_bought_once_are_refused(kind):
     with pytest.raises(DataError, match="none of 50 customers bought again"):
         fit(kind, customers(np.zeros(50), np.zeros(50), np.arange(50)))
@@ -168,13 +176,13 @@ def test_a_parameter_that_the_data_do_not_tell_is_named():
     assert "ran to the bound" in fitted.message
 
 
-@pytest.mark.parametrize("kind", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("kind", [type(model) for model in FITTED.values()], ids=FITTED)
 def test_customers_who_are_all_one_row_are_refused(kind):
     with pytest.raises(DataError, match="at least 2 are needed"):
         fit(kind, customers(np.ones(5), np.ones(5), np.full(5, 39.0)))
 
 
-@pytest.mark.parametrize("kind", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("kind", [type(model) for model in FITTED.values()], ids=FITTED)
 def test_rows_are_counted_not_repeated(kind):
     told, _ = simulated(FITTED[kind.name], 300, weeks=40.0, horizon=1.0)
     once, twice = fit(kind, told), fit(kind, told.take(np.tile(np.arange(300), 2)))

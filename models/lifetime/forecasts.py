@@ -59,7 +59,7 @@ def forecast(
 
     Example:
         >>> x, t_x, spent = np.array([9.0, 0]), np.array([35.0, 0]), np.array([20, np.nan])
-        >>> told = Summary(np.arange(2), x, t_x, np.full(2, 38.0), spent)
+        >>> told = Summary(np.arange(2), x, t_x, np.full(2, 38.0), spent, np.zeros(2))
         >>> often, much = ParetoNbd(r=0.55, alpha=10.6, s=0.61, beta=11.7), GammaGamma(p=6.25, q=3.74, gamma=15.44)
         >>> found = forecast(often, much, told, horizon_weeks=39)
         >>> found.value.round(), found.high.round(-2)
