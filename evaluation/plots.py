@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from data.files import replacing
 from evaluation.classification import calibration_bins, lift_by_decile
-from evaluation.intervals import Interval
+from evaluation.importance import PartialDependence
+from evaluation.intervals import Interval, wilson
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#767676"
 """From the palette of Okabe and Ito, told apart by everybody; grey for what is not the finding."""
@@ -30,12 +31,13 @@ def calibration_curve(path: Path, label: np.ndarray, probability: np.ndarray, *,
     bins = calibration_bins(probability)
     n = np.bincount(bins)
     predicted, happened = np.bincount(bins, probability) / n, np.bincount(bins, label) / n
-    middle, half = _wilson(happened, n)
-    within = int((np.abs(predicted - middle) <= half).sum())
+    shares = [wilson(int(did), int(of)) for did, of in zip(np.bincount(bins, label), n, strict=True)]
+    low, high = np.array([[share.low, share.high] for share in shares]).T
+    within = int(((low <= predicted) & (predicted <= high)).sum())
     figure, axes = _panel(f"{within} of {len(n)} groups happened as often as predicted")
-    top = 100 * min(1.0, 1.1 * max(predicted.max(), (middle + half).max()))
+    top = 100 * min(1.0, 1.1 * max(predicted.max(), high.max()))
     axes.plot([0, top], [0, top], color=GREY, linestyle="--", linewidth=1, label="as predicted")
-    errors = 100 * np.abs(np.stack([happened - middle + half, middle + half - happened]))
+    errors = 100 * np.abs(np.stack([happened - low, high - happened]))
     axes.errorbar(100 * predicted, 100 * happened, yerr=errors, fmt="o", color=BLUE, capsize=3, label="what happened")
     axes.set(xlabel=f"predicted: {what} (% of people)", ylabel="happened (% of people)", xlim=(0, top), ylim=(0, top))
     axes.legend(frameon=False)
@@ -54,6 +56,45 @@ def lift_chart(path: Path, label: np.ndarray, probability: np.ndarray, *, what: 
     axes.axhline(1, color=GREY, linestyle="--", linewidth=1)
     axes.set(xlabel="tenth of the people, the highest probabilities first", ylabel=f"{what}: times everybody's rate")
     axes.set_xticks(ranks)
+    _write(figure, path)
+
+
+def gains_curve(path: Path, label: np.ndarray, probability: np.ndarray, *, what: str, seed: int = 0) -> None:
+    """Who is reached: of all that do it, the share among the first tenths of the people, with 95 % intervals.
+
+    Beside it what drawing people at random would reach, and what knowing everybody's answer would.
+    """
+    tenths = lift_by_decile(label, probability, resamples=RESAMPLES, seed=seed)
+    people = 100 * np.cumsum([0, *(tenth.n for tenth in tenths)]) / len(label)
+    reached = 100 * np.array([[0.0] * 3, *([t.capture.estimate, t.capture.low, t.capture.high] for t in tenths)])
+    third = int(np.searchsorted(people, 30))
+    figure, axes = _panel(
+        f"The first {people[third]:.0f} % of the people hold {reached[third, 0]:.0f} % of those who do it"
+    )
+    rate = 100 * float(np.mean(label))
+    axes.plot([0, rate, 100], [0, 100, 100], color=GREY, linestyle=":", linewidth=1, label="everybody's answer known")
+    axes.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1, label="at random")
+    axes.fill_between(people, reached[:, 1], reached[:, 2], color=BLUE, alpha=0.2, linewidth=0)
+    axes.plot(people, reached[:, 0], "o-", color=BLUE, label="by probability")
+    axes.set(xlabel="people, the highest probabilities first (%)", ylabel=f"{what}: found so far (%)")
+    axes.legend(frameon=False, loc="lower right")
+    _write(figure, path)
+
+
+def score_distribution(path: Path, label: np.ndarray, probability: np.ndarray, *, what: str) -> None:
+    """How probable it was for those who then did it and for those who did not, as shares of each."""
+    did, did_not = probability[label == 1], probability[label == 0]
+    medians = [f"{100 * np.median(group):.0f} %" if len(group) else "nothing" for group in (did, did_not)]
+    figure, axes = _panel(
+        f"Half of those who did it were given over {medians[0]}, half of the others over {medians[1]}"
+    )
+    edges = np.linspace(0, 100 * max(float(probability.max()), 0.01), 31)
+    for group, color, name in ((did_not, GREY, "did not"), (did, BLUE, "did")):
+        if len(group):
+            share = np.full(len(group), 100 / len(group))
+            axes.hist(100 * group, bins=edges, weights=share, color=color, alpha=0.6, label=f"{name} ({len(group):,})")
+    axes.set(xlabel=f"predicted: {what} (%)", ylabel="share of the group (%)")
+    axes.legend(frameon=False)
     _write(figure, path)
 
 
@@ -167,14 +208,6 @@ def _frontier(quality: Mapping[str, float], cost: Mapping[str, float]) -> list[s
     return found
 
 
-def _wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and half width of the 95 % score interval of a share."""
-    z = 1.96
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return middle, half
-
-
 def _panel(title: str, *, height: float = 4.2) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6.4, height), layout="constrained")
     axes = figure.add_subplot()
@@ -186,3 +219,35 @@ def _panel(title: str, *, height: float = 4.2) -> tuple[Figure, Axes]:
 def _write(figure: Figure, path: Path) -> None:
     with replacing(path) as beside:
         figure.savefig(beside, format="png", dpi=144, metadata={"Software": None})
+
+
+def importance_chart(path: Path, importance: Mapping[str, Interval], *, what: str) -> None:
+    """What the ROC AUC falls by when a feature is shuffled, the greatest on top; grey where it may be nothing."""
+    order = sorted(importance, key=lambda name: importance[name].estimate)
+    title = f"{order[-1]} matters most" if order else "nothing to shuffle"
+    figure, axes = _panel(title, height=1.4 + 0.3 * len(order))
+    for row, name in enumerate(order):
+        i = importance[name]
+        color = BLUE if i.low > 0 else GREY
+        axes.plot([i.low, i.high], [row, row], color=color, linewidth=2)
+        axes.plot(i.estimate, row, "o", color=color)
+    axes.axvline(0, color=GREY, linestyle="--", linewidth=1)
+    axes.set_yticks(range(len(order)), order)
+    axes.set_xlabel(f"ROC AUC lost without it, on later data: {what}")
+    _write(figure, path)
+
+
+def partial_dependence_curve(path: Path, curve: PartialDependence, *, feature: str, what: str) -> None:
+    """The mean prediction with one feature set for everybody, and the middle 80 % of the people."""
+    mean, low, high = 100 * curve.mean, 100 * curve.low, 100 * curve.high
+    figure, axes = _panel(f"{feature}: from {mean.min():.0f} % to {mean.max():.0f} % on average")
+    if all(isinstance(value, str) for value in curve.values):
+        axes.errorbar(range(len(mean)), mean, yerr=[mean - low, high - mean], fmt="o", color=BLUE, capsize=3)
+        axes.set_xticks(range(len(mean)), [str(value) for value in curve.values], rotation=30, ha="right")
+    else:
+        axes.fill_between(curve.values, low, high, color=BLUE, alpha=0.15, label="80 % of the people")
+        axes.plot(curve.values, mean, color=BLUE, label="mean")
+        axes.legend(frameon=False)
+    axes.set(xlabel=feature, ylabel=f"predicted: {what} (%)")
+    axes.set_ylim(bottom=0)
+    _write(figure, path)

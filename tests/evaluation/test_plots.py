@@ -7,7 +7,16 @@ import pytest
 
 from evaluation import plots
 from evaluation.intervals import Interval
-from evaluation.plots import calibration_curve, category_shares, comparison, gains, lift_chart, trade_offs
+from evaluation.plots import (
+    calibration_curve,
+    category_shares,
+    comparison,
+    gains,
+    gains_curve,
+    lift_chart,
+    score_distribution,
+    trade_offs,
+)
 
 PNG = b"\x89PNG"
 
@@ -19,7 +28,7 @@ def test_probabilities_are_drawn(kind, tmp_path):
     probability = np.full(n, 0.3) if kind == "one probability" else rng.beta(1, 3, n)
     label = (rng.random(n) < probability).astype(int)
     label[0] = 1
-    for draw in (calibration_curve, lift_chart):
+    for draw in (calibration_curve, lift_chart, gains_curve, score_distribution):
         draw(tmp_path / "one.png", label, probability, what="no order within 90 days")
         draw(tmp_path / "two.png", label, probability, what="no order within 90 days")
         assert (tmp_path / "one.png").read_bytes().startswith(PNG)
@@ -33,6 +42,15 @@ def test_contestants_are_drawn_and_the_unmeasured_left_out(tmp_path):
     assert (tmp_path / "new" / "one.png").read_bytes().startswith(PNG)
     comparison(tmp_path / "none.png", {"broken": nothing}, metric="NDCG at 20")
     assert (tmp_path / "none.png").read_bytes().startswith(PNG)
+
+
+def test_the_title_of_the_gains_tells_whom_the_first_tenths_hold(tmp_path, monkeypatch):
+    found = titles(monkeypatch)
+    label = np.repeat([1, 0], [30, 70])
+    gains_curve(tmp_path / "one.png", label, np.linspace(1, 0, 100), what="no order")
+    score_distribution(tmp_path / "two.png", label, np.where(label == 1, 0.8, 0.1), what="no order")
+    assert found[0] == "The first 30 % of the people hold 100 % of those who do it"
+    assert "given over 80 %, half of the others over 10 %" in found[1]
 
 
 def titles(monkeypatch):
