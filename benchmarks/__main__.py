@@ -28,6 +28,7 @@ NAMES = (
     "sequences",
     "simulate",
     "timing",
+    "timing",
 )
 
 

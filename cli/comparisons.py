@@ -16,7 +16,7 @@ WIDTH = 150
 """Of a table that is piped or logged."""
 
 
-SHOWN = ("roc_auc", "average_precision", "brier", "calibration_error")
+SHOWN = ("roc_auc", "average_precision", "brier", "calibration_error", "open_rate")
 """The measures of probabilities that fit on a line."""
 
 

@@ -10,7 +10,7 @@ from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
 
 
 def train(
-    model: Annotated[Literal["recommender", "propensity", "all"], typer.Argument(help="What to train.")] = "all",
+    model: Annotated[Literal["recommender", "propensity", "send-time", "all"], typer.Argument(help="What to train.")] = "all",
     *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     label: Annotated[str | None, typer.Option(help="One label of [propensity]; empty = all of them.")] = None,

@@ -378,7 +378,7 @@ class Timing:
             return value, np.array(gradient)
 
         start = np.array([*self.offset, self.strength, self.kappa])
-        bounds = [(-12, 12)] * kinds + [(0, 10), (0.3, 12)]
+        bounds = [(-12.0, 12.0)] * kinds + [(0.0, 10.0), (0.3, 12.0)]
         found = minimize(messages, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 10}).x
         self.offset, self.strength, self.kappa = found[:kinds], float(found[kinds]), float(found[kinds + 1])
         seen = told.active.T @ posterior.sum(axis=2)

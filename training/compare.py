@@ -10,9 +10,10 @@ from data.workspace import Workspace
 from features.snapshots import span
 from models.recommenders import load
 from models.stored import load_propensity
+from models.timing import Timing
 from registry.folder import size_bytes
 from registry.versions import CHALLENGER, CHAMPION, Registry
-from training import judging, propensity
+from training import judging, propensity, send_time
 from training.judging import Contestant, JudgedRows
 from training.labelled import labelled_rows
 from training.propensity import PREFIX
@@ -42,7 +43,7 @@ def compare(workspace: Workspace, name: str) -> Comparison:
             "Train it with `attune train`."
         )
     folders = {who: registry.fetch(version, workspace.models_dir) for who, version in versions.items()}
-    judge = _recommenders if name == RECOMMENDER else _propensities
+    judge = {RECOMMENDER: _recommenders, send_time.NAME: _send_times}.get(name, _propensities)
     comparison = judge(workspace, name, folders)
     sizes = {who: size_bytes(folder) for who, folder in folders.items()}
     return replace(comparison, rows=tuple(replace(row, size_bytes=sizes.get(row.name)) for row in comparison.rows))
@@ -71,3 +72,14 @@ def _propensities(workspace: Workspace, name: str, folders: dict[str, Path]) -> 
         card, model = propensity.Card.load(folder), load_propensity(folder)
         models[who] = model if card.fitted_until <= rows.split.test else propensity.again(rows, card.seed, like=model)
     return propensity.compared(workspace, name, models, rows)
+
+
+def _send_times(workspace: Workspace, _name: str, folders: dict[str, Path]) -> Comparison:
+    rows = send_time.send_rows(workspace)
+    models = {}
+    for who, folder in folders.items():
+        card, model = send_time.Card.load(folder), Timing.load(folder)
+        if card.fitted_until > rows.test or model.channels != rows.told.channels:
+            model = Timing(**model.params).fit(rows.known, seed=card.seed)
+        models[who] = model
+    return send_time.compared(workspace, models, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ from data.histories import Histories, Step
 from data.vocabulary import Vocabulary
 from models.recommenders import Ranking, Recommender
 from models.stored import StoredPropensity
+from models.timing import Engagement, Timing
 from registry.folder import EXAMPLES
 
 K = 10
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """An example customer has the same quantile of every feature: plausible, and no real person."""
+
+MESSAGE_LISTS = ("channel", "hour", "answered")
 
 
 def write_recommender_examples(model: Recommender, popular: Sequence[int], folder: Path) -> None:
@@ -53,6 +56,55 @@ def write_propensity_examples(model: StoredPropensity, features: pd.DataFrame, f
     """
     rows = [{name: _quantile(features[name], quantile) for name in model.features} for quantile in QUANTILES]
     _write(folder, {"rows": rows, "expected": model.predict(pd.DataFrame(rows)).tolist()})
+
+
+def write_timing_examples(model: Timing, folder: Path) -> None:
+    """Ask for a stranger, and for people who answer or shop at a few hours.
+
+    Args:
+        model: Fitted.
+        folder: The version's folder.
+    """
+    people: list[dict[str, Any]] = [{}]
+    for own in (8, 13, 20):
+        hours = [8, 8, 13, 13, 20, 20]
+        answered = [hour == own for hour in hours]
+        people.append({"channel": [model.channels[0]] * len(hours), "hour": hours, "answered": answered})
+        people.append({"active": [own] * 4})
+    _write(folder, {"people": people, "expected": model.score(engagement(model.channels, people)).rate.tolist()})
+
+
+def check_timing_examples(model: Timing, folder: Path) -> None:
+    """Ask a loaded send-time model its stored examples.
+
+    Raises:
+        ModelFileError: it answers otherwise than it did when it was saved (beyond 1e-6).
+    """
+    examples = _read(folder)
+    found = model.score(engagement(model.channels, examples["people"])).rate
+    if not np.allclose(found, examples["expected"], rtol=0, atol=1e-6):
+        raise ModelFileError(f"{folder}: the model does not answer its stored examples as when it was saved.")
+
+
+def engagement(channels: Sequence[str], people: Sequence[Mapping[str, Any]]) -> Engagement:
+    """What people did, from lists: `channel`, `hour` and `answered` of messages, `active` hours; none need be there.
+
+    Example:
+        >>> engagement(["email"], [{}, {"channel": ["email"], "hour": [9], "answered": [True]}]).person.tolist()
+        [1]
+    """
+    messages = [
+        (str(row), channel, int(hour), bool(answered), False)
+        for row, person in enumerate(people)
+        for channel, hour, answered in zip(*(person.get(name, ()) for name in MESSAGE_LISTS), strict=True)
+    ]
+    active = [(str(row), int(hour)) for row, person in enumerate(people) for hour in person.get("active", ())]
+    return Engagement.from_frames(
+        [str(row) for row in range(len(people))],
+        pd.DataFrame(messages, columns=["user_id", *MESSAGE_LISTS, "by_click"]),
+        pd.DataFrame(active, columns=["user_id", "hour"]),
+        channels=channels,
+    )
 
 
 def check_recommender_examples(model: Recommender, folder: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from registry.versions import Version
 from training.results import Comparison, Judged
 
@@ -77,6 +79,8 @@ def _beats_baselines(comparison: Comparison) -> tuple[bool, str]:
         return True, f"{first.recipe} is the best there is on these rows: nothing was surely better"
     gain = best.gain
     assert gain is not None  # noqa: S101 - only the first row has none
+    if np.isnan(gain.estimate):
+        return False, f"it cannot be told whether it beats {best.name}: {'; '.join(comparison.notes)}"
     if gain.low > 0:
         return True, f"better than the best baseline, {best.name}, by {gain}"
     return False, f"does not beat the best baseline, {best.name}: {gain}. Bring more history or more features."

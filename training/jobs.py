@@ -14,15 +14,18 @@ from data.state.sync import sync
 from data.workspace import Workspace
 from models.recommenders import load
 from models.stored import load_propensity
+from models.timing import Timing
 from registry.versions import CHALLENGER, CHAMPION, Registry, Version
 from training.compare import compare
-from training.examples import check_propensity_examples, check_recommender_examples
+from training.examples import check_propensity_examples, check_recommender_examples, check_timing_examples
 from training.gate import Verdict, decide
 from training.lock import only_one
 from training.propensity import PREFIX, train_propensity
 from training.recommender import NAME as RECOMMENDER
 from training.recommender import train_recommender
 from training.results import TrainingResult
+from training.send_time import NAME as SEND_TIME
+from training.send_time import train_send_time
 from training.tracking import FINGERPRINT, logged_comparison
 
 
@@ -54,14 +57,14 @@ class Retrained:
 
 def train(
     workspace: Workspace,
-    what: Literal["recommender", "propensity", "all"] = "all",
+    what: Literal["recommender", "propensity", "send-time", "all"] = "all",
     *,
     label: str | None = None,
     trials: int | None = None,
     minutes: float | None = None,
     seed: int | None = None,
 ) -> Trained:
-    """Train the recommender, the propensities of the settings (or one label), or all of them.
+    """Train the recommender, the propensities of the settings (or one label), the hours to send at, or all of them.
 
     Of several models those that the data cannot carry are left out, with the reason; alone, such a model is an error.
     `trials` and `minutes` bound the search for a recommender; with neither there is none.
@@ -71,13 +74,18 @@ def train(
         WorkspaceError: the tables are not checked, another training runs here, or no such label.
     """
     labels = [label] if label else list(workspace.settings.propensity)
-    names = [RECOMMENDER] * (what != "propensity") + [f"{PREFIX}{one}" for one in labels] * (what != "recommender")
+    names = [RECOMMENDER] * (what in {"recommender", "all"})
+    names += [f"{PREFIX}{one}" for one in labels] * (what in {"propensity", "all"})
+    writes = workspace.checked.has("messages", "opened_at")  # who sends nothing has no hour to choose
+    names += [SEND_TIME] * (what == "send-time" or (what == "all" and writes))
     results, left_out = [], {}
     with only_one(workspace, "train"):
         for name in names:
             try:
                 if name == RECOMMENDER:
                     results.append(train_recommender(workspace, trials=trials, minutes=minutes, seed=seed))
+                elif name == SEND_TIME:
+                    results.append(train_send_time(workspace, seed=seed))
                 else:
                     results.append(train_propensity(workspace, name.removeprefix(PREFIX), seed=seed))
             except (DataError, WorkspaceError) as error:
@@ -148,6 +156,8 @@ def _broken(folder: Path) -> str:
     try:
         if folder.parent.name == RECOMMENDER:
             check_recommender_examples(load(folder), folder)
+        elif folder.parent.name == SEND_TIME:
+            check_timing_examples(Timing.load(folder), folder)
         else:
             check_propensity_examples(load_propensity(folder), folder)
     except ModelFileError as error:
