@@ -28,7 +28,6 @@ NAMES = (
     "sequences",
     "simulate",
     "timing",
-    "timing",
 )
 
 

@@ -10,16 +10,14 @@ from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
 
 
 def train(
-    model: Annotated[Literal["recommender", "propensity", "send-time", "all"], typer.Argument(help="What to train.")] = "all",
+    model: Annotated[
+        Literal["recommender", "propensity", "send-time", "all"], typer.Argument(help="What to train.")
+    ] = "all",
     *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     label: Annotated[str | None, typer.Option(help="One label of [propensity]; empty = all of them.")] = None,
-    trials: Annotated[
-        int | None, typer.Option(min=1, help="Search the recommender's families and settings, so many trials.")
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Search for the recommender, refits included, about so long.")
-    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Search for each model's settings, so many trials.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Search for each model, about so long.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and data, same model; empty = training.seed.")] = None,
 ) -> None:
     """Fit candidates and baselines, judge them on what came after, register the winner as challenger.
@@ -27,11 +25,12 @@ def train(
     Each model is one MLflow run: parameters, figures with intervals, pictures. Nothing goes live yet; that is for
     `attune promote`.
 
-    Without --trials and --minutes the recommender is chosen among a few quick families with their defaults. With
-    either, all families are searched on days before the test, and the best are blended. A search that was cut off
-    goes on where it stopped when the same command is given again.
+    Without --trials and --minutes the recommender is chosen among a few quick families with their defaults, and a
+    propensity has its defaults. With either, all families are searched on days before the test, and the best are
+    blended; a propensity's hyperparameters are searched on cutoffs before its test. A search that was cut off goes on
+    where it stopped when the same command is given again.
 
-    Example: `attune train propensity --label churn`
+    Example: `attune train propensity --label churn --trials 20`
 
     Example: `attune train recommender --trials 30 --minutes 20`
     """

@@ -66,22 +66,34 @@ class Features(Section):
 class Propensity(Section):
     """[propensity.NAME]: a label, declared."""
 
-    event: str = Field(description="'no order', 'order', 'order in CATEGORY', 'click' or 'spend'")
+    event: str = Field(
+        description="`[no] EVENT [where CONDITION]`: 'order', 'order in CATEGORY', 'return', 'click', 'open', "
+        "'unsubscribe', 'spend', or the name of an event; the condition is over the columns of its row"
+    )
     population: str = Field("True", description="who is asked about, an expression over features")
-    horizon_days: int = Field(90, ge=1, le=3650)
+    horizon_days: int = Field(90, ge=1, le=3650, description="the event is looked for so many days from the cutoff on")
+    rises_with: tuple[str, ...] = Field((), description="features that may only raise the probability")
+    falls_with: tuple[str, ...] = Field((), description="features that may only lower it")
 
 
 class Training(Section):
     """[training]: how models are fitted and compared."""
 
     seed: int = Field(0, description="the same seed and data give the same model")
-    cutoffs: int = Field(6, ge=2, le=120, description="snapshots per propensity model")
+    cutoffs: int = Field(8, ge=2, le=120, description="snapshots per propensity model")
     step_days: int = Field(30, ge=1, description="days between two cutoffs")
+    min_history_days: int = Field(14, ge=1, description="a propensity needs so many days before its first cutoff")
+    min_of_a_class: int = Field(
+        50, ge=10, description="a propensity needs so many who did it, and who did not, over the cutoffs learnt from"
+    )
+    min_of_a_class_per_cutoff: int = Field(
+        10, ge=1, description="and so many on every cutoff, that of the judgement included"
+    )
     bootstrap: int = Field(1000, ge=100, description="resamples behind each interval")
-    trials: int | None = Field(None, ge=1, description="search for the recommender, so many trials; empty = no limit")
+    trials: int | None = Field(None, ge=1, description="search for each model, so many trials; empty = no limit")
     minutes: float | None = Field(
         None, gt=0, allow_inf_nan=False,
-        description="search for the recommender, refits included, about so long; both empty = no search",
+        description="search for each model, about so long; both empty = no search",
     )  # fmt: skip
 
 
@@ -179,10 +191,24 @@ class Placement(Section):
     )
 
 
+BOUGHT = ("orders_30d", "orders_90d", "orders_365d", "orders_life")
+
+
 def _default_propensity() -> dict[str, Propensity]:
     return {
-        "churn": Propensity(event="no order", population="orders_life > 0 and days_since_order < 180", horizon_days=90),
-        "purchase": Propensity(event="order", population="True", horizon_days=30),
+        "churn": Propensity(
+            event="no order",
+            population="orders_life > 0 and days_since_order < 180",
+            horizon_days=90,
+            rises_with=("days_since_order",),
+            falls_with=BOUGHT,
+        ),
+        "purchase": Propensity(
+            event="order", population="True", horizon_days=30, rises_with=BOUGHT, falls_with=("days_since_order",)
+        ),
+        "click": Propensity(
+            event="click", population="sent_90d > 0", horizon_days=14, rises_with=("clicked_90d", "click_rate_90d")
+        ),
     }
 
 

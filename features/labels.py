@@ -49,8 +49,8 @@ def read(event: str, *, place: str = "event") -> Event:
     """Read `[no] EVENT [where CONDITION]`.
 
     EVENT is 'order', 'order in CATEGORY', 'return' (a line of negative quantity), 'click', 'open' (not by a machine)
-    or 'unsubscribe' (of a message), 'spend' (an amount, and so never with 'no'), or the name of an event of the `events`
-    table. CONDITION is an expression over the columns of that row, orders' with their item's `category`.
+    or 'unsubscribe' (of a message), 'spend' (an amount, and so never with 'no'), or the name of an event of the
+    `events` table. CONDITION is an expression over the columns of that row, an order line's item's `category` included.
 
     Raises:
         WorkspaceError: what cannot be read, and where.

@@ -108,6 +108,15 @@ class LogisticRFM:
         probability: np.ndarray = expit(self._standardised(frame) @ self.weights + self.intercept)
         return probability
 
+    def contributions(self, frame: pd.DataFrame) -> np.ndarray:
+        """What each feature adds to the average person's log-odds, float64 (n, n_features).
+
+        Raises:
+            NotFittedError: `fit` or `load` comes first.
+            DataError: a column is not there.
+        """
+        return self._standardised(frame) * self.weights
+
     def reasons(self, frame: pd.DataFrame, *, top: int = 3) -> list[list[Reason]]:
         """For each row the features that moved its log-odds most from the average person's, strongest first.
 
@@ -115,8 +124,7 @@ class LogisticRFM:
             NotFittedError: `fit` or `load` comes first.
             DataError: a column is not there.
         """
-        contributions = self._standardised(frame) * self.weights
-        raw = self._raw(frame)
+        contributions, raw = self.contributions(frame), self._raw(frame)
         strongest = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :top]
         return [
             [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -88,6 +88,27 @@ class Calibration:
             return np.interp(log_odds, self.knots, self.values)
         probability: np.ndarray = expit(self.slope * log_odds + self.intercept)
         return probability
+
+    def at_rate(self, log_odds: np.ndarray, rate: float, *, weight: np.ndarray | None = None) -> Self:
+        """The same map for another model's log-odds: moved along them until its mean on these is `rate`.
+
+        Args:
+            log_odds: Of rows, shape (n,).
+            rate: In (0, 1); held within what the map can reach.
+            weight: Of the rows; by default all count one.
+        """
+        low, high = -60.0, 60.0
+        for _ in range(60):  # bisection: the mean rises with the move
+            middle = (low + high) / 2
+            below = np.average(self._moved(middle)(log_odds), weights=weight) < rate
+            low, high = (middle, high) if below else (low, middle)
+        return self._moved((low + high) / 2)
+
+    def _moved(self, by: float) -> Self:
+        """The map of `log_odds + by`."""
+        if self.kind == "isotonic":
+            return replace(self, knots=tuple(knot - by for knot in self.knots))
+        return replace(self, kind="logistic", intercept=self.intercept + self.slope * by)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `Calibration(**values)` reads them back."""

@@ -24,6 +24,7 @@ from data.workspace import Workspace
 from features import expressions
 from features.segments import lifecycle_of
 from features.segments import parsed as segments_of
+from features.words import in_words
 from models.recommenders import Recommender
 from serving.catalogue import Catalogue
 from serving.champions import PROPENSITY, RECOMMENDER, Champion, Champions
@@ -243,11 +244,11 @@ class Engine:
         asked_about = expressions.parse(population, place=f"propensity.{label}.population").mask(frame)
         outside = Propensity(probability=None, reasons=[], note=f"outside of whom {label} is asked about: {population}")
         probabilities = champion.model.predict(frame)
-        reasons = champion.model.reasons(frame)
+        reasons = in_words(frame, champion.model.features, champion.model.contributions(frame))
         return [
             Propensity(
                 probability=float(probability),
-                reasons=[Reason(feature=r.feature, value=r.value, effect=r.contribution) for r in why],
+                reasons=[Reason(feature=r.feature, value=r.value, effect=r.effect, text=r.text) for r in why],
             )
             if inside
             else outside

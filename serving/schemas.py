@@ -111,11 +111,12 @@ class ScoreAsk(Ask):
 
 
 class Reason(BaseModel):
-    """A feature that moves a score."""
+    """What moves a score: features that say the same, told by the strongest of them."""
 
-    feature: str
+    feature: str = Field(description="the strongest of them")
     value: float | str | bool | None
-    effect: float = Field(description="what it adds to the log-odds")
+    effect: float = Field(description="what they add to the log-odds")
+    text: str = Field(description="the reason in words, with the customer's own numbers")
 
 
 class Propensity(BaseModel):

@@ -70,7 +70,7 @@ def _propensities(workspace: Workspace, name: str, folders: dict[str, Path]) -> 
     models = {}
     for who, folder in folders.items():
         card, model = propensity.Card.load(folder), load_propensity(folder)
-        models[who] = model if card.fitted_until <= rows.split.test else propensity.again(rows, card.seed, like=model)
+        models[who] = model if card.fitted_until <= rows.split.test else propensity.again(rows, card, like=model)
     return propensity.compared(workspace, name, models, rows)
 
 

@@ -67,7 +67,7 @@ def train(
     """Train the recommender, the propensities of the settings (or one label), the hours to send at, or all of them.
 
     Of several models those that the data cannot carry are left out, with the reason; alone, such a model is an error.
-    `trials` and `minutes` bound the search for a recommender; with neither there is none.
+    `trials` and `minutes` bound the search for each of them; with neither there is none.
 
     Raises:
         DataError: nothing could be trained.
@@ -87,7 +87,11 @@ def train(
                 elif name == SEND_TIME:
                     results.append(train_send_time(workspace, seed=seed))
                 else:
-                    results.append(train_propensity(workspace, name.removeprefix(PREFIX), seed=seed))
+                    results.append(
+                        train_propensity(
+                            workspace, name.removeprefix(PREFIX), trials=trials, minutes=minutes, seed=seed
+                        )
+                    )
             except (DataError, WorkspaceError) as error:
                 if len(names) == 1:
                     raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +13,12 @@ import pandas as pd
 from data.errors import DataError, WorkspaceError
 from data.progress import track
 from data.settings import Propensity as Declaration
+from data.settings import Training
 from data.workspace import Workspace
 from features.expressions import parse
+from features.labels import SPEND, read
 from features.labels import label as labels
-from features.snapshots import Snapshot, build, span
+from features.snapshots import Snapshot, build, span, unavailable
 from training.splits import PropensitySplit, propensity_split
 
 
@@ -26,10 +29,19 @@ class Rows:
     Attributes:
         features: One row per person and cutoff.
         label: 0 or 1, int64 of shape (n,).
+        user: Ids, shape (n,).
+        age_days: Days from the row's cutoff to the newest of them, shape (n,).
     """
 
     features: pd.DataFrame
     label: np.ndarray
+    user: np.ndarray
+    age_days: np.ndarray
+
+    def of(self, kept: np.ndarray) -> Rows:
+        """Only the rows of these places."""
+        frame = self.features.iloc[kept].reset_index(drop=True)
+        return Rows(frame, self.label[kept], self.user[kept], self.age_days[kept])
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,30 +52,24 @@ class LabelledRows:
         by_cutoff: The rows.
         split: Which cutoff is for what.
         definitions_hash: Of the features.
+        monotone: Feature -> +1 where it may only raise the probability, -1 where it may only lower it.
     """
 
     by_cutoff: Mapping[datetime, Rows]
     split: PropensitySplit
     definitions_hash: str
+    monotone: Mapping[str, int]
 
     def together(self, cutoffs: Sequence[datetime]) -> Rows:
         """The rows of several cutoffs, in their order."""
         found = [self.by_cutoff[cutoff] for cutoff in cutoffs]
+        ages = [np.full(len(self.by_cutoff[cutoff].label), (max(cutoffs) - cutoff).days) for cutoff in cutoffs]
         return Rows(
             pd.concat([rows.features for rows in found], ignore_index=True),
             np.concatenate([rows.label for rows in found]),
+            np.concatenate([rows.user for rows in found]),
+            np.concatenate(ages),
         )
-
-    @property
-    def seen(self) -> tuple[datetime, ...]:
-        """The cutoffs before the test: what a model without early stopping learns from."""
-        return (*self.split.train, self.split.later)
-
-    @property
-    def refit(self) -> tuple[datetime, ...]:
-        """The same, moved on one step: what the model that goes live learns from."""
-        train, later = self.split.refit
-        return (*train, later)
 
     @property
     def test(self) -> Rows:
@@ -71,30 +77,63 @@ class LabelledRows:
         return self.by_cutoff[self.split.test]
 
 
-def labelled_rows(workspace: Workspace, label: str) -> LabelledRows:
+def labelled_rows(workspace: Workspace, label: str, *, end: datetime | None = None) -> LabelledRows:
     """The rows of a label at every cutoff of its split, built where they are not there yet.
 
+    Args:
+        workspace: Checked.
+        label: Its name in the settings.
+        end: Split as if the data ended then; by default where they do.
+
     Raises:
-        WorkspaceError: no such label, or it is no yes or no.
-        DataError: a history too short for the horizon, or nobody is asked about.
+        WorkspaceError: no such label, it is no yes or no, or a feature that it names is none.
+        DataError: a history too short for the horizon, nobody is asked about, or too few of a class (`gaps`).
     """
-    declaration, split = declared(workspace, label), split_of(workspace, label)
+    declaration, split = declared(workspace, label), split_of(workspace, label, end=end)
     population = parse(declaration.population, place=f"propensity.{label}.population")
-    snapshots, tables = snapshots_of(workspace), workspace.checked
+    snapshots, tables = snapshots_of(workspace, split.cutoffs), workspace.checked
+    monotone = _directions(workspace, label, declaration, snapshots[split.test].columns)
     by_cutoff = {}
     for cutoff in track(split.cutoffs, f"labels of {label}"):
         frame = snapshots[cutoff].frame()
         frame = frame[population.mask(frame)]
         did = labels(tables, cutoff, declaration).execute().set_index("user_id")["label"]
         by_cutoff[cutoff] = Rows(
-            frame.drop(columns="user_id").reset_index(drop=True), did.reindex(frame["user_id"]).to_numpy(np.int64)
+            frame.drop(columns="user_id").reset_index(drop=True),
+            did.reindex(frame["user_id"]).to_numpy(np.int64),
+            frame["user_id"].to_numpy(object),
+            np.zeros(len(frame), dtype=np.int64),
         )
         if not len(frame):
             raise DataError(
                 f"propensity.{label}.population {declaration.population!r} holds for nobody on {cutoff:%Y-%m-%d}. "
                 "Widen it in attune.toml, or bring the orders or events that it asks about."
             )
-    return LabelledRows(by_cutoff, split, snapshots[split.test].definitions_hash)
+    rows = LabelledRows(by_cutoff, split, snapshots[split.test].definitions_hash, monotone)
+    if missing := gaps(rows, workspace.settings.training):
+        raise DataError(
+            f"propensity.{label} cannot be learnt from these data: {'; '.join(missing)}. Bring more customers or a "
+            f"longer history, widen its population {declaration.population!r}, choose another horizon_days than "
+            f"{declaration.horizon_days}, or lower the limit in [training] of attune.toml."
+        )
+    return rows
+
+
+def gaps(rows: LabelledRows, settings: Training) -> list[str]:
+    """What is too little to learn from and to judge on, in words with what is needed; nothing where it is enough."""
+    found = []
+    for answer, did in ((1, "did it"), (0, "did not")):
+        counts = {cutoff: int((rows.by_cutoff[cutoff].label == answer).sum()) for cutoff in rows.split.cutoffs}
+        learnt = sum(counts[cutoff] for cutoff in rows.split.seen)
+        if learnt < settings.min_of_a_class:
+            found.append(f"{learnt} {did} over all cutoffs before the test, min_of_a_class = {settings.min_of_a_class}")
+        cutoff = min(counts, key=lambda cutoff: counts[cutoff])
+        if counts[cutoff] < settings.min_of_a_class_per_cutoff:
+            found.append(
+                f"{counts[cutoff]} of {len(rows.by_cutoff[cutoff].label)} {did} within the horizon from "
+                f"{cutoff:%Y-%m-%d}, min_of_a_class_per_cutoff = {settings.min_of_a_class_per_cutoff}"
+            )
+    return found
 
 
 def declared(workspace: Workspace, label: str) -> Declaration:
@@ -109,15 +148,15 @@ def declared(workspace: Workspace, label: str) -> Declaration:
             f"{label!r} is no label of this workspace; there are {', '.join(sorted(known))}. "
             f"Declare it as [propensity.{label}] in {workspace.settings_file}."
         )
-    if known[label].event == "spend":
+    if read(known[label].event, place=f"propensity.{label}.event").what == SPEND:
         raise WorkspaceError(
-            f"propensity.{label}.event is 'spend', an amount; a propensity is of a yes or a no. "
-            "Say 'order', 'no order', 'order in CATEGORY' or 'click'."
+            f"propensity.{label}.event is {known[label].event!r}, an amount; a propensity is of a yes or a no. "
+            "Say 'order', 'no order', 'click', or another event."
         )
     return known[label]
 
 
-def split_of(workspace: Workspace, label: str) -> PropensitySplit:
+def split_of(workspace: Workspace, label: str, *, end: datetime | None = None) -> PropensitySplit:
     """The cutoffs of a label.
 
     Raises:
@@ -126,19 +165,39 @@ def split_of(workspace: Workspace, label: str) -> PropensitySplit:
     known, training = span(workspace.checked), workspace.settings.training
     return propensity_split(
         known.first,
-        known.end,
+        known.end if end is None else end,
         horizon_days=declared(workspace, label).horizon_days,
         cutoffs=training.cutoffs,
         step_days=training.step_days,
+        min_history_days=training.min_history_days,
     )
 
 
-def snapshots_of(workspace: Workspace) -> dict[datetime, Snapshot]:
-    """The snapshots of every label's cutoffs: built together, so that all labels see the same columns."""
-    cutoffs: set[datetime] = set()
+def snapshots_of(workspace: Workspace, asked: Sequence[datetime]) -> dict[datetime, Snapshot]:
+    """The snapshots asked for and those of every label: built together, so that all labels see the same columns."""
+    cutoffs = set(asked)
     for label in workspace.settings.propensity:
         try:
             cutoffs |= set(split_of(workspace, label).cutoffs)
         except (DataError, WorkspaceError):
             continue  # it is refused when it is itself trained
     return {snapshot.cutoff: snapshot for snapshot in build(workspace, sorted(cutoffs))}
+
+
+def _directions(workspace: Workspace, label: str, declaration: Declaration, columns: Sequence[str]) -> dict[str, int]:
+    """The declared directions of the features that this shop has.
+
+    Raises:
+        WorkspaceError: a name that no shop has as a feature, or one that is said to do both.
+    """
+    found = dict.fromkeys(declaration.rises_with, 1)
+    if both := set(found) & set(declaration.falls_with):
+        raise WorkspaceError(f"propensity.{label}: {min(both)!r} is in rises_with and in falls_with. Leave it in one.")
+    found |= dict.fromkeys(declaration.falls_with, -1)
+    lacking = {feature.name for feature in unavailable(workspace.checked, workspace.settings.features)}
+    for name in found:
+        if name not in columns and name not in lacking:
+            near = difflib.get_close_matches(name, columns, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "docs/features.md names them all."
+            raise WorkspaceError(f"propensity.{label}: {name!r} of rises_with or falls_with is no feature; {hint}")
+    return {name: direction for name, direction in found.items() if name in columns}

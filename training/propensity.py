@@ -1,18 +1,22 @@
-"""Train a propensity: trees beside their baselines, calibrated on a later cutoff, judged on the latest."""
+"""Train a propensity: regression and trees beside their baselines, calibrated later, judged on what came last."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import mlflow
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from data.errors import ModelFileError
@@ -20,32 +24,39 @@ from data.progress import timed
 from data.settings import Propensity as Declaration
 from data.workspace import Workspace
 from evaluation import classification, plots
-from evaluation.intervals import Interval, bootstrap
+from evaluation.importance import partial_dependence, permutation_importance
+from evaluation.intervals import Interval, Statistic, bootstrap
+from features.snapshots import span
 from models.baselines import BaseRate, LogisticRFM
+from models.calibration import Calibration
 from models.propensity import Propensity
 from models.stored import StoredPropensity
 from registry.versions import CHALLENGER, Registry
 from training.examples import write_propensity_examples
 from training.gate import SUSPECTED_LEAK
 from training.labelled import LabelledRows, Rows, declared, labelled_rows
+from training.propensity_search import METRIC, Recipe, as_json, search_recipe
 from training.recipes import CARD
 from training.reference import write_reference
 from training.results import Comparison, Judged, TrainingResult, flat
 from training.tracking import FINGERPRINT, child_run, log_comparison, parent_run, pictures, requirements
 
 PREFIX = "propensity-"
-METRIC = "roc_auc"
+DRAWN, DRAWN_CURVES = 15, 4
+"""Features in the picture of importance, and those with a curve of their own."""
 MEASURES = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
 MAX_JUDGED = 10_000
 """People drawn to judge on: bounds the time, and the interval is narrow enough by far."""
-TREES = "trees"
-BASE_RATE, RFM_RULE = "base rate", "logistic regression on RFM"
+MODEL = "regression and trees"
+BASE_RATE, RECENCY_RULE, RFM_RULE = "base rate", "logistic regression on recency", "logistic regression on RFM"
+RULES = (BASE_RATE, RECENCY_RULE, RFM_RULE)
 RFM = ("days_since_order", "orders_365d", "spend_365d")
 """Recency, frequency and money: what a marketer's rule reads."""
-SMALL_TREES = {"leaves": 8, "column_share": 0.3, "min_rows_in_leaf": 60, "l2": 20.0}
-"""A shop has thousands of customers, not millions: few leaves over few columns each hold best on later data."""
 ONE_THREAD_CELLS = 20_000_000
 """Rows x features up to which trees are learnt on one thread: on a busy machine several wait for one another."""
+FEW_STEPS = 5.0
+"""Trees times learning rate, at the least: what was best on the earliest cutoffs of real shops."""
+SLOPE_RESAMPLES = 200
 LEAK_AUC = 0.98
 """Nobody foresees people so well: above it, some feature has seen the label."""
 
@@ -67,6 +78,7 @@ class Card:
         definitions_hash: Of the features it reads.
         seed: Of the fit.
         fitted_until: Just after the last moment whose rows it learnt from, the labels' included.
+        recipe: How it was fitted.
     """
 
     label: str
@@ -74,6 +86,7 @@ class Card:
     definitions_hash: str
     seed: int
     fitted_until: datetime
+    recipe: Recipe
 
     def save(self, folder: Path) -> None:
         """Write it, flat."""
@@ -83,6 +96,7 @@ class Card:
             "definitions_hash": self.definitions_hash,
             "seed": self.seed,
             "fitted_until": self.fitted_until.isoformat(),
+            "recipe": as_json(self.recipe),
         }
         (folder / CARD).write_text(json.dumps(values, indent=1), encoding="utf-8")
 
@@ -97,62 +111,76 @@ class Card:
             values: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
             fitted_until = datetime.fromisoformat(values.pop("fitted_until"))
             label, definitions, seed = (values.pop(name) for name in ("label", "definitions_hash", "seed"))
-            return cls(label, Declaration(**values), definitions, seed, fitted_until)
-        except (OSError, ValueError, KeyError) as error:
+            recipe = Recipe(**values.pop("recipe"))
+            return cls(label, Declaration(**values), definitions, seed, fitted_until, recipe)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFileError(
                 f"{folder / CARD} cannot be read: {error}. Train anew with `attune train propensity`."
             ) from error
 
 
-def train_propensity(workspace: Workspace, label: str, *, seed: int | None = None) -> TrainingResult:
+def train_propensity(
+    workspace: Workspace,
+    label: str,
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    seed: int | None = None,
+) -> TrainingResult:
     """Fit on earlier cutoffs, stop and calibrate on a later one, judge on the latest; move on one step and register.
 
-    Trees are registered where they are better than the baselines on the paired interval. Else the logistic regression
-    on recency, frequency and money takes their place, and the table says so.
+    The model is registered where it is better than the baselines on the paired interval. Else the logistic regression
+    on recency, frequency and money takes its place, and the table says so.
+
+    Args:
+        workspace: Checked.
+        label: Its name in the settings.
+        trials: Search for hyperparameters, so many trials.
+        minutes: Search about so long. With neither the settings say, and by default there is no search.
+        seed: Of everything drawn; by default the settings'.
 
     Raises:
         WorkspaceError: no such label in the settings.
-        DataError: a history too short for the horizon, no customers asked about, or labels of one class.
+        DataError: a history too short for the horizon, no customers asked about, or too few of a class.
     """
-    seed = workspace.settings.training.seed if seed is None else seed
+    settings = workspace.settings.training
+    seed = settings.seed if seed is None else seed
+    if trials is None and minutes is None:
+        trials, minutes = settings.trials, settings.minutes
     declaration = declared(workspace, label)
     name = f"{PREFIX}{label}"
     rows = labelled_rows(workspace, label)
     split = rows.split
     params = {
         **{f"propensity.{key}": value for key, value in declaration.model_dump().items()},
-        "train_cutoffs": " ".join(f"{cutoff:%Y-%m-%d}" for cutoff in split.train),
-        "later_cutoff": f"{split.later:%Y-%m-%d}",
+        "train_cutoffs": " ".join(f"{cutoff:%Y-%m-%d}" for cutoff in split.seen),
         "test_cutoff": f"{split.test:%Y-%m-%d}",
         "purged_later": split.purged_later,
         "purged_test": split.purged_test,
         "definitions_hash": rows.definitions_hash,
     }
     with parent_run(workspace, name, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
+        recipe = _searched(workspace, name, rows, trials=trials, minutes=minutes, seed=seed)
         with timed(f"fitting and judging {label}"):
-            trees = fit(rows, seed)
-            model: StoredPropensity = trees
-            test = compared(workspace, name, {TREES: trees}, rows)
+            learnt = fit(rows, recipe, seed)
+            model: StoredPropensity = learnt
+            test = compared(workspace, name, {MODEL: learnt}, rows)
             for row in test.rows:
-                child_run(row.name, params=trees.params if row.name == TREES else {}, metrics=row.metrics)
+                child_run(row.name, params=learnt.params if row.name == MODEL else {}, metrics=row.metrics)
+            leak = suspected_leak(test.rows[0].metrics[METRIC], rows, learnt)
             if not test.beats_baselines and any(row.name == RFM_RULE for row in test.rows):
-                model = rule(rows.together(rows.seen))
-                test = compared(workspace, name, {RFM_RULE: model, TREES: trees}, rows)
+                model = rule(rows.together(split.seen))
+                test = compared(workspace, name, {RFM_RULE: model, MODEL: learnt}, rows)
         chosen = test.rows[0].name
         log_comparison(test)
         mlflow.log_param("chosen", chosen)
-        with pictures() as pages:
-            probability = model.predict(rows.test.features)
-            what = f"{declaration.event} within {declaration.horizon_days} days"
-            plots.calibration_curve(pages / "calibration.png", rows.test.label, probability, what=what)
-            plots.lift_chart(pages / "lift.png", rows.test.label, probability, what=what, seed=seed)
-        mlflow.log_dict({"features": model.features, "importance": model.importance().to_dict()}, "features.json")
+        _draw(model, rows, f"{declaration.event} within {declaration.horizon_days} days", seed)
         folder = Path(scratch) / name
         with timed(f"refitting {label} one step on"):
-            final = fit(rows, seed, refit=True) if chosen == TREES else rule(rows.together(rows.refit))
+            final = rule(rows.together(split.live)) if model is not learnt else fit(rows, recipe, seed, live=True)
             final.save(folder)
-            until = split.test + timedelta(days=split.horizon_days)
-            Card(label, declaration, rows.definitions_hash, seed, until).save(folder)
+            until = split.live[-1] + timedelta(days=split.horizon_days)
+            Card(label, declaration, rows.definitions_hash, seed, until, recipe).save(folder)
             write_propensity_examples(final, rows.test.features, folder)
             write_reference(final, rows.test.features, name, folder)
         registry = Registry.of(workspace)
@@ -165,7 +193,7 @@ def train_propensity(workspace: Workspace, label: str, *, seed: int | None = Non
             tags={
                 FINGERPRINT: workspace.fingerprint(),
                 "definitions_hash": rows.definitions_hash,
-                SUSPECTED_LEAK: suspected_leak(test.rows[0].metrics[METRIC], rows.test),
+                SUSPECTED_LEAK: leak,
             },
             pip_requirements=requirements("lightgbm", "mlflow", "numpy", "pandas"),
         )
@@ -173,91 +201,220 @@ def train_propensity(workspace: Workspace, label: str, *, seed: int | None = Non
     return TrainingResult(version=version, chosen=chosen, test=test)
 
 
-def fit(rows: LabelledRows, seed: int, *, refit: bool = False, like: Propensity | None = None) -> Propensity:
-    """Trees from a label's rows: learnt on the earlier cutoffs, stopped and calibrated by the later one.
+def fit(
+    rows: LabelledRows, recipe: Recipe, seed: int, *, live: bool = False, features: Sequence[str] | None = None
+) -> Propensity:
+    """A propensity from a label's rows before the test, all of them.
+
+    A first fit learns on those cutoffs whose horizon has ended when the last one begins; that one says how many trees
+    there should be and whether the log-odds are too sure of themselves. The second fit learns on all of them, with so
+    many trees or more (a season between two cutoffs stops too early), and takes the first one's calibration over only
+    where its slope is surely below 1: one above 1 tells of a first fit that had seen less. The level stays the mean
+    rate of all cutoffs: between two of them the season moves it for everybody, and one cutoff's is a worse guess at the
+    next one's. Where the history is too short for a first fit, the fewest trees and no calibration are taken.
 
     Args:
         rows: Of the label.
+        recipe: How.
         seed: Of the fit.
-        refit: Move on one step, to the model that goes live: the test cutoff is then the later one.
-        like: Take this model's hyperparameters and features.
+        live: Learn one step on, the test cutoff included: the model that goes live.
+        features: Only these.
     """
-    train, later = rows.split.refit if refit else (rows.split.train, rows.split.later)
-    early, late = rows.together(train), rows.by_cutoff[later]
-    columns = [name for name in early.features if like is None or name in like.features]
-    model = Propensity(**(like.params if like else SMALL_TREES))  # type: ignore[arg-type]
-    with threadpool_limits(1 if early.features.size < ONE_THREAD_CELLS else None, "openmp"):
-        return model.fit(
+    cutoffs = rows.split.live if live else rows.split.seen
+    both = rows.together(cutoffs)
+    columns = [name for name in both.features if features is None or name in features]
+    monotone = {name: direction for name, direction in rows.monotone.items() if name in columns}
+    weight = recipe.weight(both)
+
+    def on_all(trees: int) -> Propensity:
+        return Propensity(**{**recipe.params, "rounds": trees}).fit(  # type: ignore[arg-type]
+            both.features[columns], both.label, weight=weight, seed=seed, monotone=monotone
+        )
+
+    with threadpool_limits(1 if both.features.size < ONE_THREAD_CELLS else None, "openmp"):
+        earlier = rows.split.earlier(cutoffs)
+        few = math.ceil(FEW_STEPS / Propensity(**recipe.params).learning_rate)  # type: ignore[arg-type]
+        if not earlier:
+            return on_all(few)
+        early, late = rows.together(earlier), rows.together(cutoffs[-1:])
+        first = Propensity(**recipe.params).fit(  # type: ignore[arg-type]
             early.features[columns],
             early.label,
             valid=late.features,
             valid_label=late.label,
-            calibration=late.features,
-            calibration_label=late.label,
+            weight=recipe.weight(early),
             seed=seed,
+            monotone=monotone,
         )
+        model = on_all(max(few, first.n_trees))
+        log_odds = first.log_odds(late.features)
+        slope = classification.MEASURES["calibration_slope"](late.label.astype(np.float64), expit(log_odds))
+        if bootstrap(slope, len(late.label), resamples=SLOPE_RESAMPLES, seed=seed).high < 1:
+            rate = float(np.average(both.label, weights=weight))
+            calibration = Calibration.fit(log_odds, late.label)
+            model.calibration = calibration.at_rate(model.log_odds(both.features), rate, weight=weight)
+    return model
 
 
-def rule(seen: Rows) -> LogisticRFM:
-    """The logistic regression on recency, frequency and money, learnt from rows."""
-    return LogisticRFM(columns=RFM).fit(seen.features, seen.label)
+def rule(seen: Rows, columns: Sequence[str] = RFM) -> LogisticRFM:
+    """The logistic regression on recency, frequency and money, or on some of them, learnt from rows."""
+    return LogisticRFM(columns=columns).fit(seen.features, seen.label)
 
 
-def again(rows: LabelledRows, seed: int, *, like: StoredPropensity) -> StoredPropensity:
+def again(rows: LabelledRows, card: Card, *, like: StoredPropensity) -> StoredPropensity:
     """What a stored model's recipe makes of the rows before the test."""
-    return rule(rows.together(rows.seen)) if isinstance(like, LogisticRFM) else fit(rows, seed, like=like)
+    if isinstance(like, LogisticRFM):
+        return rule(rows.together(rows.split.seen))
+    return fit(rows, card.recipe, card.seed, features=like.features)
 
 
 def compared(workspace: Workspace, name: str, models: Mapping[str, Scorer], rows: LabelledRows) -> Comparison:
-    """Models and baselines on the test rows, the first model against each other one.
+    """Models and baselines on the test rows, the first model against each other one; baselines see the same cutoffs."""
+    test = _drawn(rows.test, workspace.settings.training.seed)
+    contestants = {**models, **baselines_of(rows.together(rows.split.seen))}
+    probability = {who: scorer.predict(test.features) for who, scorer in contestants.items()}
+    recipes = {who: recipe_of(model) for who, model in models.items()}
+    notes = [f"judged on what people did in the {rows.split.horizon_days} days from {rows.split.test:%Y-%m-%d}"]
+    if not rows.split.purged_test:
+        notes.append("the history is too short to keep one horizon free before the test, so the figures flatter")
+    elif not rows.split.purged_later:
+        notes.append("the history is too short to keep one horizon free before the calibration")
+    return _judged(name, [_Answers(test, probability)], recipes, notes, workspace.settings.training.bootstrap)
 
-    Baselines need no early stopping, so they learn on the train and the later rows.
+
+def rolling(
+    workspace: Workspace, label: str, *, cutoffs: int = 3, recipe: Recipe | None = None, seed: int = 0
+) -> Comparison:
+    """A recipe and the baselines at several test cutoffs, `step_days` apart, each as if the data ended a horizon later.
+
+    Every figure is the mean over the cutoffs; people are drawn for the intervals, so that one who is judged at several
+    cutoffs is in all of them or in none.
+
+    Raises:
+        WorkspaceError, DataError: as `labelled_rows`.
     """
-    split, test = rows.split, _drawn(rows.test, workspace.settings.training.seed)
-    seen = rows.together(rows.seen)
-    baselines: dict[str, Scorer] = {BASE_RATE: BaseRate().fit(seen.features, seen.label)}
-    if set(RFM) & set(seen.features):
-        baselines[RFM_RULE] = rule(seen)
-    resamples = workspace.settings.training.bootstrap
-    probability = {who: scorer.predict(test.features) for who, scorer in {**models, **baselines}.items()}
-    first = next(iter(probability))
+    settings, end = workspace.settings.training, span(workspace.checked).end
+    answers, tests = [], []
+    for number in reversed(range(cutoffs)):
+        rows = labelled_rows(workspace, label, end=end - timedelta(days=number * settings.step_days))
+        test = _drawn(rows.test, settings.seed)
+        with timed(f"fitting {label} for {rows.split.test:%Y-%m-%d}"):
+            contestants = {
+                MODEL: fit(rows, recipe or Recipe(), seed),
+                **baselines_of(rows.together(rows.split.seen)),
+            }
+        answers.append(_Answers(test, {who: model.predict(test.features) for who, model in contestants.items()}))
+        tests.append(f"{rows.split.test:%Y-%m-%d}")
+    notes = [f"mean over what people did in the {rows.split.horizon_days} days from {', '.join(tests)}"]
+    return _judged(f"{PREFIX}{label}", answers, {MODEL: MODEL}, notes, settings.bootstrap)
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """What each contestant said of the people of one test cutoff."""
+
+    test: Rows
+    probability: Mapping[str, np.ndarray]
+
+
+def _judged(
+    name: str, answers: Sequence[_Answers], recipes: Mapping[str, str], notes: Sequence[str], resamples: int
+) -> Comparison:
+    """Each contestant's figures, the mean over the cutoffs, and what the first one gains over it."""
+    first, *others = answers[0].probability
+    people = None if len(answers) == 1 else pd.factorize(np.concatenate([one.test.user for one in answers]))[0]
+    n = sum(len(one.test.label) for one in answers)
+
+    def measured(statistic: Callable[[_Answers], Statistic]) -> Interval:
+        return bootstrap(_mean_over(answers, statistic), n, groups=people, resamples=resamples)
+
     judged = tuple(
         Judged(
             who,
-            who if who in baselines else recipe_of(models[who]),
-            who in baselines or isinstance(models[who], LogisticRFM),
-            {name: _measured(name, test.label, p, resamples=resamples) for name in MEASURES},
-            None if who == first else _gained(test.label, probability[first], p, resamples=resamples),
+            recipes.get(who, who),
+            recipes.get(who, who) in RULES,
+            {measure: measured(partial(_measure, measure, who)) for measure in MEASURES},
+            measured(partial(_gained, first, who)) if who in others else None,
         )
-        for who, p in probability.items()
+        for who in answers[0].probability
     )
-    notes = [f"judged on what people did in the {split.horizon_days} days from {split.test:%Y-%m-%d}"]
-    if not split.purged_test:
-        notes.append("the history is too short to keep one horizon free before the test, so the figures flatter")
-    elif not split.purged_later:
-        notes.append("the history is too short to keep one horizon free before the calibration")
-    return Comparison(name, METRIC, len(test.label), judged, tuple(notes))
+    floor = float(np.mean([_calibration_floor(one.probability[first]) for one in answers]))
+    size = f"with so few people exactly right probabilities would show a calibration error of about {floor:.3f}"
+    return Comparison(name, METRIC, n, judged, (*notes, size))
+
+
+def _mean_over(answers: Sequence[_Answers], statistic: Callable[[_Answers], Statistic]) -> Statistic:
+    parts, ends = [statistic(one) for one in answers], np.cumsum([0, *(len(one.test.label) for one in answers)])
+
+    def mean(weights: np.ndarray) -> np.ndarray:
+        values = [part(weights[:, a:b]) for part, a, b in zip(parts, ends[:-1], ends[1:], strict=True)]
+        found: np.ndarray = np.mean(values, axis=0)
+        return found
+
+    return mean
+
+
+def _measure(measure: str, who: str, answers: _Answers) -> Statistic:
+    return classification.MEASURES[measure](answers.test.label.astype(np.float64), answers.probability[who])
+
+
+def _gained(first: str, other: str, answers: _Answers) -> Statistic:
+    """What the first gains in ROC AUC over the other on the same people."""
+    of_first, of_other = (_measure(METRIC, who, answers) for who in (first, other))
+    return lambda weights: of_first(weights) - of_other(weights)
+
+
+def _calibration_floor(probability: np.ndarray, *, draws: int = 50) -> float:
+    """The calibration error that these probabilities would show if they were exactly right: noise alone."""
+    rng, one = np.random.default_rng(0), np.ones((1, len(probability)))
+    drawn = [(rng.random(len(probability)) < probability).astype(np.float64) for _ in range(draws)]
+    return float(np.mean([classification.MEASURES["calibration_error"](y, probability)(one)[0] for y in drawn]))
+
+
+def baselines_of(seen: Rows) -> dict[str, Scorer]:
+    """The base rate, and logistic regressions on recency and on recency, frequency and money, where they are known."""
+    found: dict[str, Scorer] = {BASE_RATE: BaseRate().fit(seen.features, seen.label)}
+    if RFM[0] in seen.features:
+        found[RECENCY_RULE] = rule(seen, RFM[:1])
+    if set(RFM) & set(seen.features):
+        found[RFM_RULE] = rule(seen)
+    return found
 
 
 def recipe_of(model: Scorer) -> str:
-    """How a model was made: hyperparameters and features of trees, the name of the rule."""
-    return f"{model.params} on {' '.join(model.features)}" if isinstance(model, Propensity) else RFM_RULE
+    """How a model was made: hyperparameters and features, or the name of the rule."""
+    if not isinstance(model, Propensity):
+        return RFM_RULE
+    params = {name: value for name, value in model.params.items() if name != "rounds"}  # the rows say how many
+    return f"{params} on {' '.join(model.features)}"
 
 
-def suspected_leak(roc_auc: Interval, test: Rows) -> str:
+def suspected_leak(roc_auc: Interval, rows: LabelledRows, model: Propensity) -> str:
     """Why the label may have leaked into the features; empty if it did not.
 
-    The model, or one number alone, orders people better than anybody can foresee them.
+    The model, or one feature alone, orders people better than anybody can foresee them. A category is ordered by
+    its rate on the cutoffs before the test.
     """
-    if not roc_auc.estimate > LEAK_AUC:
-        return ""
-    alone = {
-        name: abs(_auc(test.label, test.features[name].to_numpy(np.float64, na_value=np.nan)) - 0.5) + 0.5
-        for name in test.features.select_dtypes(["number", "bool"])
-    }
-    worst = max(alone, key=lambda name: alone[name], default="")
-    told = f"; {worst} alone has {alone[worst]:.3f}" if worst and alone[worst] > LEAK_AUC else ""
-    return f"ROC AUC is {roc_auc.estimate:.3f}, above {LEAK_AUC}: a feature knows the label{told}"
+    test, seen = rows.test, rows.together(rows.split.seen)
+    alone = {name: _alone(name, seen, test) for name in model.features}
+    if worst := [name for name in sorted(alone, key=lambda name: -alone[name]) if alone[name] > LEAK_AUC]:
+        told = ", ".join(f"{name} (alone {alone[name]:.3f})" for name in worst[:3])
+        return f"a feature knows the label, ROC AUC above {LEAK_AUC}: {told}"
+    if roc_auc.estimate > LEAK_AUC:
+        most = ", ".join(model.importance().index[:3])
+        return f"ROC AUC is {roc_auc.estimate:.3f}, above {LEAK_AUC}: features know the label; it leans most on {most}"
+    return ""
+
+
+def _alone(name: str, seen: Rows, test: Rows) -> float:
+    """ROC AUC of one feature, in whichever direction."""
+    column = test.features[name]
+    if pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        value = column.to_numpy(np.float64, na_value=np.nan)
+    else:
+        rates = pd.Series(seen.label).groupby(seen.features[name].to_numpy(object)).mean()
+        value = column.map(rates).fillna(seen.label.mean()).to_numpy(np.float64)
+    return abs(_auc(test.label, value) - 0.5) + 0.5
 
 
 def _auc(label: np.ndarray, value: np.ndarray) -> float:
@@ -267,19 +424,52 @@ def _auc(label: np.ndarray, value: np.ndarray) -> float:
     return float((rank[label == 1].sum() - positives * (positives + 1) / 2) / (positives * (len(label) - positives)))
 
 
+def _searched(
+    workspace: Workspace, name: str, rows: LabelledRows, *, trials: int | None, minutes: float | None, seed: int
+) -> Recipe:
+    """The defaults, or what a search finds better; its trials are kept with the open run."""
+    if (trials is None and minutes is None) or not rows.split.purged_later:
+        return Recipe()
+    found = search_recipe(
+        rows,
+        trials=trials,
+        minutes=minutes,
+        seed=seed,
+        resamples=workspace.settings.training.bootstrap,
+        folder=workspace.path / "search" / name,
+    )
+    with pictures() as pages:
+        found.trials.to_csv(pages / "trials.csv", index=False)
+    mlflow.log_metrics(flat({"search_gain": found.gain}))
+    return found.recipe
+
+
+def _draw(model: StoredPropensity, rows: LabelledRows, what: str, seed: int) -> None:
+    """Pictures and features of the model, kept with the open run: measured on the test rows."""
+    test, probability = rows.test, model.predict(rows.test.features)
+    drawn = _drawn(test, seed)
+    importance = permutation_importance(
+        model.predict, drawn.features[model.features], drawn.label, features=list(model.importance().index[:DRAWN]),
+        seed=seed,
+    )  # fmt: skip
+    most = sorted(importance, key=lambda name: -importance[name].estimate)
+    curves = [name for name in most if importance[name].estimate > 0][:DRAWN_CURVES]
+    with pictures() as pages:
+        plots.calibration_curve(pages / "calibration.png", test.label, probability, what=what)
+        plots.lift_chart(pages / "lift.png", test.label, probability, what=what, seed=seed)
+        plots.importance_chart(pages / "permutation_importance.png", importance, what=what)
+        for name in curves:
+            curve = partial_dependence(model.predict, drawn.features[model.features], name, seed=seed)
+            plots.partial_dependence_curve(pages / f"partial_dependence_{name}.png", curve, feature=name, what=what)
+    told = {name: dataclasses.asdict(importance[name]) for name in most}
+    mlflow.log_dict(
+        {"features": model.features, "importance": model.importance().to_dict(), "permutation_importance": told},
+        "features.json",
+    )
+
+
 def _drawn(rows: Rows, seed: int) -> Rows:
     """The rows, or a seeded draw of them where they are many."""
     if len(rows.label) <= MAX_JUDGED:
         return rows
-    kept = np.sort(np.random.default_rng(seed).choice(len(rows.label), MAX_JUDGED, replace=False))
-    return Rows(rows.features.iloc[kept].reset_index(drop=True), rows.label[kept])
-
-
-def _measured(name: str, label: np.ndarray, probability: np.ndarray, *, resamples: int) -> Interval:
-    return bootstrap(classification.MEASURES[name](label, probability), len(label), resamples=resamples)
-
-
-def _gained(label: np.ndarray, first: np.ndarray, other: np.ndarray, *, resamples: int) -> Interval:
-    """What the first gains in ROC AUC over the other on the same people."""
-    of_first, of_other = (classification.MEASURES[METRIC](label, p) for p in (first, other))
-    return bootstrap(lambda weights: of_first(weights) - of_other(weights), len(label), resamples=resamples)
+    return rows.of(np.sort(np.random.default_rng(seed).choice(len(rows.label), MAX_JUDGED, replace=False)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,33 +33,39 @@ class RecommenderSplit:
 
 @dataclass(frozen=True)
 class PropensitySplit:
-    """Cutoffs of a propensity model, each followed by one horizon of what then happened.
+    """Cutoffs of a propensity model, each followed by one horizon of what then happened; all earliest first.
 
     Attributes:
-        train: Cutoffs learnt from, earliest first.
-        later: The cutoff of early stopping and calibration.
+        seen: Learnt from before the test; the newest ends one horizon before it where the history allows.
         test: The cutoff judged on, once.
+        live: Learnt from by the model that goes live: as `seen`, one step on, the test cutoff included.
         horizon_days: Length of a label's window.
-        purged_later: Whether the train labels' windows end before `later`.
-        purged_test: Whether every window learnt from ends before `test`: what could truly be known by then.
     """
 
-    train: tuple[datetime, ...]
-    later: datetime
+    seen: tuple[datetime, ...]
     test: datetime
+    live: tuple[datetime, ...]
     horizon_days: int
-    purged_later: bool
-    purged_test: bool
 
     @property
     def cutoffs(self) -> tuple[datetime, ...]:
-        """Every cutoff, earliest first."""
-        return (*self.train, self.later, self.test)
+        """Every cutoff once, earliest first."""
+        return tuple(sorted({*self.seen, self.test, *self.live}))
 
     @property
-    def refit(self) -> tuple[tuple[datetime, ...], datetime]:
-        """Train and later cutoffs one step on: once judged, the test cutoff calibrates the model that goes live."""
-        return (*self.train, self.later), self.test
+    def purged_test(self) -> bool:
+        """Whether every window learnt from ends before the test: what could truly be known by then."""
+        return self.seen[-1] + timedelta(days=self.horizon_days) <= self.test
+
+    def earlier(self, cutoffs: tuple[datetime, ...]) -> tuple[datetime, ...]:
+        """Those of `cutoffs` whose windows end before the last of them begins; none where the history is short."""
+        horizon = timedelta(days=self.horizon_days)
+        return tuple(cutoff for cutoff in cutoffs if cutoff + horizon <= cutoffs[-1])
+
+    @property
+    def purged_later(self) -> bool:
+        """Whether some of `seen` can be learnt from to stop and calibrate on the last of them."""
+        return bool(self.earlier(self.seen))
 
 
 def recommender_split(start: datetime, end: datetime, *, horizon_days: int, folds: int = 2) -> RecommenderSplit:
@@ -82,13 +89,19 @@ def recommender_split(start: datetime, end: datetime, *, horizon_days: int, fold
 
 
 def propensity_split(
-    start: datetime, end: datetime, *, horizon_days: int, cutoffs: int, step_days: int
+    start: datetime,
+    end: datetime,
+    *,
+    horizon_days: int,
+    cutoffs: int,
+    step_days: int,
+    min_history_days: int = MIN_HISTORY_DAYS,
 ) -> PropensitySplit:
-    """Cutoffs back from the last one whose horizon has passed, purged by one horizon where the history allows.
+    """Rolling cutoffs back from the last one whose horizon has passed, purged by one horizon where the history allows.
 
-    Labels of cutoffs closer than a horizon overlap: before the test they could not have been known by then, and
-    before the later cutoff they make early stopping come too late. Where the history is short the steps between
-    the train cutoffs shrink first, then the gap before the later cutoff, then the gap before the test.
+    The labels of cutoffs closer than a horizon overlap: those that had not ended by the test could not have been known
+    by then. Steps widen until the cutoffs span a horizon, and shrink where the history is short; where even that is too
+    little, the gap before the test shrinks.
 
     Raises:
         DataError: the history is too short even for that; says what is there and what is needed.
@@ -97,30 +110,26 @@ def propensity_split(
         >>> from datetime import UTC
         >>> split = propensity_split(datetime(2010, 12, 1, tzinfo=UTC), datetime(2011, 12, 10, tzinfo=UTC),
         ...     horizon_days=90, cutoffs=6, step_days=30)
-        >>> [f"{cutoff:%m-%d}" for cutoff in split.cutoffs], split.purged_later, split.purged_test
-        (['01-02', '01-26', '02-19', '03-15', '06-13', '09-11'], True, True)
+        >>> [f"{cutoff:%m-%d}" for cutoff in split.seen], f"{split.test:%m-%d}"
+        (['02-13', '03-15', '04-14', '05-14', '06-13'], '09-11')
+        >>> [f"{cutoff:%m-%d}" for cutoff in split.earlier(split.seen)], split.purged_later, split.purged_test
+        (['02-13', '03-15'], True, True)
     """
-    shortest = horizon_days + MIN_HISTORY_DAYS + 2 * MIN_STEP_DAYS
+    shortest = horizon_days + min_history_days + 2 * MIN_STEP_DAYS
     _need(start, end, shortest, f"a horizon of {horizon_days} days", "horizon_days of that label in [propensity]")
-    n_train = max(1, cutoffs - 2)
     days = (end - start).days - horizon_days  # from the start to the test cutoff
-    free = max(horizon_days, step_days)
-    for gap_later, gap_test in ((free, free), (step_days, free), (step_days, step_days)):
-        last = days - gap_test - gap_later
-        step = min(step_days, (last - GOOD_HISTORY_DAYS) // max(1, n_train - 1))
-        if step >= MIN_STEP_DAYS:
-            break
-    else:
-        gap_later = gap_test = step = min(step_days, (days - MIN_HISTORY_DAYS) // 2)
-        last, n_train = days - 2 * step, 1
-    return PropensitySplit(
-        train=tuple(start + timedelta(days=last - number * step) for number in reversed(range(n_train))),
-        later=start + timedelta(days=days - gap_test),
-        test=start + timedelta(days=days),
-        horizon_days=horizon_days,
-        purged_later=gap_later >= horizon_days,
-        purged_test=gap_test >= horizon_days,
-    )
+    gap = horizon_days if days - horizon_days >= min_history_days + MIN_STEP_DAYS else MIN_STEP_DAYS
+
+    def rolling(newest: int) -> tuple[datetime, ...]:
+        steps = max(1, cutoffs - 2)
+        enough = newest >= GOOD_HISTORY_DAYS + max(horizon_days, MIN_STEP_DAYS)
+        first = GOOD_HISTORY_DAYS if enough else min_history_days
+        widest = max(step_days, math.ceil(horizon_days / steps))
+        step = min(widest, max(MIN_STEP_DAYS, math.ceil((newest - first) / steps)))
+        found = [newest - number * step for number in range(steps + 1) if newest - number * step >= min_history_days]
+        return tuple(start + timedelta(days=day) for day in reversed(found))
+
+    return PropensitySplit(rolling(days - gap), start + timedelta(days=days), rolling(days), horizon_days)
 
 
 def _need(start: datetime, end: datetime, days: int, what: str, setting: str) -> None:

@@ -38,7 +38,7 @@ def test_a_byte_order_mark_is_no_error(file: Path) -> None:
 def test_a_named_label_changes_or_joins_the_default_ones(file: Path) -> None:
     labels = load(file, '[propensity.churn]\nhorizon_days = 30\n[propensity.tea]\nevent = "order in tea"\n').propensity
     assert (labels["churn"].event, labels["churn"].horizon_days) == ("no order", 30)
-    assert set(labels) == {"churn", "purchase", "tea"}
+    assert set(labels) == {"churn", "click", "purchase", "tea"}
 
 
 @pytest.mark.parametrize(

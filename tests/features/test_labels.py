@@ -91,9 +91,9 @@ def test_any_event_is_a_label_with_a_condition_on_its_row(events, cutoff):
     assert told(shop, cutoff, "product_added") == {"ann": 1, "bob": 1}
     assert told(shop, cutoff, "no product_added where category == 'tea'") == {"ann": 0, "bob": 1}
     assert told(shop, cutoff, "product_added where value > 10") == {"ann": 1, "bob": 0}
-    with pytest.raises(DataError, match="'product_aded', which this shop did not bring; did you mean 'product_added'"):
+    with pytest.raises(DataError, match=r"'product_aded', which this shop did not bring; did you mean 'product_added'"):
         told(shop, cutoff, "product_aded")
-    with pytest.raises(WorkspaceError, match="'categry' is no column to ask about .* did you mean 'category'"):
+    with pytest.raises(WorkspaceError, match=r"'categry' is no column to ask about .* did you mean 'category'"):
         told(shop, cutoff, "product_added where categry == 'tea'")
 
 

@@ -62,3 +62,15 @@ def test_json_brings_it_back():
     for n in (100, 8_000):
         calibration = Calibration.fit(*overconfident(n))
         assert Calibration(**calibration.to_json()) == calibration
+
+
+@pytest.mark.parametrize("n", [1_900, 8_000])
+def test_a_map_is_moved_to_another_models_level_and_keeps_its_shape(n):
+    calibration = Calibration.fit(*overconfident(n))
+    log_odds, _ = overconfident(3_000, 2)
+    weight = np.linspace(0, 1, 3_000)
+    moved = calibration.at_rate(log_odds, 0.3, weight=weight)
+    assert moved.kind == calibration.kind
+    assert np.average(moved(log_odds), weights=weight) == pytest.approx(0.3, abs=1e-6)
+    assert (np.diff(moved(np.sort(log_odds))) >= 0).all()
+    assert Calibration().at_rate(log_odds, 0.3).slope == 1

@@ -75,8 +75,7 @@ def test_reasons_are_lightgbms_own_and_name_real_values(fitted):
 def test_contributions_add_up_to_the_score(fitted):
     frame, _ = people(20, 5)
     sums = [sum(reason.contribution for reason in reasons) for reasons in fitted.reasons(frame, top=99)]
-    log_odds = fitted._booster.predict(fitted._matrix(frame), raw_score=True)
-    assert np.ptp(log_odds - sums) < 1e-9
+    assert np.ptp(fitted.log_odds(frame) - sums) < 1e-9
 
 
 def test_importance_names_what_matters_first(fitted):

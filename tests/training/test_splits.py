@@ -33,20 +33,30 @@ def test_every_label_has_its_horizon_and_every_cutoff_its_history(
         return
     split = propensity_split(START, end, **asked)
     horizon = timedelta(days=horizon_days)
-    assert list(split.cutoffs) == sorted(set(split.cutoffs))
-    assert split.train[0] >= START + timedelta(days=MIN_HISTORY_DAYS)
     assert split.test + horizon == end
-    assert split.purged_test == (split.later + horizon <= split.test)
-    assert split.purged_later == (split.train[-1] + horizon <= split.later)
-    assert split.refit == ((*split.train, split.later), split.test)
+    for cutoffs_of in (split.seen, split.live):
+        assert 2 <= len(cutoffs_of) <= max(2, cutoffs - 1)
+        assert list(cutoffs_of) == sorted(set(cutoffs_of))
+        assert cutoffs_of[0] >= START + timedelta(days=MIN_HISTORY_DAYS)
+        assert all(cutoff + horizon <= cutoffs_of[-1] for cutoff in split.earlier(cutoffs_of))
+    assert split.live[-1] == split.test
+    assert split.purged_test == (split.seen[-1] + horizon <= split.test)
+    assert split.purged_later == (split.seen[0] + horizon <= split.seen[-1])
+    assert split.cutoffs == tuple(sorted({*split.seen, *split.live}))
 
 
 def test_a_long_history_is_purged_and_a_short_one_says_that_it_is_not() -> None:
     days = {"horizon_days": 90, "cutoffs": 6, "step_days": 30}
     long = propensity_split(START, START + timedelta(days=700), **days)
-    assert (len(long.train), long.purged_later, long.purged_test) == (4, True, True)
+    assert (len(long.seen), long.purged_later, long.purged_test) == (5, True, True)
     short = propensity_split(START, START + timedelta(days=140), **days)
-    assert (len(short.train), short.purged_later, short.purged_test) == (1, False, False)
+    assert (len(short.seen), short.purged_later, short.purged_test) == (4, False, False)
+
+
+def test_steps_widen_until_the_cutoffs_span_a_horizon() -> None:
+    split = propensity_split(START, START + timedelta(days=1500), horizon_days=365, cutoffs=6, step_days=30)
+    assert split.purged_later
+    assert (split.seen[-1] - split.seen[0]).days >= 365
 
 
 @settings(max_examples=50, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from data.errors import DataError, ModelFileError, WorkspaceError
+from data.settings import Training
 from data.workspace import Workspace
 from models.baselines import LogisticRFM
 from models.stored import load_propensity
@@ -21,9 +23,10 @@ from training import jobs
 from training import propensity as propensity_job
 from training import recommender as recommender_job
 from training.compare import compare
-from training.gate import SUSPECTED_LEAK
+from training.labelled import gaps, labelled_rows
 from training.lock import only_one
 from training.propensity import suspected_leak
+from training.propensity_search import search_recipe
 from training.recommender import train_recommender
 
 
@@ -45,7 +48,8 @@ def test_everything_the_data_carries_is_trained_and_becomes_a_challenger(
 ) -> None:
     names = [result.version.name for result in trained.results]
     assert names == ["recommender", "propensity-churn", "propensity-purchase"]
-    assert not trained.left_out
+    assert set(trained.left_out) == {"propensity-click"}
+    assert "'sent_90d' is no feature" in trained.left_out["propensity-click"]
     for result in trained.results:
         found = Registry.of(shop).version(result.version.name, CHALLENGER)
         assert found is not None
@@ -176,7 +180,7 @@ def test_a_label_nobody_declared_and_an_amount_are_refused(a_shop: Any, some_ord
     settings = '[propensity.spend]\nevent = "spend"\nhorizon_days = 14\n'
     workspace = a_shop(tmp_path / "shop", settings, orders=some_orders(users=10, days=80))
     with pytest.raises(
-        WorkspaceError, match=r"'chrun' is no label of this workspace; there are churn, purchase, spend"
+        WorkspaceError, match=r"'chrun' is no label of this workspace; there are churn, click, purchase, spend"
     ):
         jobs.train(workspace, "propensity", label="chrun")
     with pytest.raises(WorkspaceError, match="an amount"):
@@ -203,7 +207,7 @@ def test_events_without_purchases_still_give_a_recommender(a_shop: Any, some_ord
     workspace = a_shop(tmp_path / "shop", events=events[["event_id", "user_id", "event", "item_id", "occurred_at"]])
     trained = jobs.train(workspace)
     assert [result.version.name for result in trained.results] == ["recommender"]
-    assert set(trained.left_out) == {"propensity-churn", "propensity-purchase"}
+    assert set(trained.left_out) == {"propensity-churn", "propensity-click", "propensity-purchase"}
 
 
 def test_one_user_and_one_item_train_or_say_why_not(a_shop: Any, tmp_path: Path) -> None:
@@ -214,18 +218,31 @@ def test_one_user_and_one_item_train_or_say_why_not(a_shop: Any, tmp_path: Path)
     trained = jobs.train(workspace)
     assert [result.version.name for result in trained.results] == ["recommender"]
     assert "popularity" in trained.results[0].chosen
-    assert set(trained.left_out) == {"propensity-churn", "propensity-purchase"}
+    assert set(trained.left_out) == {"propensity-churn", "propensity-click", "propensity-purchase"}
 
 
 def test_a_feature_that_knows_the_label_raises_the_alarm() -> None:
     from evaluation.intervals import Interval
-    from training.labelled import Rows
+    from models.propensity import Propensity
+    from training.labelled import LabelledRows, Rows
+    from training.splits import PropensitySplit
 
-    label = np.array([0, 1] * 50)
-    rows = Rows(pd.DataFrame({"age": np.arange(100.0), "cancelled": label}), label)
-    assert "cancelled alone has 1.000" in suspected_leak(Interval(0.99, 0.98, 1.0, 0.95), rows)
-    assert suspected_leak(Interval(0.8, 0.7, 0.9, 0.95), rows) == ""
-    assert SUSPECTED_LEAK == "suspected_leak"
+    label, rng = np.array([0, 1] * 50), np.random.default_rng(0)
+    frame = pd.DataFrame({"age": rng.random(100), "cancelled": label, "state": np.where(label, "gone", "here")})
+    day = [datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3)]
+    part = Rows(frame, label, np.arange(100), np.zeros(100))
+    split = PropensitySplit(tuple(day[:2]), day[2], tuple(day), 28)
+    rows = LabelledRows(dict.fromkeys(day, part), split, "", {})
+    high, low = Interval(0.99, 0.98, 1.0, 0.95), Interval(0.8, 0.7, 0.9, 0.95)
+
+    def alarm(roc_auc: Interval, *features: str) -> str:
+        model = Propensity(rounds=1).fit(frame[list(features)], label)
+        return suspected_leak(roc_auc, rows, model)
+
+    assert "cancelled (alone 1.000)" in alarm(low, "age", "cancelled")
+    assert "state (alone 1.000)" in alarm(high, "age", "state")
+    assert "leans most on age" in alarm(high, "age")
+    assert alarm(low, "age") == ""
 
 
 def test_a_second_job_in_one_workspace_says_that_the_first_runs(tmp_path: Path) -> None:
@@ -250,7 +267,8 @@ def test_retraining_goes_from_the_tables_to_the_gate(a_shop: Any, some_orders: A
 
 
 def test_the_rule_stands_in_for_trees_that_are_no_better(shop: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(propensity_job, "SMALL_TREES", {"rounds": 1, "learning_rate": 1e-4, "leaves": 2})
+    hardly = propensity_job.Recipe({"rounds": 1, "learning_rate": 1e-4, "leaves": 2, "linear_share": 0})
+    monkeypatch.setattr(propensity_job, "_searched", lambda *_, **__: hardly)
     result = propensity_job.train_propensity(shop, "churn")
     assert result.chosen == propensity_job.RFM_RULE
     verdict = jobs.promote(shop, "propensity-churn")
@@ -259,3 +277,31 @@ def test_the_rule_stands_in_for_trees_that_are_no_better(shop: Workspace, monkey
     assert isinstance(load_propensity(folder), LogisticRFM)
     compared = compare(shop, "propensity-churn")
     assert compared.rows[0].is_baseline or compared.rows[0].recipe == propensity_job.RFM_RULE
+
+
+def test_a_search_goes_on_where_it_stopped_and_keeps_its_trials(shop: Workspace, tmp_path: Path) -> None:
+    rows = labelled_rows(shop, "churn")
+    found = search_recipe(rows, trials=3, resamples=100, folder=tmp_path)
+    assert found.trials["number"].tolist() == [0, 1, 2]
+    assert found.trials.loc[0, "linear_share"] == 0.5
+    assert found.recipe.params == {} or found.gain.low > 0
+    longer = search_recipe(rows, trials=4, resamples=100, folder=tmp_path)
+    assert longer.trials[:3].drop(columns="seconds").equals(found.trials.drop(columns="seconds"))
+    with pytest.raises(DataError, match="has no end"):
+        search_recipe(rows)
+
+
+def test_too_few_of_a_class_are_told_with_what_is_needed(shop: Workspace) -> None:
+    rows = labelled_rows(shop, "churn")
+    few = Training(min_of_a_class=100_000, min_of_a_class_per_cutoff=1_000)
+    told = "; ".join(gaps(rows, few))
+    assert gaps(rows, Training()) == []
+    for part in ("did it over all cutoffs before the test", "did not", "min_of_a_class = 100000", "per_cutoff = 1000"):
+        assert part in told
+
+
+def test_a_direction_of_no_feature_is_refused(a_shop: Any, some_orders: Any, tmp_path: Path) -> None:
+    settings = '[propensity.churn]\nhorizon_days = 30\nfalls_with = ["order_90d"]\n'
+    workspace = a_shop(tmp_path / "shop", settings, orders=some_orders(users=30, days=120))
+    with pytest.raises(WorkspaceError, match=r"'order_90d' .* is no feature; did you mean 'orders_90d'"):
+        labelled_rows(workspace, "churn")
