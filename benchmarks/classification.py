@@ -106,7 +106,9 @@ def _logistic_regression(seen: pd.DataFrame, y: np.ndarray, asked: pd.DataFrame)
         (numbers, make_column_selector(dtype_include=np.number)),
         (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclude=np.number)),
     )
-    return make_pipeline(prepared, LogisticRegression(max_iter=1000)).fit(seen, y).predict_proba(asked)[:, 1]
+    return np.asarray(make_pipeline(prepared, LogisticRegression(max_iter=1000)).fit(seen, y).predict_proba(asked))[
+        :, 1
+    ]
 
 
 def _lightgbm(seen: pd.DataFrame, y: np.ndarray, asked: pd.DataFrame) -> np.ndarray:
@@ -116,7 +118,7 @@ def _lightgbm(seen: pd.DataFrame, y: np.ndarray, asked: pd.DataFrame) -> np.ndar
     text = seen.select_dtypes(exclude="number").columns
     kinds = {name: pd.CategoricalDtype(sorted(seen[name].unique())) for name in text}
     classifier = LGBMClassifier(verbosity=-1, random_state=0, n_jobs=1 if seen.size < 500_000 else 0)
-    return classifier.fit(seen.astype(kinds), y).predict_proba(asked.astype(kinds))[:, 1]
+    return np.asarray(classifier.fit(seen.astype(kinds), y).predict_proba(asked.astype(kinds)))[:, 1]
 
 
 PEERS: dict[str, Peer] = {"logistic regression": _logistic_regression, "LightGBM default": _lightgbm}

@@ -88,7 +88,7 @@ def score_distribution(path: Path, label: np.ndarray, probability: np.ndarray, *
     figure, axes = _panel(
         f"Half of those who did it were given over {medians[0]}, half of the others over {medians[1]}"
     )
-    edges = np.linspace(0, 100 * max(float(probability.max()), 0.01), 31)
+    edges = np.linspace(0, 100 * max(float(probability.max()), 0.01), 31).tolist()
     for group, color, name in ((did_not, GREY, "did not"), (did, BLUE, "did")):
         if len(group):
             share = np.full(len(group), 100 / len(group))
