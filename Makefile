@@ -53,6 +53,14 @@ bench: setup  ## every benchmark that docs/benchmarks.md quotes
 	$(BIN)/python -m benchmarks features
 	$(BIN)/python -m benchmarks churn --data $(DATA)/online_retail
 	$(BIN)/python -m benchmarks recommend-time-split --data $(DATA)
+	$(BIN)/python -m benchmarks next-purchase --data $(DATA)/retailrocket
+	$(BIN)/python -m benchmarks latency
+	$(BIN)/python -m benchmarks sequences --data $(DATA)/ml1m_sequences
+	$(BIN)/python -m benchmarks sequences --data $(DATA)/beauty_sequences
+	$(BIN)/python -m benchmarks collaborative --data $(DATA)/gowalla
+	$(BIN)/python -m benchmarks classification --data $(DATA)/telco_churn/customers.parquet --target Churn --drop customerID
+	$(BIN)/python -m benchmarks lifetime-value --data $(DATA)/cdnow
+	$(BIN)/python -m benchmarks timing
 
 docs: setup  ## write the pages that are made from code
 	$(BIN)/python -m data.docs
