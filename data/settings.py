@@ -207,7 +207,7 @@ def _default_propensity() -> dict[str, Propensity]:
             event="order", population="True", horizon_days=30, rises_with=BOUGHT, falls_with=("days_since_order",)
         ),
         "click": Propensity(
-            event="click", population="sent_90d > 0", horizon_days=14, rises_with=("clicked_90d", "click_rate_90d")
+            event="click", population="sent_90d > 0", horizon_days=30, rises_with=("clicked_90d", "click_rate_90d")
         ),
     }
 

@@ -108,8 +108,9 @@ BSPM: Mapping[str, Any] = {
     "user_power": 0.5,
     "item_power": 0.5,
     "degree_power": 0.5,
+    "kept_per_item": 4_000,
 }
-"""As Choi et al. 2023 set it."""
+"""As Choi et al. 2023 set it; many are kept per item, for it spreads wide."""
 CHEBYCF: Mapping[str, Any] = {
     "filter": "chebycf",
     "factors": 512,
@@ -117,8 +118,9 @@ CHEBYCF: Mapping[str, Any] = {
     "user_power": 0.5,
     "item_power": 0.5,
     "degree_power": 0.4,
+    "kept_per_item": 4_000,
 }
-"""As Kim et al. 2025 set it."""
+"""As Kim et al. 2025 set it, as wide."""
 
 SPACES: Mapping[str, Space] = {
     "popularity": popularity,

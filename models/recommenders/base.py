@@ -59,6 +59,7 @@ class Recommender(ABC):
     _values: ClassVar[tuple[str, ...]] = ()
 
     items: Vocabulary
+    _checkpoint: Path | None = None
     new_items: np.ndarray
 
     @property

@@ -69,7 +69,7 @@ def test_learns_what_comes_next(rounds, params):
 
 
 def test_order_matters(rounds):
-    model = tiny(epochs=30).fit(rounds)
+    model = tiny(epochs=90).fit(rounds)
     there = model.recommend(walk(model, "03", "04", "05"), 1).items[0, 0]
     back = model.recommend(walk(model, "05", "04", "03"), 1).items[0, 0]
     assert there == 6
