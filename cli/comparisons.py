@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 WIDTH = 150
 """Of a table that is piped or logged."""
-
-
 SHOWN = ("roc_auc", "average_precision", "brier", "calibration_error", "open_rate")
 """The measures of probabilities that fit on a line."""
 

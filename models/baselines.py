@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -11,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from data.errors import DataError, ModelFileError, NotFittedError
-from data.files import replacing
+from data.errors import DataError, NotFittedError
+from models import saving
 from models.propensity import Reason
 
 
@@ -153,9 +152,7 @@ class LogisticRFM:
             "intercept": self.intercept,
             **{name: getattr(self, name).tolist() for name in ARRAYS},
         }
-        with replacing(folder) as beside:
-            beside.mkdir()
-            (beside / "model.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        saving.write(folder, about)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -164,17 +161,14 @@ class LogisticRFM:
         Raises:
             ModelFileError: the file is missing, cut short or changed.
         """
-        try:
-            about: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        with saving.reading(folder) as about:
             model = cls(**about["params"])
             model.features, model.intercept = about["features"], float(about["intercept"])
             for name in ARRAYS:
                 array = np.asarray(about[name], dtype=np.float64)
                 if array.shape != (len(model.features),):
-                    raise ValueError(f"{name} has shape {array.shape}")  # noqa: TRY301 - told below like the others
+                    raise ValueError(f"{name} has shape {array.shape}")
                 setattr(model, name, array)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error
         return model
 
     def _standardised(self, frame: pd.DataFrame) -> np.ndarray:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from data.errors import ModelFileError
+from models import saving
 from models.baselines import LogisticRFM
 from models.propensity import Propensity
 
@@ -18,8 +17,6 @@ def load_propensity(folder: Path) -> StoredPropensity:
     Raises:
         ModelFileError: a file is missing, cut short or changed.
     """
-    try:
-        name = json.loads((folder / "model.json").read_text(encoding="utf-8"))["name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error
+    with saving.reading(folder) as about:
+        name = about["name"]
     return LogisticRFM.load(folder) if name == LogisticRFM.name else Propensity.load(folder)

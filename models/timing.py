@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,8 @@ from scipy.optimize import minimize
 from scipy.special import betaln, expit, logsumexp, softmax
 from scipy.stats import beta
 
-from data.errors import DataError, ModelFileError, NotFittedError
-from data.files import replacing
+from data.errors import DataError, NotFittedError
+from models import saving
 
 HOURS = 24
 NO_HOUR = HOURS
@@ -300,9 +299,7 @@ class Timing:
             **{name: getattr(self, name) for name in NUMBERS},
             **{name: getattr(self, name).tolist() for name in ARRAYS},
         }
-        with replacing(folder) as beside:
-            beside.mkdir()
-            (beside / "model.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        saving.write(folder, about)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -311,8 +308,7 @@ class Timing:
         Raises:
             ModelFileError: the file is missing, cut short or changed.
         """
-        try:
-            about: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        with saving.reading(folder) as about:
             model = cls(**about["params"])
             model.channels = tuple(about["channels"])
             for name in NUMBERS:
@@ -320,10 +316,8 @@ class Timing:
             for name, shape in ARRAYS.items():
                 array = np.asarray(about[name], dtype=np.float64)
                 if array.ndim != len(shape) or any(s and s != k for s, k in zip(shape, array.shape, strict=True)):
-                    raise ValueError(f"{name} has shape {array.shape}")  # noqa: TRY301 - told below like the others
+                    raise ValueError(f"{name} has shape {array.shape}")
                 setattr(model, name, array)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error
         return model
 
     def _bump(self, kappa: float) -> np.ndarray:

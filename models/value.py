@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,8 +9,8 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
-from data.errors import DataError, ModelFileError, NotFittedError
-from data.files import replacing
+from data.errors import DataError, NotFittedError
+from models import saving
 
 LEAST = 1e-6
 """An expectation is taken as at least this: its logarithm is where the trees begin."""
@@ -136,18 +134,13 @@ class Value:
     def save(self, folder: Path) -> None:
         """Write `trees.txt` (LightGBM's own text) and `model.json`; the folder appears whole or not at all."""
         self._check_fitted()
-        trees = self._booster.model_to_string()
         about = {
             "name": "value",
             "params": self.params,
             "features": self.features,
             "level": self.level,
-            "trees_sha256": hashlib.sha256(trees.encode()).hexdigest(),
         }
-        with replacing(folder) as beside:
-            beside.mkdir()
-            (beside / "trees.txt").write_text(trees, encoding="utf-8")
-            (beside / "model.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        saving.write(folder, about, trees=self._booster.model_to_string())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -156,15 +149,10 @@ class Value:
         Raises:
             ModelFileError: a file is missing, cut short or changed.
         """
-        try:
-            about: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            trees = (folder / "trees.txt").read_text(encoding="utf-8")
-            if hashlib.sha256(trees.encode()).hexdigest() != about["trees_sha256"]:
-                raise ModelFileError(f"{folder / 'trees.txt'} is cut short or changed. Fetch the version again.")
+        with saving.reading(folder) as about:
+            trees = saving.read_trees(folder, about)
             model = cls(**about["params"])
             model.features, model.level = list(about["features"]), float(about["level"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error
         model._booster = lgb.Booster(model_str=trees)
         return model
 

@@ -81,9 +81,7 @@ def check_timing_examples(model: Timing, folder: Path) -> None:
         ModelFileError: it answers otherwise than it did when it was saved (beyond 1e-6).
     """
     examples = _read(folder)
-    found = model.score(engagement(model.channels, examples["people"])).rate
-    if not np.allclose(found, examples["expected"], rtol=0, atol=1e-6):
-        raise ModelFileError(f"{folder}: the model does not answer its stored examples as when it was saved.")
+    _check_close(model.score(engagement(model.channels, examples["people"])).rate, examples, folder)
 
 
 def engagement(channels: Sequence[str], people: Sequence[Mapping[str, Any]]) -> Engagement:
@@ -128,9 +126,7 @@ def check_propensity_examples(model: StoredPropensity, folder: Path) -> None:
         ModelFileError: it answers otherwise than it did when it was saved (beyond 1e-6).
     """
     examples = _read(folder)
-    found = model.predict(pd.DataFrame(examples["rows"]))
-    if not np.allclose(found, examples["expected"], rtol=0, atol=1e-6):
-        raise ModelFileError(f"{folder}: the model does not answer its stored examples as when it was saved.")
+    _check_close(model.predict(pd.DataFrame(examples["rows"])), examples, folder)
 
 
 def histories(
@@ -157,6 +153,11 @@ def histories(
 def ranked_ids(items: Vocabulary, ranking: Ranking) -> list[list[str]]:
     """Ids of each row's items, best first, without the empty places."""
     return [items.ids(row[row >= 0]) for row in ranking.items]
+
+
+def _check_close(found: np.ndarray, examples: Mapping[str, Any], folder: Path) -> None:
+    if not np.allclose(found, examples["expected"], rtol=0, atol=1e-6):
+        raise ModelFileError(f"{folder}: the model does not answer its stored examples as when it was saved.")
 
 
 def _quantile(values: pd.Series, quantile: float) -> float | str | None:

@@ -31,7 +31,6 @@ from models.baselines import BaseRate, LogisticRFM
 from models.calibration import Calibration
 from models.propensity import Propensity
 from models.stored import StoredPropensity
-from registry.versions import CHALLENGER, Registry
 from training.examples import write_propensity_examples
 from training.gate import SUSPECTED_LEAK
 from training.labelled import LabelledRows, Rows, declared, labelled_rows
@@ -39,7 +38,7 @@ from training.propensity_search import METRIC, Recipe, as_json, search_recipe
 from training.recipes import CARD
 from training.reference import write_reference
 from training.results import Comparison, Judged, TrainingResult, flat
-from training.tracking import FINGERPRINT, child_run, log_comparison, parent_run, pictures, requirements
+from training.tracking import child_run, log_comparison, parent_run, pictures, register_challenger
 
 PREFIX = "propensity-"
 DRAWN, DRAWN_CURVES = 15, 4
@@ -183,21 +182,16 @@ def train_propensity(
             Card(label, declaration, rows.definitions_hash, seed, until, recipe).save(folder)
             write_propensity_examples(final, rows.test.features, folder)
             write_reference(final, rows.test.features, name, folder)
-        registry = Registry.of(workspace)
-        version = registry.register(
+        version = register_challenger(
+            workspace,
             name,
             folder,
             run_id=run_id,
-            code=Path(__file__).parent / "pyfuncs" / "propensity.py",
+            pyfunc="propensity.py",
+            packages=("lightgbm", "mlflow", "numpy", "pandas"),
             metrics=flat(test.rows[0].metrics),
-            tags={
-                FINGERPRINT: workspace.fingerprint(),
-                "definitions_hash": rows.definitions_hash,
-                SUSPECTED_LEAK: leak,
-            },
-            pip_requirements=requirements("lightgbm", "mlflow", "numpy", "pandas"),
+            tags={"definitions_hash": rows.definitions_hash, SUSPECTED_LEAK: leak},
         )
-        registry.set_alias(name, CHALLENGER, version.number)
     return TrainingResult(version=version, chosen=chosen, test=test)
 
 

@@ -21,14 +21,13 @@ from evaluation import plots
 from features.interactions import interactions
 from features.snapshots import span
 from models.recommenders import Recommender
-from registry.versions import CHALLENGER, Registry
 from training.examples import K, write_recommender_examples
 from training.judging import METRIC, Contestant, JudgedRows, compared
 from training.recipes import BASELINES, Card, Recipe
 from training.results import Comparison, TrainingResult, flat
 from training.search import Trial, search
 from training.splits import recommender_split
-from training.tracking import FINGERPRINT, child_run, log_comparison, parent_run, pictures, requirements
+from training.tracking import child_run, log_comparison, parent_run, pictures, register_challenger
 
 NAME = "recommender"
 N_EXAMPLES = 5
@@ -81,18 +80,17 @@ def train_recommender(
                 Card(chosen, seed, known.end),
                 folder,
             )
-        registry = Registry.of(workspace)
-        version = registry.register(
+        version = register_challenger(
+            workspace,
             NAME,
             folder,
             run_id=run_id,
-            code=Path(__file__).parent / "pyfuncs" / "recommender.py",
+            pyfunc="recommender.py",
+            packages=("mlflow", "numpy", "pandas", "scipy"),
             metrics=flat(test.rows[0].metrics),
-            tags={"chosen": str(chosen), FINGERPRINT: workspace.fingerprint()},
-            pip_requirements=requirements("mlflow", "numpy", "pandas", "scipy"),
+            tags={"chosen": str(chosen)},
             signature=_signature(),
         )
-        registry.set_alias(NAME, CHALLENGER, version.number)
     return TrainingResult(version=version, chosen=str(chosen), test=test)
 
 

@@ -66,11 +66,6 @@ class Comparison:
         gain = self.best_baseline.gain
         return gain is not None and gain.low > 0
 
-    @property
-    def floor(self) -> Judged:
-        """The baseline with the lowest main metric: what knowing next to nothing of a person gives."""
-        return min((row for row in self.rows if row.is_baseline), key=self._score)
-
     def frame(self) -> pd.DataFrame:
         """One row per model; each metric with `_low` and `_high`."""
         return pd.DataFrame(

@@ -21,11 +21,10 @@ from evaluation.intervals import Interval, bootstrap
 from features.hours import SETTLED_DAYS, active_hours, answers
 from features.snapshots import span
 from models.timing import HOURS, Engagement, Timing, choose
-from registry.versions import CHALLENGER, Registry
 from training.examples import write_timing_examples
 from training.recipes import CARD
 from training.results import Comparison, Judged, TrainingResult, flat
-from training.tracking import FINGERPRINT, child_run, log_comparison, parent_run, requirements
+from training.tracking import child_run, log_comparison, parent_run, register_challenger
 
 NAME = "send-time"
 METRIC = "open_rate"
@@ -115,18 +114,16 @@ def train_send_time(workspace: Workspace, *, seed: int | None = None) -> Trainin
             final.save(folder)
             Card(seed, rows.end).save(folder)
             write_timing_examples(final, folder)
-        registry = Registry.of(workspace)
         mlflow.log_params(final.params)
-        version = registry.register(
+        version = register_challenger(
+            workspace,
             NAME,
             folder,
             run_id=run_id,
-            code=Path(__file__).parent / "pyfuncs" / "send_time.py",
+            pyfunc="send_time.py",
+            packages=("mlflow", "numpy", "pandas", "scipy"),
             metrics={name: value for name, value in flat(test.rows[0].metrics).items() if not np.isnan(value)},
-            tags={FINGERPRINT: workspace.fingerprint()},
-            pip_requirements=requirements("mlflow", "numpy", "pandas", "scipy"),
         )
-        registry.set_alias(NAME, CHALLENGER, version.number)
     return TrainingResult(version=version, chosen=Timing.name, test=test)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.models import ModelSignature
 from pydantic import TypeAdapter
 
 from data.workspace import Workspace
 from evaluation.intervals import Interval
-from registry.versions import Registry
+from registry.versions import CHALLENGER, Registry, Version
 from training.results import Comparison, flat
 
 COMPARISON = "comparison.json"
@@ -76,6 +77,41 @@ def commit() -> str:
     return done.stdout.strip() or f"attune {metadata.version('attune')}"
 
 
-def requirements(*packages: str) -> list[str]:
-    """Packages pinned to what is installed here, as pip reads them."""
-    return [f"{package}=={metadata.version(package)}" for package in packages]
+def register_challenger(
+    workspace: Workspace,
+    name: str,
+    folder: Path,
+    *,
+    run_id: str,
+    pyfunc: str,
+    packages: Sequence[str],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str] | None = None,
+    signature: ModelSignature | None = None,
+) -> Version:
+    """Make a folder the next version of `name` and its challenger, tagged with the data it was made from.
+
+    Args:
+        workspace: Whose registry.
+        name: Registered model.
+        folder: What the model saved, with `examples.json`.
+        run_id: Of the open run.
+        pyfunc: The file of `pyfuncs/` that answers from the folder.
+        packages: What that needs, pinned to what is installed here.
+        metrics: How it was judged.
+        tags: Kept with the version, beside the data's fingerprint.
+        signature: Of the pyfunc's input, output and parameters.
+    """
+    registry = Registry.of(workspace)
+    version = registry.register(
+        name,
+        folder,
+        run_id=run_id,
+        code=Path(__file__).parent / "pyfuncs" / pyfunc,
+        metrics=metrics,
+        tags={**(tags or {}), FINGERPRINT: workspace.fingerprint()},
+        pip_requirements=[f"{package}=={metadata.version(package)}" for package in packages],
+        signature=signature,
+    )
+    registry.set_alias(name, CHALLENGER, version.number)
+    return version

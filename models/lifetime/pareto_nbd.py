@@ -52,7 +52,7 @@ class ParetoNbd:
     @staticmethod
     def data(summary: Summary) -> np.ndarray:
         """x, t_x and T of everybody."""
-        return np.column_stack([summary.frequency, summary.recency_weeks, summary.age_weeks])
+        return summary.habits
 
     @staticmethod
     def starts(data: np.ndarray) -> list[tuple[float, ...]]:

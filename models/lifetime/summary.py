@@ -38,6 +38,11 @@ class Summary:
     def __len__(self) -> int:
         return len(self.customers)
 
+    @property
+    def habits(self) -> np.ndarray:
+        """x, t_x and T, shape (n, 3)."""
+        return np.column_stack([self.frequency, self.recency_weeks, self.age_weeks])
+
     def take(self, rows: np.ndarray) -> Self:
         """The rows of a mask, a slice or positions."""
         return type(self)(
