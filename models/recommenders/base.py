@@ -22,7 +22,8 @@ from data.vocabulary import Vocabulary
 BLOCK_CELLS = 2**22
 """Users x items that are scored at once: bounds the memory of `recommend` to about 100 MB."""
 
-Groups = Sequence[str | None]
+Groups = Sequence[str | tuple[str, ...] | None]
+"""Of each row (or user, or item) the name of its group, the names of all that it belongs to, or None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,7 @@ class Recommender(ABC):
             exclude_seen: Leave out what is in the user's history.
             allowed: bool of shape (n_items,); only these may be recommended.
             excluded: Anything stored here, shape (n_users, n_items), is left out for that user.
-            groups: A segment or category per user, or None, for models that know groups; others ignore it.
+            groups: A segment or category per user, several, or None, for models that know groups; others ignore it.
 
         Raises:
             NotFittedError: `fit` or `load` comes first.

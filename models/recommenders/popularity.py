@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -25,7 +27,10 @@ class Popularity(Recommender):
 
     Items that nobody touched within the window come last, by their share of all time. Within a group (a segment of
     users, or a category such as `category=tea`) the share is shrunk towards everybody's,
-    p(i|g) = (n_gi + m p_i) / (n_g + m): the mean of a Dirichlet posterior.
+    p(i|g) = (n_gi + m p_i) / (n_g + m): the mean of a Dirichlet posterior. Who belongs to several segments S (a
+    country, a channel) and looks at a category c gets ~ p(i|c) prod_S (p(i|s) / p_i)^(1/|S|): opinions on one person
+    are pooled by their geometric mean (Genest and Zidek 1986, "Combining probability distributions"), because segments
+    overlap, and their product would count what they share twice.
     Weights that were decayed before are decayed further.
 
     Serves strangers. Knows nothing of the person; hard to beat where catalogues turn over fast.
@@ -68,9 +73,10 @@ class Popularity(Recommender):
         Args:
             interactions: Who touched what, when.
             checkpoint: Learning takes too short for one.
-            user_groups: A segment (or None) for each user code; popularity among these users.
-            item_groups: A category (or None) for each item code; popularity among these items. By default the
-                categories that the items' attributes tell, each beginning of a path too.
+            user_groups: A segment (or several, or None) for each user code; popularity among these users.
+            item_groups: A category (or several, or None) for each item code, each named `category=...`; popularity
+                among these items. By default the categories that the items' attributes tell, each beginning of a
+                path too.
 
         Raises:
             DataError: no interactions, a wrong number of names, or a segment named like a category.
@@ -87,6 +93,8 @@ class Popularity(Recommender):
         self.groups = segments + categories
         weights = sparse.vstack([by_segment, by_category], format="csr", dtype=np.float32)
         self.indptr, self.indices, self.data = weights.indptr, weights.indices, weights.data
+        for name in ("_row_of", "_weights"):
+            self.__dict__.pop(name, None)
         return self
 
     def _fit(self, interactions: Interactions) -> None:
@@ -104,15 +112,31 @@ class Popularity(Recommender):
 
     def _score(self, histories: Histories, groups: Groups | None) -> np.ndarray:
         scores = np.tile(self.overall, (len(histories), 1))
-        if groups is None or not self.groups:
-            return scores
-        row_of = {name: row for row, name in enumerate(self.groups)}
-        rows = np.array([row_of.get(group or "", -1) for group in groups])
-        grouped = rows >= 0
-        shape = (len(self.groups), len(self.items))
-        weights = sparse.csr_matrix((self.data, self.indices, self.indptr), shape=shape, copy=False)
-        scores[grouped] = _shrunk(weights[rows[grouped]].toarray(), self.overall, GROUP_PRIOR)
+        for row, names in enumerate(groups or []):
+            for lift in self._lifts(_several(names)):
+                scores[row] *= lift
+                scores[row] /= scores[row].sum()
         return scores
+
+    def _lifts(self, names: Sequence[str]) -> Iterator[np.ndarray]:
+        """How many times everybody's share each item's is: in the categories, and in the segments, of these names."""
+        known = [self._row_of[name] for name in names if name in self._row_of]
+        in_category = np.array([self.groups[row].startswith(CATEGORY) for row in known], dtype=bool)
+        shares = _shrunk(self._weights[known].toarray(), self.overall, GROUP_PRIOR)
+        lifts = np.divide(shares, self.overall, out=np.zeros_like(shares), where=self.overall > 0)
+        for chosen in (in_category, ~in_category):
+            if chosen.any():
+                yield np.prod(lifts[chosen] ** (1 / chosen.sum()), axis=0)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.groups)}
+
+    @cached_property
+    def _weights(self) -> sparse.csr_matrix:
+        """The weights n_gi, shape (n_groups, n_items)."""
+        shape = (len(self.groups), len(self.items))
+        return sparse.csr_matrix((self.data, self.indices, self.indptr), shape=shape, copy=False)
 
     def _drops(self, history: Histories, codes: np.ndarray) -> np.ndarray:
         return np.zeros((len(codes), len(np.unique(history.item))))
@@ -124,19 +148,26 @@ def _shrunk(counts: np.ndarray, prior: np.ndarray, strength: float) -> np.ndarra
     return shares
 
 
+def _several(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names or ()
+
+
 def _by_group(
     names: Groups | None, member: np.ndarray, n_members: int, interactions: Interactions, weight: np.ndarray
 ) -> tuple[list[str], sparse.csr_matrix]:
     """The distinct names in order, and each one's weight of every item; `names` is by the codes in `member`."""
-    named = [None] * n_members if names is None else list(names)
+    named = [set(_several(own)) for own in ([None] * n_members if names is None else names)]
     if len(named) != n_members:
         raise DataError(f"there are {len(named)} group names for {n_members} codes; give one (or None) for each.")
-    groups = sorted({name for name in named if name is not None})
+    groups = sorted(set().union(*named))
     row_of = {name: row for row, name in enumerate(groups)}
-    rows = np.array([-1 if name is None else row_of[name] for name in named])[member]
-    kept = (rows >= 0) & (weight > 0)
-    cells = (weight[kept], (rows[kept], interactions.item[kept]))
-    return groups, sparse.csr_matrix(cells, shape=(len(groups), len(interactions.items)))
+    cells = [(row_of[name], code) for code, own in enumerate(named) for name in own]
+    rows, codes = np.array(cells, dtype=np.int64).reshape(-1, 2).T
+    belongs = sparse.csr_matrix((np.ones(len(cells)), (rows, codes)), shape=(len(groups), n_members))
+    shape = (n_members, len(interactions.items))
+    weights = belongs @ sparse.csr_matrix((weight, (member, interactions.item)), shape=shape)
+    weights.eliminate_zeros()
+    return groups, weights
 
 
 def _by_category(interactions: Interactions, weight: np.ndarray) -> tuple[list[str], sparse.csr_matrix]:

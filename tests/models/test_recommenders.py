@@ -18,6 +18,7 @@ from recommender_contract import PersonalRecommenderContract, RecommenderContrac
 from scipy import sparse
 
 from data.errors import DataError, ModelFileError
+from data.histories import Histories
 from data.interactions import Attributes, Interactions
 from models.recommenders import MODELS, load
 from models.recommenders.als import ALS
@@ -62,6 +63,25 @@ class TestPopularity(RecommenderContract):
         nobody = sparse.csr_matrix((4, 3))
         first = model.recommend(nobody, 1, groups=[None, "loyal", "category=clothes", "unheard of"]).items[:, 0]
         assert model.items.ids(first) == ["tea", "hat", "cap", "tea"]
+
+    def test_several_segments_are_pooled_by_their_geometric_mean_and_a_category_multiplies(self, random_shop):
+        segments = [("even",) * (code % 2 == 0) + ("third",) * (code % 3 == 0) for code in range(300)]
+        categories = [f"category={code % 4}" for code in range(60)]
+        model = Popularity().fit(random_shop, user_groups=segments, item_groups=categories)
+        nobody = sparse.csr_matrix((1, 60))
+
+        def shares(*names):
+            return model._score(Histories.from_matrix(nobody), [names or None])[0].astype(float)
+
+        everybody, even, third, kind = shares(), shares("even"), shares("third"), shares("category=1")
+        for names, expected in (
+            (("even", "third"), np.sqrt(even * third)),
+            (("even", "unheard of", "even"), even),
+            (("third", "category=1"), third * kind / everybody),
+        ):
+            assert_allclose(shares(*names), expected / expected.sum(), rtol=1e-5)
+        alone = Popularity().fit(random_shop, user_groups=["even" if code % 2 == 0 else None for code in range(300)])
+        assert_allclose(shares("even"), alone._score(Histories.from_matrix(nobody), ["even"])[0], rtol=1e-6)
 
     def test_a_name_for_a_segment_and_a_category_is_refused(self, random_shop):
         with pytest.raises(DataError, match="'new' is a segment and a category"):
