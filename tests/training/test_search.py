@@ -314,7 +314,7 @@ def test_carving_holds_out_what_it_says(taken: Interactions) -> None:
     share = carve_random(taken, share=0.25, seed=2)
     n_pairs = len(share.known) + share.held_out.sum()
     assert share.held_out.sum() == pytest.approx(0.25 * n_pairs, rel=0.05)
-    had = share.known.matrix.astype(bool).astype(int)
+    had = share.known.matrix[share.users].astype(bool).astype(int)
     assert (had.multiply(share.held_out > 0)).nnz == 0
     assert n_pairs == len(taken)
     with pytest.raises(DataError, match="nobody has two items"):
