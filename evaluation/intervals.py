@@ -104,6 +104,19 @@ def mean(values: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed
     return bootstrap(_mean_of(known), len(known), level=level, resamples=resamples, seed=seed)
 
 
+def normal_mean(values: np.ndarray, *, level: float = 0.95) -> Interval:
+    """The mean of n values by the central limit theorem, estimate +- z s / sqrt(n): for many values, in no time.
+
+    Example:
+        >>> str(normal_mean(np.array([1.0, 2.0, 3.0])))
+        '2.0000 [0.8684, 3.1316]'
+    """
+    if len(values) < 2:
+        return Interval(np.nan, np.nan, np.nan, level)
+    half = norm.ppf((1 + level) / 2) * values.std(ddof=1) / np.sqrt(len(values))
+    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half), level)
+
+
 def paired_difference(
     first: np.ndarray, second: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Interval:

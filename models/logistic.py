@@ -10,11 +10,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from data.errors import NotFittedError
+from models.views import Views
 
-KNOTS = 11
-"""Deciles and both ends."""
-FARTHEST = 5.0
-"""Standard deviations beyond which a value says no more: what was never seen is not extrapolated."""
 BLOCK_ROWS = 50_000
 """Asked at once: bounds memory."""
 MAX_ROWS = 200_000
@@ -22,13 +19,10 @@ MAX_ROWS = 200_000
 
 
 class RidgeLogistic:
-    """Ridge logistic regression on three views of each number, and one of each category.
+    """Ridge logistic regression on the `Views` of each number and category.
 
-    Of a number: log(1 + |x|) with its sign, its rank among the training rows (straight lines between deciles), and
-    whether it is missing. A missing one counts as the median. Of a category: whether it is each of the known values.
-    Each column has mean 0 and standard deviation 1 and is held within 5. The weights minimise the log loss summed
-    over the rows plus `l2` / 2 times their squares (Hoerl, Kennard 1970), by L-BFGS-B, which holds the signs of
-    features that may only raise or only lower the probability.
+    The weights minimise the log loss summed over the rows plus `l2` / 2 times their squares (Hoerl, Kennard 1970), by
+    L-BFGS-B, which holds the signs of features that may only raise or only lower the probability.
 
     Args:
         l2: The penalty; a normal prior of variance 1 / `l2` on each weight.
@@ -67,20 +61,9 @@ class RidgeLogistic:
             drawn = np.sort(np.random.default_rng(seed).choice(len(matrix), MAX_ROWS, replace=False))
             matrix, label, weight = matrix[drawn], label[drawn], None if weight is None else weight[drawn]
         w = np.ones(len(label)) if weight is None else weight
-        self.categories = dict(categories or {})
-        self.medians: dict[int, float] = {}
-        self.knots: dict[int, list[float]] = {}
-        for j in range(matrix.shape[1]):
-            known = matrix[~np.isnan(matrix[:, j]), j]
-            if j not in self.categories and len(known):
-                self.medians[j] = float(np.median(known))
-                knots = np.unique(np.quantile(known, np.linspace(0, 1, KNOTS), method="inverted_cdf"))
-                self.knots[j] = knots.tolist()
-        raw = self._views(matrix)
-        self.mean, scale = raw.mean(axis=0), raw.std(axis=0)
-        self.scale = np.where(scale > 1e-9, scale, np.inf)  # what never changes says nothing
-        D = self._standard(raw)
-        owner, rising = self._owners()
+        self.views = Views(matrix, categories)
+        D = self.views(matrix)
+        owner, rising = self.views.owners()
         signs = np.array([(monotone or {}).get(j, 0) * rises for j, rises in zip(owner, rising, strict=True)])
         rate = float(np.clip(np.average(label, weights=w), 1e-6, 1 - 1e-6))
         start = np.append(np.zeros(D.shape[1]), np.log(rate / (1 - rate)))
@@ -103,14 +86,14 @@ class RidgeLogistic:
         found = np.empty(len(matrix))
         for start in range(0, len(matrix), BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
-            found[block] = self._standard(self._views(matrix[block])) @ self.weights + self.intercept
+            found[block] = self.views(matrix[block]) @ self.weights + self.intercept
         return found
 
     def contributions(self, matrix: np.ndarray) -> np.ndarray:
         """What each feature adds to the log-odds of the average row, shape (n, n_features)."""
         self._check_fitted()
-        parts = self._standard(self._views(matrix)) * self.weights
-        owner, _ = self._owners()
+        parts = self.views(matrix) * self.weights
+        owner, _ = self.views.owners()
         found = np.zeros(matrix.shape)
         for column, j in enumerate(owner):
             found[:, j] += parts[:, column]
@@ -119,18 +102,14 @@ class RidgeLogistic:
     def strengths(self, n_features: int) -> np.ndarray:
         """The sum of each feature's absolute weights, shape (n_features,)."""
         self._check_fitted()
-        return np.bincount(self._owners()[0], np.abs(self.weights), n_features)
+        return np.bincount(self.views.owners()[0], np.abs(self.weights), n_features)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, read back by `from_json`."""
         self._check_fitted()
         return {
             "l2": self.l2,
-            "categories": self.categories,
-            "medians": self.medians,
-            "knots": self.knots,
-            "mean": self.mean.tolist(),
-            "scale": [None if np.isinf(scale) else scale for scale in self.scale.tolist()],
+            **self.views.to_json(),
             "weights": self.weights.tolist(),
             "intercept": self.intercept,
         }
@@ -143,37 +122,11 @@ class RidgeLogistic:
             KeyError, TypeError, ValueError: it is not that.
         """
         model = cls(l2=float(told["l2"]))
-        model.categories = {int(j): int(size) for j, size in told["categories"].items()}
-        model.medians = {int(j): float(median) for j, median in told["medians"].items()}
-        model.knots = {int(j): [float(knot) for knot in knots] for j, knots in told["knots"].items()}
-        model.mean, model.weights = np.asarray(told["mean"], float), np.asarray(told["weights"], float)
-        model.scale = np.array([np.inf if scale is None else float(scale) for scale in told["scale"]])
-        model.intercept = float(told["intercept"])
-        columns = len(model._owners()[0])
-        if {array.shape for array in (model.mean, model.scale, model.weights)} != {(columns,)}:
-            raise ValueError(f"there should be {columns} weights")
+        model.views = Views.from_json(told)
+        model.weights, model.intercept = np.asarray(told["weights"], float), float(told["intercept"])
+        if model.weights.shape != model.views.mean.shape:
+            raise ValueError(f"there should be {len(model.views.mean)} weights")
         return model
-
-    def _views(self, matrix: np.ndarray) -> np.ndarray:
-        """The columns before they are made comparable, float64 of shape (n, columns)."""
-        views: list[np.ndarray] = []
-        for j, median in self.medians.items():
-            missing = np.isnan(matrix[:, j])
-            x = np.where(missing, median, matrix[:, j])
-            knots = self.knots[j]
-            views += [np.sign(x) * np.log1p(np.abs(x)), np.interp(x, knots, np.linspace(0, 1, len(knots))), missing]
-        for j, size in self.categories.items():
-            views += [matrix[:, j] == code for code in range(size)]
-        return np.column_stack(views).astype(np.float64) if views else np.zeros((len(matrix), 0))
-
-    def _owners(self) -> tuple[list[int], list[int]]:
-        """Of each column: the feature it is a view of, and 1 where it rises with it, else 0."""
-        numbers = [(j, rises) for j in self.medians for rises in (1, 1, 0)]
-        owners = numbers + [(j, 0) for j, size in self.categories.items() for _ in range(size)]
-        return [j for j, _ in owners], [rises for _, rises in owners]
-
-    def _standard(self, views: np.ndarray) -> np.ndarray:
-        return np.clip((views - self.mean) / self.scale, -FARTHEST, FARTHEST)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "weights"):
