@@ -145,7 +145,7 @@ def search(
 ) -> Found:
     """The recipe with the best NDCG at k on the rows, over people who are no strangers.
 
-    Each family is tried with its defaults, cheapest first. Then families are drawn, the best so far twice as often
+    Each family is tried with its defaults, cheapest first. Then one of the best four is drawn, each twice as often
     as the next, and TPE (Bergstra et al. 2011) proposes hyperparameters within them; a trial that is worse than the
     median after some of the rows is cut short. A ranker's members are what is best when it is proposed. At last the
     families' best models are blended, and the blend is taken where its gain over the best of all is surely above zero.
@@ -297,18 +297,17 @@ class _Search:
         return sum(trial.state != "skipped" for trial in self.trials)
 
     def draw(self, names: Sequence[str]) -> str | None:
-        """The family to try next, the best so far twice as often as the next; None where there is nothing to try.
+        """The family to try next: of the best few those that there is time for, each twice as often as the next.
 
-        Where those that are drawn take longer than there is time, the search ends: the worst ones need not fill it.
+        None where there is nothing to try: worse families than may be in a blend need not fill the time.
         """
-        able = sorted((name for name in names if name in self.best), key=lambda name: -self.best[name].score)
+        best = sorted((name for name in names if name in self.best), key=lambda name: -self.best[name].score)
+        limit = self._limit()
+        able = [name for name in best[:MAX_MEMBERS] if self._seconds(name) < limit]
+        if not able or self.repeats >= MAX_REPEATS:
+            return None
         chance = 0.5 ** np.arange(len(able))
-        while able and self.repeats < MAX_REPEATS:
-            name = str(self._rng().choice(able, p=chance / chance.sum()))
-            if self._seconds(name) < self._limit():
-                return name
-            self.repeats += 1
-        return None
+        return str(self._rng().choice(able, p=chance / chance.sum()))
 
     def attempt(self, name: str, *, defaults: bool = False) -> None:
         """One trial of a family, with its defaults or with what TPE proposes; a ranker's members are the best."""

@@ -274,6 +274,30 @@ def complementary(monkeypatch: pytest.MonkeyPatch) -> JudgedRows:
     return carve_last(Interactions.from_frame(frame))
 
 
+def test_the_best_families_are_searched_and_the_others_left_alone(
+    complementary: JudgedRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noisy(usual: float) -> type[Recommender]:
+        class Noisy(Even):
+            name = f"noise {usual}"
+
+            def __init__(self, *, noise: float = usual) -> None:
+                super().__init__(noise=noise)
+
+        return Noisy
+
+    for kind in map(noisy, (3.0, 0.5, 2.5, 1.0, 1.5, 2.0)):
+        monkeypatch.setitem(MODELS, kind.name, kind)
+        monkeypatch.setitem(SPACES, kind.name, lambda trial: {"noise": trial.suggest_float("noise", 0.5, 3)})
+    families = [name for name in SPACES if name.startswith("noise")]
+    found = search([complementary], families=families, trials=30, exclude_seen=[True], resamples=100, blend=False)
+    first, drawn = found.trials[:6], [trial.family for trial in found.trials[6:]]
+    by_quality = sorted((trial.quality.estimate, trial.family) for trial in first if trial.quality)
+    assert [family for _, family in by_quality[:2]] == ["noise 3.0", "noise 2.5"]
+    assert not {"noise 3.0", "noise 2.5"} & set(drawn)
+    assert len(set(drawn)) > 1
+
+
 def test_models_that_know_different_things_are_blended(complementary: JudgedRows) -> None:
     found = search([complementary], families=["even", "odd"], trials=2, exclude_seen=[True], resamples=200)
     assert found.recipe.model == "blend"
