@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
 
 WIDTH = 150
 """Of a table that is piped or logged."""
-SHOWN = ("roc_auc", "average_precision", "brier", "calibration_error", "open_rate")
-"""The measures of probabilities that fit on a line."""
+SHOWN = (
+    "roc_auc", "average_precision", "brier", "calibration_error", "open_rate",
+    "tweedie_d2", "mae", "rmse", "came_per_expected", "coverage",
+)  # fmt: skip
+SHOWN_AT_A_CUT = ("ndcg_at", "recall_at", "coverage_at")
+"""The measures that fit on a line, of probabilities and of rankings; the run has all."""
 
 
 def show(comparison: Comparison, title: str, *, console: Console | None = None) -> None:
@@ -23,7 +28,7 @@ def show(comparison: Comparison, title: str, *, console: Console | None = None) 
     from rich.console import Console
     from rich.table import Table
 
-    shown = [name for name in comparison.rows[0].metrics if name in SHOWN or name.startswith(("ndcg", "recall"))]
+    shown = [name for name in comparison.rows[0].metrics if name in SHOWN or name.startswith(SHOWN_AT_A_CUT)]
     table = Table(
         title=f"{title}\n{comparison.n_rows:,} people", title_justify="left", caption="\n".join(comparison.notes)
     )
@@ -41,4 +46,6 @@ def show(comparison: Comparison, title: str, *, console: Console | None = None) 
 
 
 def _interval(value: Interval, digits: str) -> str:
+    if math.isnan(value.low):
+        return f"{value.estimate:{digits}}"
     return f"{value.estimate:{digits}} [{value.low:{digits}}, {value.high:{digits}}]"
