@@ -1,0 +1,455 @@
+"""An experiment from a plain table to its verdict: who was in which arm, what is checked, measured and concluded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control
+
+from data.errors import DataError
+from evaluation.experiments import checks
+from evaluation.experiments.checks import Balance, Check
+from evaluation.experiments.means import (
+    Difference,
+    as_numbers,
+    cap_of,
+    difference_adjusted,
+    difference_of_means,
+    difference_of_ratios,
+    largest_share,
+)
+from evaluation.experiments.planning import detectable
+from evaluation.experiments.segments import FOUND, Segments, segment_effects
+from evaluation.experiments.sequential import AlwaysValid, always_valid
+from evaluation.experiments.verdict import Verdict, decide
+
+CONTROLS = ("control", "none", "no e-mail", "no email", "no offer", "holdout", "no", "false", "0", "0.0")
+"""What control arms are called, where it is not said."""
+
+MetricKind = Literal["share", "amount", "ratio"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What an experiment is judged by.
+
+    Attributes:
+        outcome: Column: yes or no, or an amount per person; missing counts as 0.
+        per: Column of a denominator, for a ratio of sums: revenue (outcome) per order (per).
+        before: Columns of numbers known before assignment, for CUPED; not for ratios.
+        name: As a marketer says it; by default the column.
+        lower_is_better: As of unsubscribes.
+        guardrail: Must not get worse, whatever the first metric says.
+    """
+
+    outcome: str
+    per: str | None = None
+    before: tuple[str, ...] = ()
+    name: str = ""
+    lower_is_better: bool = False
+    guardrail: bool = False
+
+    @property
+    def told(self) -> str:
+        """Its name."""
+        return self.name or (f"{self.outcome} per {self.per}" if self.per else self.outcome)
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """Who was in which arm, and what is known of them.
+
+    Attributes:
+        rows: A row per person.
+        arm: Code of each person's arm, int of shape (n,); 0 is the control.
+        arms: Names; the control first.
+        shares: Planned share of each arm; None if not known.
+        segments: Columns to look at group by group.
+        before: Columns known before assignment.
+        checks: Of what reading found: people in two arms, treated before they were assigned.
+        left_out: Rows that are not in it, by reason.
+    """
+
+    rows: pd.DataFrame
+    arm: np.ndarray
+    arms: tuple[str, ...]
+    shares: tuple[float, ...] | None
+    segments: tuple[str, ...]
+    before: tuple[str, ...]
+    checks: tuple[Check, ...]
+    left_out: Mapping[str, int]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """People by arm."""
+        return dict(zip(self.arms, np.bincount(self.arm, minlength=len(self.arms)).tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of one treated arm against the control.
+
+    Attributes:
+        metric: Of what.
+        kind: A share of people, an amount per person or a ratio of sums.
+        definition: How the number is made, in words.
+        arm: The treated arm.
+        control: The other.
+        raw: As it is.
+        capped: With amounts capped; None for shares and ratios, or where nothing is capped.
+        cap: At which amount.
+        adjusted: By what was known before (CUPED); None if nothing was.
+        variance_reduction: Share of the raw variance that the adjustment took away; 0 without one.
+        running: What may be read at any time; None if the planned number of people was not told.
+        p_adjusted: Corrected over all metrics and arms (Benjamini and Hochberg); NaN where nothing varies.
+        largest_share: Share of the outcome's sum that one person has.
+        detectable: The smallest effect that an experiment as large finds in four of five cases.
+    """
+
+    metric: Metric
+    kind: MetricKind
+    definition: str
+    arm: str
+    control: str
+    raw: Difference
+    capped: Difference | None
+    cap: float
+    adjusted: Difference | None
+    variance_reduction: float
+    running: AlwaysValid | None
+    p_adjusted: float
+    largest_share: float
+    detectable: float
+
+    @property
+    def decisive(self) -> Difference:
+        """The one that decides, chosen before looking: adjusted where something was known before, else raw."""
+        return self.adjusted or self.raw
+
+    @property
+    def found(self) -> bool:
+        """Whether it differs from zero for certain enough among all that was looked at."""
+        return self.p_adjusted < FOUND and self.decisive.enough
+
+    @property
+    def harmful(self) -> bool:
+        """Whether it was found to be worse."""
+        return self.found and (self.decisive.interval.estimate > 0) == self.metric.lower_is_better
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All that an experiment says.
+
+    Attributes:
+        verdict: Of the arm to act on, if any; else of the most promising.
+        verdicts: By treated arm, on the first metric; corrected for how many arms there are.
+        comparisons: A row per metric and treated arm, in this order.
+        checks: What had to hold.
+        balance: What was known before, arm by arm.
+        segments: By treated arm: the first metric group by group.
+        arms: People by arm, the control first.
+        left_out: Rows left out, by reason.
+    """
+
+    verdict: Verdict
+    verdicts: Mapping[str, Verdict]
+    comparisons: tuple[Comparison, ...]
+    checks: tuple[Check, ...]
+    balance: tuple[Balance, ...]
+    segments: Mapping[str, Segments]
+    arms: Mapping[str, int]
+    left_out: Mapping[str, int]
+
+
+def read_experiment(
+    rows: pd.DataFrame,
+    *,
+    treatment: str,
+    control: str | None = None,
+    shares: Mapping[str, float] | None = None,
+    user: str | None = None,
+    segments: Sequence[str] = (),
+    before: Sequence[str] = (),
+    assigned_at: str | None = None,
+    treated_at: str | None = None,
+) -> Experiment:
+    """An experiment from any table.
+
+    Args:
+        rows: A row per person.
+        treatment: Column that names each person's arm.
+        control: Which arm is the control; by default the one with a name such as 'control', 'none', 'No E-Mail' or 0.
+        shares: Planned share of each arm, by name.
+        user: Column of ids, to find people in two arms; who is there twice in one arm counts once.
+        segments: Columns to look at group by group.
+        before: Columns known before assignment, to check that arms were alike.
+        assigned_at: Column of the time of assignment.
+        treated_at: Column of the time of the first treatment, missing for those never treated.
+
+    Raises:
+        DataError: a column that is not there, no control, no treated, or shares that do not fit the arms.
+
+    Example:
+        >>> rows = pd.DataFrame({"segment": ["No E-Mail", "Mens", "Mens", None], "visit": [0, 1, 0, 1]})
+        >>> experiment = read_experiment(rows, treatment="segment")
+        >>> experiment.counts, experiment.left_out
+        ({'No E-Mail': 1, 'Mens': 2}, {'no arm': 1})
+    """
+    named = [treatment, user, assigned_at, treated_at, *segments, *before]
+    _there(rows, [name for name in named if name is not None])
+    left_out: dict[str, int] = {}
+    found: list[Check] = []
+
+    def without(wrong: pd.Series, reason: str) -> None:
+        nonlocal rows
+        if wrong.any():
+            left_out[reason] = int(wrong.sum())
+            rows = rows[~wrong]
+
+    without(rows[treatment].isna(), "no arm")
+    if user is not None:
+        in_two = rows.groupby(user)[treatment].transform("nunique") > 1
+        found.append(checks.users_in_two_arms(rows.loc[in_two, user].nunique(), rows[user].nunique()))
+        without(in_two, "in two arms")
+        without(rows.duplicated(user), "there twice")
+    if assigned_at is not None and treated_at is not None:
+        early = rows[treated_at] < rows[assigned_at]
+        found.append(checks.treated_before_assignment(int(early.sum()), len(rows)))
+        without(early, "treated before assignment")
+    words = rows[treatment].astype(str)
+    arms = _arms(words, treatment, control)
+    if shares is not None and set(shares) != set(arms):
+        raise DataError(f"shares are of {sorted(shares)}; {treatment} has the arms {sorted(arms)}.")
+    return Experiment(
+        rows=rows.reset_index(drop=True),
+        arm=pd.Index(arms).get_indexer(words),
+        arms=arms,
+        shares=None if shares is None else tuple(shares[name] for name in arms),
+        segments=tuple(segments),
+        before=tuple(before),
+        checks=tuple(found),
+        left_out=left_out,
+    )
+
+
+def analyse(
+    experiment: Experiment,
+    metrics: Sequence[Metric],
+    *,
+    worth: float = 0.0,
+    planned_people: int | None = None,
+    people_per_day: float | None = None,
+    show: Callable[[float], str] = "{:.3g}".format,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Analysis:
+    """Check, measure and conclude.
+
+    The first metric decides. Each treated arm's verdict follows its interval at the level 1 - (1 - level) / arms, so
+    that all verdicts together err as seldom as one (Bonferroni). All other numbers are corrected by p value.
+
+    Args:
+        experiment: Who was in which arm.
+        metrics: The first decides; the others are told, and guardrails may forbid.
+        worth: The smallest effect on the first metric that is worth acting on.
+        planned_people: In the whole experiment, for one that still runs: verdicts follow always-valid intervals.
+        people_per_day: How many come, to say how much longer it takes.
+        show: Writes an amount of the first metric.
+        level: Coverage of intervals.
+        seed: Of what is drawn in the checks.
+
+    Raises:
+        DataError: no metric, a column that is not there or does not hold numbers.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> mail = rng.random(20_000) < 0.5
+        >>> visit = rng.random(20_000) < 0.1 + 0.02 * mail
+        >>> rows = pd.DataFrame({"arm": np.where(mail, "mail", "none"), "visit": visit})
+        >>> analyse(read_experiment(rows, treatment="arm"), [Metric("visit")]).verdict.sentence
+        'Act: mail. It raises visit by 0.0139, and by 0.00515 to 0.0227 with 95 % confidence.'
+    """
+    if not metrics:
+        raise DataError("name at least one metric; the first decides.")
+    columns = [name for metric in metrics for name in (metric.outcome, metric.per, *metric.before) if name is not None]
+    _there(experiment.rows, columns)
+    values = {
+        name: as_numbers(experiment.rows[name], name=name)
+        for metric in metrics
+        for name in (metric.outcome, metric.per)
+        if name is not None
+    }
+    comparisons = [
+        _compare(experiment, metric, code, values, planned_people, level)
+        for metric in metrics
+        for code in range(1, len(experiment.arms))
+    ]
+    comparisons = _corrected(comparisons)
+    before = experiment.rows[list(experiment.before)]
+    balance = checks.balance(experiment.arm, before, experiment.arms)
+    found = _checked(experiment, balance, metrics, values, seed)
+    first = metrics[0]
+    verdicts = {}
+    for comparison in comparisons[: len(experiment.arms) - 1]:
+        chosen = comparison.decisive
+        corrected = 1 - (1 - level) / (len(experiment.arms) - 1)
+        interval = chosen.at(corrected)
+        if planned_people is not None:
+            interval = always_valid(chosen, planned_people=_planned(experiment, comparison, planned_people),
+                                    level=corrected).interval  # fmt: skip
+        verdict = decide(
+            interval,
+            people=chosen.n_treated + chosen.n_control,
+            action=comparison.arm,
+            what=first.told,
+            show=show,
+            worth=worth,
+            lower_is_better=first.lower_is_better,
+            enough=chosen.enough,
+            largest_share=comparison.largest_share,
+            people_per_day=people_per_day,
+            checks=found,
+        )
+        verdicts[comparison.arm] = _guarded(verdict, comparison.arm, comparisons)
+    segments = {}
+    if experiment.segments and first.per is None:
+        outcome, groups = values[first.outcome], experiment.rows[list(experiment.segments)]
+        for code in range(1, len(experiment.arms)):
+            treated, control = experiment.arm == code, experiment.arm == 0
+            segments[experiment.arms[code]] = segment_effects(
+                outcome[treated], outcome[control], groups[treated], groups[control], level=level
+            )
+    order = ("not to be trusted", "act", "keep testing", "cannot tell", "do not")
+    sign = -1 if first.lower_is_better else 1
+    verdict = min(verdicts.values(), key=lambda v: (order.index(v.kind), -sign * v.interval.estimate))
+    return Analysis(
+        verdict=verdict,
+        verdicts=verdicts,
+        comparisons=tuple(comparisons),
+        checks=found,
+        balance=balance,
+        segments=segments,
+        arms=experiment.counts,
+        left_out=experiment.left_out,
+    )
+
+
+def _compare(  # noqa: PLR0917 - all are needed
+    experiment: Experiment,
+    metric: Metric,
+    code: int,
+    values: Mapping[str, np.ndarray],
+    planned_people: int | None,
+    level: float,
+) -> Comparison:
+    treated, control = experiment.arm == code, experiment.arm == 0
+    y = values[metric.outcome]
+    either = y[treated | control]
+    capped, cap, adjusted, reduction = None, np.inf, None, 0.0
+    if metric.per is not None:
+        x, kind = values[metric.per], "ratio"
+        raw = difference_of_ratios(y[treated], x[treated], y[control], x[control], level=level)
+        definition = f"the sum of {metric.outcome} divided by the sum of {metric.per}; people are the units"
+    else:
+        kind = "share" if np.isin(either, (0, 1)).all() else "amount"
+        raw = difference_of_means(y[treated], y[control], level=level)
+        counted = "people" if kind == "share" else f"{metric.outcome} per person"
+        definition = f"share of people with {metric.outcome}" if kind == "share" else f"mean {counted}, zeros included"
+        cap = cap_of(either) if kind == "amount" else np.inf
+        if np.abs(either).max(initial=0) > cap:
+            capped = difference_of_means(*(np.clip(y[rows], -cap, cap) for rows in (treated, control)), level=level)
+        if metric.before:
+            x = experiment.rows[list(metric.before)].to_numpy(dtype=np.float64, na_value=np.nan)
+            adjusted = difference_adjusted(y[treated], y[control], x[treated], x[control], level=level)
+            reduction = 1 - (adjusted.standard_error / raw.standard_error) ** 2
+    found = Comparison(
+        metric=metric,
+        kind=kind,  # type: ignore[arg-type]
+        definition=definition,
+        arm=experiment.arms[code],
+        control=experiment.arms[0],
+        raw=raw,
+        capped=capped,
+        cap=cap,
+        adjusted=adjusted,
+        variance_reduction=reduction,
+        running=None,
+        p_adjusted=np.nan,
+        largest_share=largest_share(either),
+        detectable=detectable((adjusted or raw).standard_error, level=level),
+    )
+    if planned_people is None:
+        return found
+    planned = _planned(experiment, found, planned_people)
+    return replace(found, running=always_valid(found.decisive, planned_people=planned, level=level))
+
+
+def _planned(experiment: Experiment, comparison: Comparison, planned_people: int) -> int:
+    """How many of all planned people are in this comparison's two arms."""
+    two = comparison.raw.n_treated + comparison.raw.n_control
+    return max(1, round(planned_people * two / len(experiment.arm)))
+
+
+def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
+    p = np.array([c.running.p_value if c.running else c.decisive.p_value for c in comparisons])
+    known = ~np.isnan(p)
+    if known.any():
+        p[known] = false_discovery_control(p[known])
+    return [replace(c, p_adjusted=float(q)) for c, q in zip(comparisons, p, strict=True)]
+
+
+def _checked(
+    experiment: Experiment,
+    balance: tuple[Balance, ...],
+    metrics: Sequence[Metric],
+    values: Mapping[str, np.ndarray],
+    seed: int,
+) -> tuple[Check, ...]:
+    rows, arm = experiment.rows, experiment.arm
+    return (
+        checks.sample_ratio(experiment.counts, experiment.shares),
+        checks.sample_ratio_by_segment(arm, rows[list(experiment.segments)], experiment.shares),
+        checks.balanced(balance),
+        checks.assignment_foreseen(arm, rows[list(experiment.before)], seed=seed),
+        *experiment.checks,
+        *(
+            checks.leak(arm, values[name], experiment.arms, metric=name)
+            for name in dict.fromkeys(metric.outcome for metric in metrics)
+        ),
+    )
+
+
+def _guarded(verdict: Verdict, arm: str, comparisons: Sequence[Comparison]) -> Verdict:
+    """The verdict, unless the arm makes a guardrail worse."""
+    hit = [c for c in comparisons if c.arm == arm and c.metric.guardrail and c.harmful]
+    if verdict.kind != "act" or not hit:
+        return verdict
+    worse, told = hit[0].decisive.interval, hit[0].metric.told
+    moved = "raises" if worse.estimate > 0 else "lowers"
+    gained = verdict.sentence.removeprefix(f"Act: {arm}. ").rstrip(".")
+    sentence = f"Do not: {arm}. It {moved} {told} by {abs(worse.estimate):.3g}, which must not get worse. {gained}."
+    return replace(verdict, kind="do not", sentence=sentence)
+
+
+def _arms(words: pd.Series, treatment: str, control: str | None) -> tuple[str, ...]:
+    names = sorted(words.unique())
+    if control is None:
+        known = [name for name in names if name.strip().lower() in CONTROLS]
+        if len(known) != 1:
+            raise DataError(f"{treatment} has the arms {names}; say which is the control.")
+        control = known[0]
+    if str(control) not in names:
+        raise DataError(f"{treatment} has no arm {control!r}; it has {names}.")
+    if len(names) < 2:
+        raise DataError(f"{treatment} has one arm alone, {names[0]!r}; an experiment needs people treated and not.")
+    return str(control), *(name for name in names if name != str(control))
+
+
+def _there(rows: pd.DataFrame, names: Sequence[str]) -> None:
+    if missing := [name for name in names if name not in rows]:
+        raise DataError(f"no column {missing[0]!r}; there are {', '.join(map(str, rows.columns))}.")

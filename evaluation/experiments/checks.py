@@ -1,0 +1,362 @@
+"""Whether an experiment can be trusted at all: what must hold if people were assigned at random, checked first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chisquare, mannwhitneyu
+
+from evaluation.experiments.means import difference_of_means
+
+ALARM = 0.001
+"""A check fails below this p-value: one sound experiment in a thousand (Fabijan et al. 2019 use .0005 to .01)."""
+TOLERATED_SHARE = 0.01
+"""So many of the people may be in two arms, or treated before they were assigned; they are left out."""
+LEAK_AUC = 0.75
+"""No campaign separates its people from the control by their outcomes as well as this."""
+ONE_SIDED = 20
+"""An outcome that nobody of an arm has was not measured there, if so many were to be expected."""
+FEW = 5
+"""A chi-square needs so many expected people in each cell."""
+MOST_ROWS = 100_000
+"""As many people as the assignment is foreseen for."""
+
+Status = Literal["passed", "warning", "failed", "not checked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must hold.
+
+    Attributes:
+        name: Of the check.
+        status: A failed one replaces the verdict; a warning stands beside it.
+        finding: What was found, in a sentence.
+        remedy: What to do about it; empty where nothing is wrong.
+        p_value: How often chance alone would look as bad; NaN where the check is no test.
+        value: What was measured: a share, a count, an area under a curve.
+    """
+
+    name: str
+    status: Status
+    finding: str
+    remedy: str = ""
+    p_value: float = np.nan
+    value: float = np.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One thing known before assignment, compared between a treated arm and the control.
+
+    Attributes:
+        column: What.
+        arm: The treated arm.
+        treated: Mean, or share of people with that word.
+        control: The same of the control.
+        standardised: The difference in standard deviations (Austin 2009); beyond .1 is worth a look.
+        p_value: Of no difference.
+    """
+
+    column: str
+    arm: str
+    treated: float
+    control: float
+    standardised: float
+    p_value: float
+
+
+def sample_ratio(counts: Mapping[str, int], shares: Sequence[float] | None = None) -> Check:
+    """Whether the arms have the sizes they were planned to have: a chi-square test (Fabijan et al. 2019).
+
+    Without the plan, it is taken to be the nearest of equal arms and steps of a twentieth or a third: plans are round,
+    accidents are not.
+
+    Args:
+        counts: People by arm.
+        shares: Planned share of each arm, in the order of `counts`, of any sum.
+
+    Example:
+        >>> check = sample_ratio({"control": 9_800, "mail": 10_400}, [0.5, 0.5])
+        >>> check.status, round(check.p_value, 6)
+        ('failed', 2.4e-05)
+    """
+    observed = np.array(list(counts.values()), dtype=np.float64)
+    planned = np.asarray(shares, dtype=np.float64) if shares is not None else _round_plan(observed)
+    planned = planned / planned.sum()
+    p = float(chisquare(observed, planned * observed.sum()).pvalue)
+    told = ", ".join(
+        f"{name} {n:,} ({n / observed.sum():.1%}, planned {share:.1%})"
+        for (name, n), share in zip(counts.items(), planned, strict=True)
+    )
+    guessed = "" if shares is not None else " The plan was not given and is taken from the sizes."
+    if p >= ALARM:
+        return Check("sizes of the arms", "passed", f"{told}.{guessed}", p_value=p)
+    return Check(
+        "sizes of the arms",
+        "failed",
+        f"{told}: chance gives this in {_odds(p)}.{guessed}",
+        "People were lost or added in one arm: find where, or say the planned shares if these are not them.",
+        p_value=p,
+    )
+
+
+def sample_ratio_by_segment(arm: np.ndarray, segments: pd.DataFrame, shares: Sequence[float] | None = None) -> Check:
+    """Whether each group of people has the arms in the same proportions: chi-square tests, Bonferroni-corrected.
+
+    Args:
+        arm: Code of each person's arm, int of shape (n,).
+        segments: A column per attribute, a row per person.
+        shares: Planned share of each arm; without it, that of everybody.
+
+    Example:
+        >>> arm = np.tile([0, 1], 500)
+        >>> halves = pd.DataFrame({"country": np.where(arm == 1, "DE", "AT")})
+        >>> sample_ratio_by_segment(arm, halves).status
+        'failed'
+    """
+    name = "sizes of the arms in each segment"
+    total = np.bincount(arm)
+    share = total / total.sum() if shares is None else np.asarray(shares) / np.sum(shares)
+    found: list[tuple[float, str]] = []
+    for column in segments:
+        words = segments[column].astype(str).to_numpy()
+        for group in np.unique(words):
+            observed = np.bincount(arm[words == group], minlength=len(total))
+            if (observed.sum() * share).min() >= FEW:
+                test = chisquare(observed, share * observed.sum())
+                found.append((float(test.pvalue), f"{column} = {group}: {' to '.join(f'{n:,}' for n in observed)}"))
+    if not found:
+        return Check(name, "not checked", "No segment has people enough.")
+    p, worst = min(found)
+    p = min(1.0, p * len(found))
+    if p >= ALARM:
+        return Check(name, "passed", f"{len(found)} groups, none out of proportion.", p_value=p)
+    return Check(
+        name,
+        "failed",
+        f"{worst} people, out of the proportion of the arms: chance gives this in {_odds(p)}.",
+        "Assignment depended on who people are: find the rule, and judge only people it did not touch.",
+        p_value=p,
+    )
+
+
+def balance(arm: np.ndarray, before: pd.DataFrame, names: Sequence[str]) -> tuple[Balance, ...]:
+    """What was known before assignment, between each treated arm and the control (arm 0).
+
+    Args:
+        arm: Code of each person's arm, int of shape (n,).
+        before: Numbers or words known before, a row per person. Of words, the frequent ones; missing is a word.
+        names: Of the arms.
+
+    Example:
+        >>> rows = balance(np.array([0, 0, 1, 1]), pd.DataFrame({"age": [30.0, 40, 31, 41]}), ["none", "mail"])
+        >>> rows[0].column, rows[0].treated, round(rows[0].standardised, 2)
+        ('age', 36.0, 0.2)
+    """
+    found = []
+    for column, values in _numbers(before):
+        for code in range(1, len(names)):
+            treated, control = values[arm == code], values[arm == 0]
+            spread = np.sqrt((treated.var() + control.var()) / 2)
+            difference = difference_of_means(treated, control)
+            standardised = difference.interval.estimate / spread if spread > 0 else 0.0
+            p = 1.0 if np.isnan(difference.p_value) else difference.p_value
+            means = float(treated.mean()), float(control.mean())
+            found.append(Balance(column, names[code], *means, float(standardised), p))
+    return tuple(found)
+
+
+def balanced(rows: Sequence[Balance]) -> Check:
+    """Whether arms were alike before, from `balance`; p-values Bonferroni-corrected."""
+    if not rows:
+        return Check("alike before", "not checked", "Nothing known before assignment was named.")
+    worst = min(rows, key=lambda row: row.p_value)
+    p = min(1.0, worst.p_value * len(rows))
+    told = f"{worst.column}: {worst.treated:.4g} in {worst.arm}, {worst.control:.4g} in the control"
+    if p >= ALARM:
+        return Check("alike before", "passed", f"{len(rows)} comparisons; the furthest apart is {told}.", p_value=p)
+    return Check(
+        "alike before",
+        "failed",
+        f"{told}: chance gives this in {_odds(p)}.",
+        "The arms were different people before anything was sent; no effect can be read from them.",
+        p_value=p,
+        value=worst.standardised,
+    )
+
+
+def assignment_foreseen(arm: np.ndarray, before: pd.DataFrame, *, seed: int = 0) -> Check:
+    """Whether small trees can foresee the assignment from what was known before: the propensity AUC must be near .5.
+
+    Trees learn on one half of the people and are asked about the other, both ways. Whatever they learnt, under random
+    assignment the asked half's scores are independent of its arms, so each area has exactly Mann and Whitney's null
+    distribution; the smaller p-value is doubled, and Bonferroni-corrected over treated arms.
+
+    Args:
+        arm: Code of each person's arm, int of shape (n,); 0 is the control.
+        before: Numbers or words known before, a row per person.
+        seed: Of the halves and of which people are asked where there are very many.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> spend = pd.DataFrame({"spend": rng.gamma(1, 50, 4000)})
+        >>> assignment_foreseen(rng.integers(2, size=4000), spend).status
+        'passed'
+        >>> targeted = (spend.spend.to_numpy() > 60) ^ (rng.random(4000) < 0.3)
+        >>> assignment_foreseen(targeted.astype(int), spend).status
+        'failed'
+    """
+    name = "assignment cannot be foreseen"
+    found = [
+        (p, area) for code in range(1, int(arm.max()) + 1) for p, area in _foreseen(arm, before, code, seed) if area
+    ]
+    if not found:
+        return Check(name, "not checked", "Too few people, or nothing known before assignment was named.")
+    p, area = min(found)
+    p = min(1.0, p * len(found))
+    told = f"Who is treated is foreseen from what was known before with an AUC of {area:.3f}; .5 is chance"
+    if p >= ALARM:
+        return Check(name, "passed", f"{told}.", p_value=p, value=area)
+    return Check(
+        name,
+        "failed",
+        f"{told}, which gives this in {_odds(p)}.",
+        "People were chosen, not drawn: compare them by the off-policy estimates with known probabilities, or run an "
+        "experiment that assigns at random.",
+        p_value=p,
+        value=area,
+    )
+
+
+def users_in_two_arms(n_in_two: int, n_users: int) -> Check:
+    """Whether anybody was in two arms; they are left out.
+
+    Example:
+        >>> users_in_two_arms(3, 1000).status
+        'warning'
+    """
+    return _tolerated(
+        "nobody in two arms",
+        n_in_two,
+        n_users,
+        "were in two arms",
+        "Assign by the person's id, so that a person always meets the same arm.",
+    )
+
+
+def treated_before_assignment(n_before: int, n_users: int) -> Check:
+    """Whether anybody was treated, or had the outcome, before they were assigned; they are left out.
+
+    Example:
+        >>> treated_before_assignment(300, 1000).status
+        'failed'
+    """
+    return _tolerated(
+        "nobody treated before assignment",
+        n_before,
+        n_users,
+        "were treated before they were assigned",
+        "Take the time of assignment, and count only what came after it.",
+    )
+
+
+def leak(arm: np.ndarray, outcome: np.ndarray, names: Sequence[str], *, metric: str) -> Check:
+    """Whether the outcome decided the arm: it tells arms apart far too well, or nobody of an arm can have it.
+
+    Args:
+        arm: Code of each person's arm, int of shape (n,).
+        outcome: Numbers, shape (n,).
+        names: Of the arms.
+        metric: Name of the outcome.
+
+    Example:
+        >>> bought = np.tile([0.0, 1.0], 100)
+        >>> leak(bought.astype(int), bought, ["none", "mail"], metric="bought").status
+        'failed'
+    """
+    name = f"{metric} did not decide the arm"
+    remedy = "Assign before the outcome is known, and measure it in the same way in every arm."
+    n = np.bincount(arm, minlength=len(names))
+    having = np.bincount(arm, outcome != 0, minlength=len(names))
+    expected = n * having.sum() / n.sum()
+    for a in np.flatnonzero((having == 0) & (expected >= ONE_SIDED)):
+        finding = f"Nobody in {names[a]} has {metric}, where about {expected[a]:,.0f} were to be expected."
+        return Check(name, "failed", finding, remedy)
+    area = 0.5
+    for a, b in combinations(np.flatnonzero(n), 2):
+        found = mannwhitneyu(outcome[arm == b], outcome[arm == a], method="asymptotic").statistic / (n[a] * n[b])
+        area = max(area, found, 1 - found)
+    told = f"{metric} alone tells the arms apart with an AUC of {area:.3f}"
+    if area < LEAK_AUC:
+        return Check(name, "passed", f"{told}; no more than a campaign can do.", value=float(area))
+    return Check(name, "failed", f"{told}: more than a campaign can do.", remedy, value=float(area))
+
+
+def _tolerated(name: str, n_wrong: int, n_users: int, what: str, remedy: str) -> Check:
+    share = n_wrong / max(n_users, 1)
+    if not n_wrong:
+        return Check(name, "passed", f"None of {n_users:,} people.", value=0.0)
+    finding = f"{n_wrong:,} of {n_users:,} people ({share:.1%}) {what}; they are left out."
+    return Check(name, "warning" if share <= TOLERATED_SHARE else "failed", finding, remedy, value=share)
+
+
+def _round_plan(observed: np.ndarray) -> np.ndarray:
+    """The plan that sizes come nearest to: equal arms, or steps of a twentieth or a third."""
+    share = observed / observed.sum()
+    plans = [np.full(len(share), 1 / len(share))]
+    for steps in (20, 3):
+        whole = np.floor(share * steps)
+        whole[np.argsort(whole - share * steps)[: int(steps - whole.sum())]] += 1  # the largest remainders
+        if whole.all():
+            plans.append(whole / steps)
+    return min(plans, key=lambda plan: float(np.abs(plan - share).sum()))
+
+
+def _odds(p: float) -> str:
+    return "fewer than one case in a million" if p < 1e-6 else f"about one case in {1 / p:,.0f}"
+
+
+def _numbers(before: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
+    """Columns as numbers: what is missing gets the mean and, as each frequent word does, a column of yes and no."""
+    columns: list[tuple[str, np.ndarray]] = []
+    for name, values in before.items():
+        if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+            x = values.astype(float)
+            columns.append((str(name), x.fillna(x.mean() if x.notna().any() else 0.0).to_numpy()))
+            if x.isna().any():
+                columns.append((f"{name} missing", x.isna().to_numpy(dtype=float)))
+        else:
+            words = values.astype(str).where(values.notna(), "missing")
+            frequent = words.value_counts().index[:20]
+            columns += [(f"{name} = {word}", (words == word).to_numpy(dtype=float)) for word in frequent]
+    return columns
+
+
+def _foreseen(arm: np.ndarray, before: pd.DataFrame, code: int, seed: int) -> list[tuple[float, float]]:
+    """For each half the one-sided p-value and the area under the curve of a treated arm against the control."""
+    from lightgbm import LGBMClassifier  # noqa: PLC0415 - heavy, and in the training extra alone
+
+    rng = np.random.default_rng([seed, code])
+    rows = np.flatnonzero((arm == code) | (arm == 0))
+    rows = rng.permutation(rows)[:MOST_ROWS]
+    treated = arm[rows] == code
+    if not len(before.columns) or min(treated.sum(), (~treated).sum()) < 50:
+        return []
+    x = np.column_stack([values for _, values in _numbers(before)])[rows]
+    halves = np.array_split(np.arange(len(rows)), 2)
+    found = []
+    for learn, ask in (halves, halves[::-1]):
+        trees = LGBMClassifier(
+            n_estimators=40, num_leaves=8, learning_rate=0.1, min_child_samples=50, n_jobs=1, verbose=-1, seed=seed
+        )
+        score = trees.fit(x[learn], treated[learn]).predict_proba(x[ask])[:, 1]
+        test = mannwhitneyu(score[treated[ask]], score[~treated[ask]], alternative="greater", method="asymptotic")
+        n = treated[ask].sum() * (~treated[ask]).sum()
+        found.append((float(test.pvalue), float(test.statistic / n)))
+    return found
