@@ -90,6 +90,10 @@ class Training(Section):
         10, ge=1, description="and so many on every cutoff, that of the judgement included"
     )
     bootstrap: int = Field(1000, ge=100, description="resamples behind each interval")
+    fairness: tuple[str, ...] = Field(
+        (),
+        description="columns of `users` whose groups a propensity is judged on side by side; they need be no features",
+    )
     trials: int | None = Field(None, ge=1, description="search for each model, so many trials; empty = no limit")
     minutes: float | None = Field(
         None, gt=0, allow_inf_nan=False,

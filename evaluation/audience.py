@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment
 
 from data.errors import DataError
 from data.files import replacing
 from evaluation.intervals import Interval
+from evaluation.pages import render
 
 Z_95 = 1.96
 TEMPLATE = Path(__file__).with_name("audience.html.jinja")
@@ -218,10 +218,8 @@ def write(found: Audience, path: Path) -> None:
     if path.suffix == ".json":
         page = json.dumps(_without_nan(asdict(found)), indent=1) + "\n"
     else:
-        template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-            TEMPLATE.read_text("utf-8")
-        )
-        page = template.render(a=found, groups=("lifecycle", "segment"))
+        title = f"{found.size:,} people where {found.where}"
+        page = render(TEMPLATE, a=found, groups=("lifecycle", "segment"), title=title)
     with replacing(path) as beside:
         beside.write_text(page, encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data.files import replacing
-from evaluation.classification import calibration_bins, lift_by_decile
+from evaluation.classification import Decile, GroupQuality, calibration_bins
 from evaluation.importance import PartialDependence
 from evaluation.intervals import Interval, wilson
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#767676"
 """From the palette of Okabe and Ito, told apart by everybody; grey for what is not the finding."""
-RESAMPLES = 200
 
 
 def calibration_curve(path: Path, label: np.ndarray, probability: np.ndarray, *, what: str) -> None:
@@ -44,9 +43,8 @@ def calibration_curve(path: Path, label: np.ndarray, probability: np.ndarray, *,
     _write(figure, path)
 
 
-def lift_chart(path: Path, label: np.ndarray, probability: np.ndarray, *, what: str, seed: int = 0) -> None:
-    """The rate in each tenth of the people over everybody's, the highest probabilities first, with 95 % intervals."""
-    tenths = lift_by_decile(label, probability, resamples=RESAMPLES, seed=seed)
+def lift_chart(path: Path, tenths: Sequence[Decile], *, what: str) -> None:
+    """The rate in each tenth of the people over everybody's, the highest probabilities first, with intervals."""
     lift = np.array([tenth.lift.estimate for tenth in tenths])
     ends = np.array([[tenth.lift.low, tenth.lift.high] for tenth in tenths]).T
     figure, axes = _panel(f"The first tenth does it {lift[0]:.1f} times as often as everybody")
@@ -59,19 +57,19 @@ def lift_chart(path: Path, label: np.ndarray, probability: np.ndarray, *, what: 
     _write(figure, path)
 
 
-def gains_curve(path: Path, label: np.ndarray, probability: np.ndarray, *, what: str, seed: int = 0) -> None:
-    """Who is reached: of all that do it, the share among the first tenths of the people, with 95 % intervals.
+def gains_curve(path: Path, tenths: Sequence[Decile], *, what: str) -> None:
+    """Who is reached: of all that do it, the share among the first tenths of the people, with intervals.
 
     Beside it what drawing people at random would reach, and what knowing everybody's answer would.
     """
-    tenths = lift_by_decile(label, probability, resamples=RESAMPLES, seed=seed)
-    people = 100 * np.cumsum([0, *(tenth.n for tenth in tenths)]) / len(label)
+    sizes = [tenth.n for tenth in tenths]
+    people = 100 * np.cumsum([0, *sizes]) / sum(sizes)
     reached = 100 * np.array([[0.0] * 3, *([t.capture.estimate, t.capture.low, t.capture.high] for t in tenths)])
     third = int(np.searchsorted(people, 30))
     figure, axes = _panel(
         f"The first {people[third]:.0f} % of the people hold {reached[third, 0]:.0f} % of those who do it"
     )
-    rate = 100 * float(np.mean(label))
+    rate = 100 * float(np.average([tenth.rate for tenth in tenths], weights=sizes))
     axes.plot([0, rate, 100], [0, 100, 100], color=GREY, linestyle=":", linewidth=1, label="everybody's answer known")
     axes.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1, label="at random")
     axes.fill_between(people, reached[:, 1], reached[:, 2], color=BLUE, alpha=0.2, linewidth=0)
@@ -95,6 +93,30 @@ def score_distribution(path: Path, label: np.ndarray, probability: np.ndarray, *
             axes.hist(100 * group, bins=edges, weights=share, color=color, alpha=0.6, label=f"{name} ({len(group):,})")
     axes.set(xlabel=f"predicted: {what} (%)", ylabel="share of the group (%)")
     axes.legend(frameon=False)
+    _write(figure, path)
+
+
+def groups_chart(path: Path, groups: Sequence[GroupQuality], *, what: str) -> None:
+    """What happened in each group of people, with its interval, beside what was predicted; small groups left out.
+
+    Orange where the prediction is surely too high or too low, which one of twenty groups is by chance.
+    """
+    large = [group for group in groups if not group.small]
+    off = [group.calibration_gap.low > 0 or group.calibration_gap.high < 0 for group in large]
+    title = f"{sum(off)} of {len(large)} groups are surely predicted too high or too low"
+    figure, axes = _panel(title, height=1.4 + 0.28 * len(large))
+    for row, (group, wrong) in enumerate(zip(large, off, strict=True)):
+        i, color = group.rate, ORANGE if wrong else BLUE
+        axes.plot([100 * i.low, 100 * i.high], [-row, -row], color=color, linewidth=2)
+        axes.plot(100 * i.estimate, -row, "o", color=color, label="what happened" if row == 0 else None)
+        axes.plot(
+            100 * group.mean_probability, -row, "|", color="black", markersize=11, markeredgewidth=2,
+            label="predicted" if row == 0 else None,
+        )  # fmt: skip
+    axes.set_yticks([-row for row in range(len(large))], [f"{g.attribute}: {g.group} ({g.n:,})" for g in large])
+    axes.set_xlabel(f"{what} (% of the group)")
+    if large:
+        axes.legend(frameon=False)
     _write(figure, path)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 import ibis
+import pandas as pd
 from ibis.expr import types as ir
 
 from data import settings as config
@@ -33,6 +35,24 @@ def groups(known: Tables, at: Moment, settings: config.Features) -> Iterator[Gro
         about = f"the last answer to {answer!r} in a form"
         needs = (f"events.{answer}",)
         yield Group("events", given, (Feature(f"answer_{answer}", about, "answer", given.answer, needs),), single=True)
+
+
+def attributes_at(tables: Tables, cutoff: datetime, names: Sequence[str]) -> pd.DataFrame:
+    """Columns of `users` as they were known at the cutoff, a row per user, by `user_id`; they need be no features.
+
+    Raises:
+        WorkspaceError: a column that the shop did not bring.
+
+    Example:
+        >>> from datetime import UTC
+        >>> shop = Tables.from_frames(users=pd.DataFrame({"user_id": ["ann"], "country": ["NL"]}))
+        >>> attributes_at(shop, datetime(2026, 1, 1, tzinfo=UTC), ["country"]).loc["ann", "country"]
+        'NL'
+    """
+    if unknown := [name for name in names if not tables.has("users", name)]:
+        raise WorkspaceError(f"users.{unknown[0]}: there is no such column. Bring it, or leave it out of the settings.")
+    users = tables.as_of(cutoff)["users"]
+    return users.select("user_id", *(_plain(users, name).name(name) for name in names)).execute().set_index("user_id")
 
 
 def _attributes(users: ir.Table, at: Moment, settings: config.Features) -> Iterator[Feature]:

@@ -67,11 +67,15 @@ def _recommenders(workspace: Workspace, _name: str, folders: dict[str, Path]) ->
 
 def _propensities(workspace: Workspace, name: str, folders: dict[str, Path]) -> Comparison:
     rows = labelled_rows(workspace, name.removeprefix(PREFIX))
-    models = {}
+    models, refitted = {}, []
     for who, folder in folders.items():
         card, model = propensity.Card.load(folder), load_propensity(folder)
-        models[who] = model if card.fitted_until <= rows.split.test else propensity.again(rows, card, like=model)
-    return propensity.compared(workspace, name, models, rows)
+        if card.fitted_until > rows.split.test:
+            model = propensity.again(rows, card, like=model)
+            refitted.append(f"{who} has seen these rows: judged is what its recipe makes of the rows before them")
+        models[who] = model
+    found = propensity.compared(workspace, name, models, rows)
+    return replace(found, notes=(*found.notes, *refitted))
 
 
 def _send_times(workspace: Workspace, _name: str, folders: dict[str, Path]) -> Comparison:

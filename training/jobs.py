@@ -26,7 +26,7 @@ from training.recommender import train_recommender
 from training.results import TrainingResult
 from training.send_time import NAME as SEND_TIME
 from training.send_time import train_send_time
-from training.tracking import FINGERPRINT, logged_comparison
+from training.tracking import FINGERPRINT, log_verdict, logged_comparison
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ def promote(workspace: Workspace, name: str) -> Verdict:
     else:
         comparison = compare(workspace, name)
     verdict = decide(challenger, comparison, broken=_broken(registry.fetch(challenger, workspace.models_dir)))
+    log_verdict(registry, comparison, verdict)
     if verdict.passed:
         registry.crown(challenger)
     return verdict

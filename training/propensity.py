@@ -23,8 +23,7 @@ from data.errors import ModelFileError
 from data.progress import timed
 from data.settings import Propensity as Declaration
 from data.workspace import Workspace
-from evaluation import classification, plots
-from evaluation.importance import partial_dependence, permutation_importance
+from evaluation import classification
 from evaluation.intervals import Interval, Statistic, bootstrap
 from features.snapshots import span
 from models.baselines import BaseRate, LogisticRFM
@@ -37,15 +36,12 @@ from training.labelled import LabelledRows, Rows, declared, labelled_rows
 from training.propensity_search import METRIC, Recipe, as_json, search_recipe
 from training.recipes import CARD
 from training.reference import write_reference
+from training.report import drawn, in_detail, log_pictures
 from training.results import Comparison, Judged, TrainingResult, flat
 from training.tracking import child_run, log_comparison, parent_run, pictures, register_challenger
 
 PREFIX = "propensity-"
-DRAWN, DRAWN_CURVES = 15, 4
-"""Features in the picture of importance, and those with a curve of their own."""
-MEASURES = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
-MAX_JUDGED = 10_000
-"""People drawn to judge on: bounds the time, and the interval is narrow enough by far."""
+MEASURES = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error", "calibration_slope")
 MODEL = "regression and trees"
 BASE_RATE, RECENCY_RULE, RFM_RULE = "base rate", "logistic regression on recency", "logistic regression on RFM"
 RULES = (BASE_RATE, RECENCY_RULE, RFM_RULE)
@@ -169,11 +165,14 @@ def train_propensity(
             leak = suspected_leak(test.rows[0].metrics[METRIC], rows, learnt)
             if not test.beats_baselines and any(row.name == RFM_RULE for row in test.rows):
                 model = rule(rows.together(split.seen))
+                why = f"{MODEL} is not surely better than {test.best_baseline.name}, so that {RFM_RULE} is registered"
                 test = compared(workspace, name, {RFM_RULE: model, MODEL: learnt}, rows)
+                test = dataclasses.replace(test, notes=(why, *test.notes))
         chosen = test.rows[0].name
-        log_comparison(test)
+        detail = in_detail(workspace, rows, model.predict(rows.test.features), resamples=settings.bootstrap, seed=seed)
+        log_comparison(test, detail)
         mlflow.log_param("chosen", chosen)
-        _draw(model, rows, f"{declaration.event} within {declaration.horizon_days} days", seed)
+        log_pictures(model, rows, detail, f"{declaration.event} within {declaration.horizon_days} days", seed)
         folder = Path(scratch) / name
         with timed(f"refitting {label} one step on"):
             final = rule(rows.together(split.live)) if model is not learnt else fit(rows, recipe, seed, live=True)
@@ -264,7 +263,7 @@ def again(rows: LabelledRows, card: Card, *, like: StoredPropensity) -> StoredPr
 
 def compared(workspace: Workspace, name: str, models: Mapping[str, Scorer], rows: LabelledRows) -> Comparison:
     """Models and baselines on the test rows, the first model against each other one; baselines see the same cutoffs."""
-    test = _drawn(rows.test, workspace.settings.training.seed)
+    test = drawn(rows.test, workspace.settings.training.seed)
     contestants = {**models, **baselines_of(rows.together(rows.split.seen))}
     probability = {who: scorer.predict(test.features) for who, scorer in contestants.items()}
     recipes = {who: recipe_of(model) for who, model in models.items()}
@@ -291,7 +290,7 @@ def rolling(
     answers, tests = [], []
     for number in reversed(range(cutoffs)):
         rows = labelled_rows(workspace, label, end=end - timedelta(days=number * settings.step_days))
-        test = _drawn(rows.test, settings.seed)
+        test = drawn(rows.test, settings.seed)
         with timed(f"fitting {label} for {rows.split.test:%Y-%m-%d}"):
             contestants = {
                 MODEL: fit(rows, recipe or Recipe(), seed),
@@ -436,34 +435,3 @@ def _searched(
         found.trials.to_csv(pages / "trials.csv", index=False)
     mlflow.log_metrics(flat({"search_gain": found.gain}))
     return found.recipe
-
-
-def _draw(model: StoredPropensity, rows: LabelledRows, what: str, seed: int) -> None:
-    """Pictures and features of the model, kept with the open run: measured on the test rows."""
-    test, probability = rows.test, model.predict(rows.test.features)
-    drawn = _drawn(test, seed)
-    importance = permutation_importance(
-        model.predict, drawn.features[model.features], drawn.label, features=list(model.importance().index[:DRAWN]),
-        seed=seed,
-    )  # fmt: skip
-    most = sorted(importance, key=lambda name: -importance[name].estimate)
-    curves = [name for name in most if importance[name].estimate > 0][:DRAWN_CURVES]
-    with pictures() as pages:
-        plots.calibration_curve(pages / "calibration.png", test.label, probability, what=what)
-        plots.lift_chart(pages / "lift.png", test.label, probability, what=what, seed=seed)
-        plots.importance_chart(pages / "permutation_importance.png", importance, what=what)
-        for name in curves:
-            curve = partial_dependence(model.predict, drawn.features[model.features], name, seed=seed)
-            plots.partial_dependence_curve(pages / f"partial_dependence_{name}.png", curve, feature=name, what=what)
-    told = {name: dataclasses.asdict(importance[name]) for name in most}
-    mlflow.log_dict(
-        {"features": model.features, "importance": model.importance().to_dict(), "permutation_importance": told},
-        "features.json",
-    )
-
-
-def _drawn(rows: Rows, seed: int) -> Rows:
-    """The rows, or a seeded draw of them where they are many."""
-    if len(rows.label) <= MAX_JUDGED:
-        return rows
-    return rows.of(np.sort(np.random.default_rng(seed).choice(len(rows.label), MAX_JUDGED, replace=False)))

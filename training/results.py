@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from evaluation.classification import Decile, Fairness, GroupQuality
 from evaluation.intervals import Interval
 from registry.versions import Version
 
@@ -72,6 +73,21 @@ class Comparison:
             {"model": row.name, **flat(row.metrics), **(flat({"gain": row.gain}) if row.gain else {})}
             for row in self.rows
         )
+
+
+@dataclass(frozen=True)
+class InDetail:
+    """For whom a model's probabilities are how good, so that nobody hides in the average.
+
+    Attributes:
+        deciles: Tenths of the people, the highest probabilities first.
+        groups: By tenure, lifecycle stage and named segment.
+        fairness: By the attributes that the settings name.
+    """
+
+    deciles: tuple[Decile, ...]
+    groups: tuple[GroupQuality, ...]
+    fairness: Fairness
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,15 @@ from pydantic import TypeAdapter
 from data.workspace import Workspace
 from evaluation.intervals import Interval
 from registry.versions import CHALLENGER, Registry, Version
-from training.results import Comparison, flat
+from training.gate import Verdict
+from training.pages import page
+from training.results import Comparison, InDetail, flat
 
-COMPARISON = "comparison.json"
+COMPARISON, PAGE = "comparison.json", "comparison.html"
 FINGERPRINT = "data_fingerprint"
 """Tag of a run and a version: which state of the tables it was made from."""
+GATE, GATE_PAGE = "gate", "gate.html"
+"""Tag of a version, and page of its run: what the gate said when it was last asked."""
 
 
 @contextmanager
@@ -45,9 +49,17 @@ def child_run(name: str, *, params: Mapping[str, Any], metrics: Mapping[str, Int
         mlflow.log_metrics(flat(metrics))
 
 
-def log_comparison(comparison: Comparison) -> None:
-    """Keep how the winner was judged with the open run."""
+def log_comparison(comparison: Comparison, detail: InDetail | None = None) -> None:
+    """Keep how the winner was judged with the open run: for the gate, and as a page for a reader."""
     mlflow.log_dict(asdict(comparison), COMPARISON)
+    mlflow.log_text(page(comparison, detail=detail), PAGE)
+
+
+def log_verdict(registry: Registry, comparison: Comparison, verdict: Verdict) -> None:
+    """Keep what the gate said, and by which figures, with the challenger's run (`gate.html`) and its version."""
+    registry.tag(verdict.version, GATE, str(verdict))
+    with registry.tracking():
+        mlflow.log_text(page(comparison, verdict=verdict), GATE_PAGE, run_id=verdict.version.run_id)
 
 
 def logged_comparison(registry: Registry, run_id: str) -> Comparison:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation import plots
+from evaluation.classification import by_group, lift_by_decile
 from evaluation.intervals import Interval
 from evaluation.plots import (
     calibration_curve,
@@ -13,6 +14,7 @@ from evaluation.plots import (
     comparison,
     gains,
     gains_curve,
+    groups_chart,
     lift_chart,
     score_distribution,
     trade_offs,
@@ -28,9 +30,13 @@ def test_probabilities_are_drawn(kind, tmp_path):
     probability = np.full(n, 0.3) if kind == "one probability" else rng.beta(1, 3, n)
     label = (rng.random(n) < probability).astype(int)
     label[0] = 1
-    for draw in (calibration_curve, lift_chart, gains_curve, score_distribution):
-        draw(tmp_path / "one.png", label, probability, what="no order within 90 days")
-        draw(tmp_path / "two.png", label, probability, what="no order within 90 days")
+    tenths = lift_by_decile(label, probability, resamples=100)
+    groups = by_group(label, probability, np.arange(n) % 3, attribute="third")
+    by_row = (label, probability)
+    drawn = (calibration_curve, by_row), (score_distribution, by_row), (lift_chart, (tenths,)), (gains_curve, (tenths,))
+    for draw, of in (*drawn, (groups_chart, (groups,))):
+        draw(tmp_path / "one.png", *of, what="no order within 90 days")
+        draw(tmp_path / "two.png", *of, what="no order within 90 days")
         assert (tmp_path / "one.png").read_bytes().startswith(PNG)
         assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
@@ -47,10 +53,18 @@ def test_contestants_are_drawn_and_the_unmeasured_left_out(tmp_path):
 def test_the_title_of_the_gains_tells_whom_the_first_tenths_hold(tmp_path, monkeypatch):
     found = titles(monkeypatch)
     label = np.repeat([1, 0], [30, 70])
-    gains_curve(tmp_path / "one.png", label, np.linspace(1, 0, 100), what="no order")
+    gains_curve(tmp_path / "one.png", lift_by_decile(label, np.linspace(1, 0, 100), resamples=100), what="no order")
     score_distribution(tmp_path / "two.png", label, np.where(label == 1, 0.8, 0.1), what="no order")
     assert found[0] == "The first 30 % of the people hold 100 % of those who do it"
     assert "given over 80 %, half of the others over 10 %" in found[1]
+
+
+def test_groups_that_are_surely_off_are_counted(tmp_path, monkeypatch):
+    found = titles(monkeypatch)
+    label, group = np.tile([0, 1], 400), np.repeat(["right", "too high", "few"], [400, 390, 10])
+    probability = np.where(group == "too high", 0.7, 0.5)
+    groups_chart(tmp_path / "one.png", by_group(label, probability, group), what="no order")
+    assert found == ["1 of 2 groups are surely predicted too high or too low"]
 
 
 def titles(monkeypatch):
