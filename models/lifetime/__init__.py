@@ -4,9 +4,10 @@ from models.lifetime.beta_geometric import BgNbd, MbgNbd
 from models.lifetime.choosing import PLAIN, Choice, Tried, choose
 from models.lifetime.forecasts import Forecast, Frequency, forecast
 from models.lifetime.gamma_gamma import GammaGamma
+from models.lifetime.habits import Habits
 from models.lifetime.likelihood import Fit, fit
 from models.lifetime.pareto_nbd import ParetoNbd, ParetoNbdFirst
-from models.lifetime.summary import Outcome, Summary, by_day, outcome, summarise
+from models.lifetime.summary import Outcome, Summary, by_day, from_features, outcome, summarise
 
 MODELS = {kind.name: kind for kind in (*PLAIN, ParetoNbdFirst)}
 """Models of how often, by name."""
@@ -19,6 +20,7 @@ __all__ = [
     "Forecast",
     "Frequency",
     "GammaGamma",
+    "Habits",
     "MbgNbd",
     "Outcome",
     "ParetoNbd",
@@ -29,6 +31,7 @@ __all__ = [
     "choose",
     "fit",
     "forecast",
+    "from_features",
     "outcome",
     "summarise",
 ]

@@ -67,12 +67,7 @@ def forecast(
     """
     if not (0 < horizon_weeks < np.inf and 0 < level < 1):
         raise DataError(f"horizon_weeks is {horizon_weeks}, level {level}; give a horizon above 0, a level in (0, 1).")
-    mean_spend = spend.mean_spend(summary)
-    if not np.isfinite(mean_spend).all():
-        raise DataError(
-            f"gamma_gamma has q = {spend.q:.3g}; at 1 or less the mean spend of a new customer is infinite. "
-            "Look for a few huge orders (wholesale) and leave them out, or bring more customers who bought again."
-        )
+    mean_spend = check_mean(spend).mean_spend(summary)
     purchases, rng, ends = frequency.purchases(summary, horizon_weeks), np.random.default_rng(seed), []
     for rows in np.array_split(np.arange(len(summary)), max(1, len(summary) * n_draws // BLOCK_CELLS)):
         some = summary.take(rows)
@@ -80,3 +75,17 @@ def forecast(
         ends.append(np.quantile(spent, [(1 - level) / 2, (1 + level) / 2], axis=0))
     low, high = np.concatenate(ends, axis=1)
     return Forecast(purchases, purchases * mean_spend, low, high, level)
+
+
+def check_mean(spend: GammaGamma) -> GammaGamma:
+    """The model, if customers whom it knows nothing of have a mean spend.
+
+    Raises:
+        DataError: they have none.
+    """
+    if spend.q <= 1:
+        raise DataError(
+            f"gamma_gamma has q = {spend.q:.3g}; at 1 or less the mean spend of a new customer is infinite. "
+            "Look for a few huge orders (wholesale) and leave them out, or bring more customers who bought again."
+        )
+    return spend
