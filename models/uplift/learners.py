@@ -1,0 +1,150 @@
+"""S, T, X and DR: four ways to make regressions tell what a treatment changes.
+
+Arms are codes 0 to K - 1, 0 = control. Whatever the learner, the effect of an arm is a weighted sum of regressors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models.uplift.regressors import Linear, LinearRegressor, TreeRegressor, Trees, ridge
+
+ArmTerms = tuple["Term", ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One regressor's part in an effect.
+
+    Attributes:
+        weight: What it counts.
+        regressor: Of the columns or, where `arm` is told, of the columns and the arm.
+        arm: The arm that the person is imagined in; None = the regressor does not ask.
+    """
+
+    weight: float
+    regressor: LinearRegressor | TreeRegressor
+    arm: int | None = None
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """The weighted part, (n,)."""
+        asked = matrix if self.arm is None else np.column_stack([matrix, np.full(len(matrix), float(self.arm))])
+        return self.weight * self.regressor.predict(asked)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What learners learn from.
+
+    Attributes:
+        matrix: Columns, NaN = missing, categories as codes, (n, n_features).
+        arm: Codes, (n,).
+        y: Outcome, (n,).
+        probabilities: Of every arm, (n, K).
+        expected: Outcome under each arm by models that did not see the row, (n, K).
+    """
+
+    matrix: np.ndarray
+    arm: np.ndarray
+    y: np.ndarray
+    probabilities: np.ndarray
+    expected: np.ndarray
+
+    def __getitem__(self, kept: np.ndarray) -> Rows:
+        return Rows(*(part[kept] for part in (self.matrix, self.arm, self.y, self.probabilities, self.expected)))
+
+    @property
+    def n_arms(self) -> int:
+        """K."""
+        return self.probabilities.shape[1]
+
+    @property
+    def values(self) -> np.ndarray:
+        """Gamma_k = q_k + 1{a = k} (y - q_k) / p_k (Robins, Rotnitzky, Zhao 1994), (n, K)."""
+        rows = np.arange(len(self.y))
+        values = self.expected.copy()
+        values[rows, self.arm] += (self.y - self.expected[rows, self.arm]) / self.probabilities[rows, self.arm]
+        return values
+
+
+Learner = Callable[[Linear | Trees, Rows], list[ArmTerms]]
+"""From a family and rows to the terms of each arm but the control."""
+
+
+def s_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
+    """One model of columns and arm (Kuenzel et al. 2019, section 2); an effect is the difference it makes of the arm.
+
+    The linear one has, beside the columns and the arms, what all treatments share of each column and what is each
+    arm's own; only those two are penalised, so that effects shrink toward the average, and arms toward each other.
+    """
+    if isinstance(family, Trees):
+        aware = Trees({**family.categories, rows.matrix.shape[1]: rows.n_arms}, family.seed)
+        model = aware.fit(np.column_stack([rows.matrix, rows.arm.astype(np.float64)]), rows.y)
+        return [(Term(1.0, model, arm), Term(-1.0, model, 0)) for arm in range(1, rows.n_arms)]
+    D, K = family.views(rows.matrix), rows.n_arms
+    p = D.shape[1]
+    ins = np.eye(K)[rows.arm][:, 1:]
+    away = np.column_stack([(rows.arm > 0).astype(np.float64), ins])
+    away = away if K > 2 else away[:, :1]  # with one treatment, what all share is its own
+    free = np.column_stack([np.ones(len(D)), D, ins])
+    shared_and_own = ((away - away.mean(axis=0))[:, :, None] * D[:, None, :]).reshape(len(D), -1)
+    weights = ridge(np.column_stack([free, shared_and_own]), rows.y, free.shape[1])
+    blocks = weights[free.shape[1] :].reshape(-1, p)
+    return [
+        (
+            Term(
+                1.0,
+                LinearRegressor(family.views, np.append(weights[p + arm], blocks[0] + (blocks[arm] if K > 2 else 0.0))),
+            ),
+        )
+        for arm in range(1, K)
+    ]
+
+
+def t_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
+    """A model for each arm (ibid.); an effect is the difference of two."""
+    models = outcome_models(family, rows)
+    return [(Term(1.0, model), Term(-1.0, models[0])) for model in models[1:]]
+
+
+def x_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
+    """What each person gained over the other arm's model, regressed in both arms (ibid., section 2.1, eq. 5 to 7).
+
+    The two are averaged by the arms' sizes, the larger control believing more in what the treated tell.
+    """
+    terms: list[ArmTerms] = []
+    out = rows.arm == 0
+    for arm in range(1, rows.n_arms):
+        into = rows.arm == arm
+        of_treated = family.fit(rows.matrix[into], (rows.y - rows.expected[:, 0])[into])
+        of_control = family.fit(rows.matrix[out], (rows.expected[:, arm] - rows.y)[out])
+        g = float(into.sum() / (into.sum() + out.sum()))
+        terms.append((Term(g, of_control), Term(1 - g, of_treated)))
+    return terms
+
+
+def dr_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
+    """The doubly robust effect of each person, Gamma_k - Gamma_0, regressed on the columns (Kennedy 2023)."""
+    values = rows.values
+    return [(Term(1.0, family.fit(rows.matrix, values[:, arm] - values[:, 0])),) for arm in range(1, rows.n_arms)]
+
+
+LEARNERS: dict[str, Learner] = {"S": s_learner, "T": t_learner, "X": x_learner, "DR": dr_learner}
+
+
+def outcome_models(family: Linear | Trees, rows: Rows) -> list[LinearRegressor | TreeRegressor]:
+    """The outcome in each arm."""
+    return [family.fit(rows.matrix[rows.arm == arm], rows.y[rows.arm == arm]) for arm in range(rows.n_arms)]
+
+
+def summed(terms: ArmTerms, matrix: np.ndarray) -> np.ndarray:
+    """The effect that terms add up to, (n,)."""
+    return np.sum([term.predict(matrix) for term in terms], axis=0) if terms else np.zeros(len(matrix))
+
+
+def scaled(terms: ArmTerms, by: float) -> ArmTerms:
+    """The same terms, each counting `by` times what it did."""
+    return tuple(replace(term, weight=term.weight * by) for term in terms)

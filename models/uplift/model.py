@@ -1,0 +1,303 @@
+"""What a treatment changes for whom: eight learners stacked, and believed as far as held-out people bear them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+from scipy.stats import norm
+
+from data.errors import DataError, NotFittedError
+from models import saving
+from models.columns import Column, Columns
+from models.uplift.encoding import category_sizes, encoded
+from models.uplift.learners import LEARNERS, ArmTerms, Rows, Term, outcome_models, scaled, summed
+from models.uplift.regressors import Linear, LinearRegressor, TreeRegressor, Trees, from_json, to_json
+from models.views import Views
+
+FOLDS = 3
+"""Within the rows that are learnt from."""
+MIN_ARM = 50
+"""People of an arm, below which nothing is learnt about it."""
+WEIGHT_SPREAD = 0.1
+"""Standard deviation of the normal prior on the weight of each learner, about equal ones."""
+BETWEEN = "\n=== next booster ===\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ArmEffect:
+    """What was found of one arm against the control.
+
+    Attributes:
+        average: Extra outcome per person, doubly robust.
+        standard_error: Of the average.
+        slope: What one unit of predicted difference between people was worth in held-out people.
+        slope_error: Its robust standard error.
+        believed: Part of the predicted differences that is kept: slope x (1 - 1 / t^2) where t = slope / error is
+            above 1, else 0 (James, Stein 1961, positive part). 0 = the average for everybody.
+        differs: P value of "people do not differ as predicted", one-sided.
+    """
+
+    average: float
+    standard_error: float
+    slope: float
+    slope_error: float
+    believed: float
+    differs: float
+
+
+class UpliftModel:
+    """S, T, X and DR learners over ridge regression and small trees, in a stack, shrunk toward the average effect.
+
+    Within folds every learner predicts the effect for people it did not see. Their weights, at least 0 and held near
+    equal, minimise the doubly robust loss, the squared distance to Gamma_k - Gamma_0 (Nie, Wager 2021, section 4.2, for
+    such stacking). How much of the stack's differences between people is kept, arm by arm, `ArmEffect.believed` says;
+    the average effect is the doubly robust one. Binary outcomes are learnt by squared error, as differences of
+    probabilities. The same data and seed give the same model.
+
+    Args:
+        learners: Names of `LEARNERS`.
+        families: Of `linear` and `trees`.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> table = pd.DataFrame({"age": rng.uniform(20, 60, 2000)})
+        >>> arm = rng.integers(2, size=2000)
+        >>> y = rng.normal(size=2000) + arm * (table.age.to_numpy() > 40) * 2
+        >>> model = UpliftModel(families=["linear"]).fit(table, arm, y)
+        >>> young, old = model.predict(pd.DataFrame({"age": [25.0, 55.0]}))[:, 1]
+        >>> bool(young < 0.7 < 1.3 < old)
+        True
+    """
+
+    arms: tuple[str, ...]
+    columns: Columns
+    effects: tuple[ArmEffect, ...]
+    weights: dict[str, float]
+
+    def __init__(self, *, learners: Sequence[str] = tuple(LEARNERS), families: Sequence[str] = ("linear", "trees")):
+        self.learners, self.families = tuple(learners), tuple(families)
+
+    def fit(
+        self,
+        table: pd.DataFrame,
+        arm: np.ndarray,
+        outcome: np.ndarray,
+        *,
+        probabilities: np.ndarray | None = None,
+        arms: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Learn from an experiment.
+
+        Args:
+            table: What was known of each person before, whatever columns; see `models.columns`.
+            arm: Codes, 0 = control, (n,).
+            outcome: A yes or a no as 1 or 0, or money, (n,).
+            probabilities: Of every arm for each person, (n, K); by default the arms' shares, as of a plain experiment.
+            arms: Names, by code.
+            seed: Of the folds and the trees.
+
+        Raises:
+            DataError: an arm of under 50 people, an outcome that is missing or never changes, a probability that is
+                missing or 0, or no column that says anything.
+        """
+        arm, y = np.asarray(arm, dtype=np.int64), np.asarray(outcome, dtype=np.float64)
+        n_arms = len(arms) if arms is not None else int(arm.max()) + 1 if len(arm) else 0
+        self.arms = tuple(arms) if arms is not None else tuple(f"arm {code}" for code in range(n_arms))
+        p = _checked(len(table), arm, y, probabilities, self.arms)
+        self.columns = Columns.learn(table)
+        matrix = encoded(self.columns, table)
+        self._views = Views(matrix, category_sizes(self.columns))
+        families = self._families(seed)
+        member = _folds(arm, seed)
+        rows = Rows(matrix, arm, y, p, np.empty(p.shape))
+        for fold in range(FOLDS):
+            models = [outcome_models(family, rows[member != fold]) for family in families]
+            rows.expected[member == fold] = _mean_outcomes(models, matrix[member == fold])
+        values = rows.values
+        gained = values[:, 1:] - values[:, :1]
+        names = [f"{learner} {family}" for learner in self.learners for family in self.families]
+        held_out = np.empty((len(names), *gained.shape))
+        for fold in range(FOLDS):
+            for place, terms in enumerate(self._learnt(families, rows[member != fold])):
+                here = matrix[member == fold]
+                held_out[place, member == fold] = np.column_stack([summed(part, here) for part in terms])
+        stack = _stacked(held_out, gained)
+        together = np.tensordot(stack, held_out - held_out.mean(axis=1, keepdims=True), axes=1)
+        self.effects = tuple(_believed(together[:, k], gained[:, k]) for k in range(n_arms - 1))
+        self.weights = dict(zip(names, stack.tolist(), strict=True))
+        self._finish(families, rows, stack)
+        return self
+
+    def predict(self, table: pd.DataFrame) -> np.ndarray:
+        """Extra outcome under each arm over the control, float64 (n, K); the control's column is 0.
+
+        Raises:
+            NotFittedError: `fit` or `load` comes first.
+            DataError: a column is not there.
+        """
+        self._check_fitted()
+        matrix = encoded(self.columns, table)
+        effects = [np.zeros(len(table))]
+        effects += [shift + summed(terms, matrix) for shift, terms in zip(self._shifts, self._terms, strict=True)]
+        return np.column_stack(effects)
+
+    def expected(self, table: pd.DataFrame) -> np.ndarray:
+        """The outcome itself under each arm, float64 (n, K): what a response model says, and what estimates lean on.
+
+        Raises:
+            NotFittedError, DataError: as `predict`.
+        """
+        self._check_fitted()
+        return _mean_outcomes(self._outcomes, encoded(self.columns, table))
+
+    def save(self, folder: Path) -> None:
+        """Write `trees.txt` (LightGBM's own text, one booster after another) and `model.json`."""
+        self._check_fitted()
+        texts: list[str] = []
+        about = {
+            "name": "uplift",
+            "learners": self.learners,
+            "families": self.families,
+            "arms": self.arms,
+            "columns": {name: asdict(column) for name, column in self.columns.read.items()},
+            "left_out": dict(self.columns.left_out),
+            "views": self._views.to_json(),
+            "effects": [asdict(effect) for effect in self.effects],
+            "weights": self.weights,
+            "shifts": list(self._shifts),
+            "terms": [
+                [{"weight": t.weight, "arm": t.arm, "regressor": to_json(t.regressor, texts)} for t in terms]
+                for terms in self._terms
+            ],
+            "outcomes": [[to_json(model, texts) for model in models] for models in self._outcomes],
+        }
+        saving.write(folder, about, trees=BETWEEN.join(texts))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelFileError: a file is missing, cut short or changed.
+        """
+        with saving.reading(folder) as about:
+            texts = saving.read_trees(folder, about).split(BETWEEN)
+            model = cls(learners=about["learners"], families=about["families"])
+            model.arms = tuple(about["arms"])
+            read = {
+                name: Column(told["kind"], tuple(told["categories"]), told["date_format"])
+                for name, told in about["columns"].items()
+            }
+            model.columns = Columns(MappingProxyType(read), MappingProxyType(about["left_out"]))
+            model._views = Views.from_json(about["views"])
+            model.effects = tuple(ArmEffect(**told) for told in about["effects"])
+            model.weights, model._shifts = about["weights"], tuple(about["shifts"])
+            model._terms = [
+                tuple(Term(t["weight"], from_json(t["regressor"], model._views, texts), t["arm"]) for t in terms)
+                for terms in about["terms"]
+            ]
+            model._outcomes = [
+                [from_json(told, model._views, texts) for told in models] for models in about["outcomes"]
+            ]
+        return model
+
+    def _learnt(self, families: Sequence[Linear | Trees], rows: Rows) -> list[list[ArmTerms]]:
+        return [LEARNERS[learner](family, rows) for learner in self.learners for family in families]
+
+    def _finish(self, families: Sequence[Linear | Trees], rows: Rows, stack: np.ndarray) -> None:
+        """Learn on all rows what the stack counts; differences are about the mean of the people learnt from."""
+        learnt = self._learnt(families, rows)
+        self._terms: list[ArmTerms] = []
+        shifts = []
+        for k, effect in enumerate(self.effects):
+            parts = [scaled(terms[k], effect.believed * w) for terms, w in zip(learnt, stack, strict=True)]
+            together = tuple(term for part in parts for term in part if term.weight)
+            self._terms.append(together)
+            shifts.append(effect.average - float(summed(together, rows.matrix).mean()))
+        self._shifts = tuple(shifts)
+        self._outcomes = [outcome_models(family, rows) for family in families]
+
+    def _families(self, seed: int) -> list[Linear | Trees]:
+        made: dict[str, Linear | Trees] = {
+            "linear": Linear(self._views),
+            "trees": Trees(category_sizes(self.columns), seed),
+        }
+        return [made[name] for name in self.families]
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "_terms"):
+            raise NotFittedError("the uplift model has not learnt yet: call fit(...) or load(folder) first.")
+
+
+def _stacked(held_out: np.ndarray, gained: np.ndarray) -> np.ndarray:
+    """Weights of the learners, (C,), from effects out of fold, (C, n, K - 1), and doubly robust ones, (n, K - 1)."""
+    z = held_out - held_out.mean(axis=1, keepdims=True)
+    spread = gained.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    Z = (z / scale).reshape(len(z), -1)
+    target = ((gained - gained.mean(axis=0)) / scale).ravel()
+    prior = np.full(len(Z), 1 / len(Z))
+    A = Z @ Z.T + np.eye(len(Z)) / WEIGHT_SPREAD**2
+    root = np.linalg.cholesky(A).T
+    weights: np.ndarray = nnls(root, np.linalg.solve(root.T, Z @ target + prior / WEIGHT_SPREAD**2))[0]
+    return weights
+
+
+def _believed(predicted: np.ndarray, gained: np.ndarray) -> ArmEffect:
+    n, average = len(gained), float(gained.mean())
+    standard_error = float(gained.std(ddof=1) / np.sqrt(n))
+    weight = float(predicted @ predicted)
+    if weight < 1e-18 * n:
+        return ArmEffect(average, standard_error, 0.0, 0.0, 0.0, 1.0)
+    slope = float(predicted @ gained) / weight
+    error = float(np.sqrt(predicted**2 @ (gained - average - slope * predicted) ** 2)) / weight
+    t = slope / max(error, 1e-300)
+    believed = slope * (1 - 1 / t**2) if t > 1 else 0.0
+    return ArmEffect(average, standard_error, slope, error, believed, float(norm.sf(t)))
+
+
+def _mean_outcomes(models: Sequence[Sequence[LinearRegressor | TreeRegressor]], matrix: np.ndarray) -> np.ndarray:
+    """(families, K) regressors -> (n, K)."""
+    return np.mean([np.column_stack([model.predict(matrix) for model in of_family]) for of_family in models], axis=0)
+
+
+def _folds(arm: np.ndarray, seed: int) -> np.ndarray:
+    """Of each row, (n,): every fold has its share of every arm."""
+    rng = np.random.default_rng(seed)
+    member = np.empty(len(arm), dtype=np.int64)
+    for code in np.unique(arm):
+        here = np.flatnonzero(arm == code)
+        member[here] = rng.permutation(len(here)) % FOLDS
+    return member
+
+
+def _checked(
+    n: int, arm: np.ndarray, y: np.ndarray, probabilities: np.ndarray | None, arms: Sequence[str]
+) -> np.ndarray:
+    """Probabilities, (n, K), of an experiment that can be learnt from."""
+    if arm.shape != (n,) or y.shape != (n,) or not np.isfinite(y).all():
+        raise DataError(f"give an arm and an outcome for each of {n} people; put 0 where nothing came.")
+    if len(arms) < 2 or (n and not (arm.min() >= 0 and arm.max() < len(arms))):
+        raise DataError(f"arms are {', '.join(arms) or 'none'}; an experiment has a control and at least one other.")
+    counts = np.bincount(arm, minlength=len(arms))
+    if (counts < MIN_ARM).any():
+        code = int(counts.argmin())
+        raise DataError(
+            f"{arms[code]}: {counts[code]} people; at least {MIN_ARM} are needed. Leave the arm out, or join two."
+        )
+    if np.ptp(y) == 0:
+        raise DataError(f"the outcome is {y[0]:g} for everybody. Choose one that happened to some.")
+    if probabilities is None:
+        return np.tile(counts / n, (n, 1))
+    p = np.broadcast_to(np.asarray(probabilities, dtype=np.float64), (n, len(arms)))
+    if not (np.isfinite(p) & (p > 0)).all():
+        raise DataError("probabilities: some are missing or 0. Each person must have had a chance of each arm.")
+    return p

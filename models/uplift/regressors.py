@@ -1,0 +1,158 @@
+"""The two kinds of regression that every uplift learner is built of: a ridge that sets its own penalty, small trees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import lightgbm as lgb
+import numpy as np
+
+from models.views import Views
+
+PENALTIES = np.geomspace(1e-3, 1e5, 33)
+"""Of the ridge, in eigenvalues of an average column; the last leaves next to nothing."""
+SLIGHT = 1e-6
+"""Penalty, per row, on what is not penalised: columns may say the same twice."""
+LEAVES, ROUNDS, LEARNING_RATE, COLUMN_SHARE, LEAF_L2 = 6, 80, 0.05, 0.6, 100.0
+MIN_ROWS_IN_LEAF, LEAF_SHARE = 20, 60
+"""A leaf holds at least so many rows, and a sixtieth of all: an effect is smaller than the noise around it."""
+
+
+class Regressor(Protocol):
+    """Learns a number from a matrix (n, n_features): NaN = missing, categories as codes."""
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """Shape (n,)."""
+
+
+class Family(Protocol):
+    """Makes regressors of one kind on the rows of one table."""
+
+    name: str
+
+    def fit(self, matrix: np.ndarray, y: np.ndarray) -> Regressor:
+        """Least squares, regularised."""
+
+
+def ridge(D: np.ndarray, y: np.ndarray, n_free: int) -> np.ndarray:
+    """Weights (p,) of a ridge regression whose first `n_free` columns are not penalised.
+
+    The penalty on the others is the one that makes y most likely when they are normal around zero (type II maximum
+    likelihood; MacKay 1992): where nothing is to be found they are next to zero, without any fold being spent.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> D = np.column_stack([np.ones(400), rng.normal(size=(400, 5))])
+        >>> weights = ridge(D, 3 + D[:, 1] + rng.normal(size=400), 1)
+        >>> bool(abs(weights[1] - 1) < 0.2), bool(np.abs(weights[2:]).max() < 0.2)
+        (True, True)
+    """
+    n = len(y)
+    F, Z = D[:, :n_free], D[:, n_free:]
+    inverse = np.linalg.inv(F.T @ F + SLIGHT * n * np.eye(n_free))
+    r = y - F @ (inverse @ (F.T @ y))
+    FZ = F.T @ Z
+    eigenvalues, Q = np.linalg.eigh(Z.T @ Z - FZ.T @ inverse @ FZ)
+    d = np.maximum(eigenvalues, 0)
+    c = Q.T @ (Z.T @ r)
+    if not d.any():
+        return np.append(inverse @ (F.T @ y), np.zeros(Z.shape[1]))
+    # -2 log likelihood of r over the penalties, its noise variance at the best for each.
+    grid = PENALTIES[:, None] * d.mean()
+    left = np.maximum(r @ r - (c**2 / (d + grid)).sum(axis=1), 1e-12 * max(float(r @ r), 1e-300))
+    penalty = grid[int((np.log1p(d / grid).sum(axis=1) + n * np.log(left)).argmin()), 0]
+    weights = Q @ (c / (d + penalty))
+    return np.append(inverse @ (F.T @ (y - Z @ weights)), weights)
+
+
+class Linear:
+    """Ridge regression on the `Views` of the columns, which are learnt once from the rows of a table."""
+
+    name = "linear"
+
+    def __init__(self, views: Views) -> None:
+        self.views = views
+
+    def fit(self, matrix: np.ndarray, y: np.ndarray) -> LinearRegressor:
+        """One penalty for all columns, none on the intercept."""
+        D = self.views(matrix)
+        return LinearRegressor(self.views, ridge(np.column_stack([np.ones(len(D)), D]), y, 1))
+
+
+class LinearRegressor:
+    """Weights on the views, the intercept first."""
+
+    def __init__(self, views: Views, weights: np.ndarray) -> None:
+        self.views, self.weights = views, weights
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """Shape (n,)."""
+        found: np.ndarray = self.views(matrix) @ self.weights[1:] + self.weights[0]
+        return found
+
+
+class Trees:
+    """Small LightGBM trees for squared error (Ke et al. 2017).
+
+    Args:
+        categories: Column -> how many categories it has.
+        seed: Of the sampled columns.
+    """
+
+    name = "trees"
+
+    def __init__(self, categories: Mapping[int, int], seed: int = 0) -> None:
+        self.categories, self.seed = dict(categories), seed
+
+    def fit(self, matrix: np.ndarray, y: np.ndarray) -> TreeRegressor:
+        """Grow them."""
+        centre, scale = float(y.mean()), float(y.std()) or 1.0
+        options = {
+            "objective": "regression",
+            "num_leaves": LEAVES,
+            "learning_rate": LEARNING_RATE,
+            "min_data_in_leaf": max(MIN_ROWS_IN_LEAF, len(y) // LEAF_SHARE),
+            "feature_fraction": COLUMN_SHARE,
+            "lambda_l2": LEAF_L2,
+            "boost_from_average": False,
+            "seed": self.seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": 1,
+            "verbosity": -1,
+        }
+        rows = lgb.Dataset(matrix, (y - centre) / scale, categorical_feature=list(self.categories))
+        booster = lgb.train(options, rows, ROUNDS)
+        return TreeRegressor(booster.model_to_string(), centre, scale)
+
+
+class TreeRegressor:
+    """LightGBM's own text, and the mean and spread of what it learnt."""
+
+    def __init__(self, text: str, centre: float, scale: float) -> None:
+        self.text, self.centre, self.scale = text, centre, scale
+        self._booster = lgb.Booster(model_str=text)
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """Shape (n,)."""
+        return self.centre + self.scale * np.asarray(self._booster.predict(matrix, num_threads=1))
+
+
+def to_json(regressor: LinearRegressor | TreeRegressor, texts: list[str]) -> dict[str, Any]:
+    """Plain values; a tree's text is put at the end of `texts`."""
+    if isinstance(regressor, LinearRegressor):
+        return {"kind": "linear", "weights": regressor.weights.tolist()}
+    texts.append(regressor.text)
+    return {"kind": "trees", "text": len(texts) - 1, "centre": regressor.centre, "scale": regressor.scale}
+
+
+def from_json(told: Mapping[str, Any], views: Views, texts: list[str]) -> LinearRegressor | TreeRegressor:
+    """What `to_json` gave.
+
+    Raises:
+        KeyError, IndexError, ValueError: it is not that.
+    """
+    if told["kind"] == "linear":
+        return LinearRegressor(views, np.asarray(told["weights"], dtype=np.float64))
+    return TreeRegressor(texts[told["text"]], float(told["centre"]), float(told["scale"]))
