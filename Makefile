@@ -65,6 +65,7 @@ bench: setup  ## every benchmark that docs/benchmarks.md quotes
 docs: setup  ## write the pages that are made from code
 	$(BIN)/python -m data.docs
 	$(BIN)/python -m features.docs
+	$(BIN)/python -m training.docs
 
 clean:  ## remove what can be made again (not .venv)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

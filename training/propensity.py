@@ -161,7 +161,8 @@ def train_propensity(
             model: StoredPropensity = learnt
             test = compared(workspace, name, {MODEL: learnt}, rows)
             for row in test.rows:
-                child_run(row.name, params=learnt.params if row.name == MODEL else {}, metrics=row.metrics)
+                how = {**learnt.params, "half_life_days": recipe.half_life_days, "monotone": dict(rows.monotone)}
+                child_run(row.name, params=how if row.name == MODEL else {}, metrics=row.metrics)
             leak = suspected_leak(test.rows[0].metrics[METRIC], rows, learnt)
             if not test.beats_baselines and any(row.name == RFM_RULE for row in test.rows):
                 model = rule(rows.together(split.seen))
