@@ -39,6 +39,8 @@ ALLOWED = (
     *COMPARISONS, *ARITHMETIC, ast.In, ast.NotIn, ast.And, ast.Or, ast.Not, ast.USub, ast.BoolOp, ast.UnaryOp,
     ast.BinOp, ast.Compare, ast.Name, ast.Load, ast.Constant, ast.Tuple, ast.List, ast.Set,
 )  # fmt: skip
+TRUTHS = {"true": True, "false": False}
+"""As JSON, SQL and most languages but Python write them."""
 MAX_LENGTH = 2_000
 
 
@@ -95,12 +97,12 @@ class Expression:
 
     @property
     def _name_nodes(self) -> list[ast.Name]:
-        nodes = [node for node in ast.walk(self.tree) if isinstance(node, ast.Name)]
+        nodes = [node for node in ast.walk(self.tree) if isinstance(node, ast.Name) and node.id not in TRUTHS]
         return sorted(nodes, key=lambda node: node.col_offset)
 
 
 def parse(text: str, *, place: str = "expression") -> Expression:
-    """Read a condition: names of features, numbers, text, `and or not`, comparisons, `in`, `+ - * /`.
+    """Read a condition: names of features, numbers, text, `true false and or not`, comparisons, `in`, `+ - * /`.
 
     Raises:
         WorkspaceError: what cannot be read, and where.
@@ -230,6 +232,8 @@ class _Reader:
     def number(self, node: ast.expr) -> Any:
         """`node` as a value."""
         match node:
+            case ast.Name(id=name) if name in TRUTHS:
+                return self.values.constant(TRUTHS[name])
             case ast.Name(id=name):
                 return self.values.column(name)
             case ast.Constant(value=bool() | int() | float() | str() as value):

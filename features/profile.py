@@ -19,14 +19,27 @@ ATTRIBUTES = ("country", "locale", "member_tier", "acquisition_channel")
 """Attributes of the contract that are features without being asked for."""
 
 
+def attributes(settings: config.Features) -> tuple[str, ...]:
+    """The attributes of `users` that may be used: the contract's, and those that the settings name.
+
+    Raises:
+        WorkspaceError: a sensitive attribute without a reason.
+
+    Example:
+        >>> attributes(config.Features(attributes=("device",)))
+        ('country', 'locale', 'member_tier', 'acquisition_channel', 'device')
+    """
+    _refuse_sensitive("attributes", settings.attributes, settings)
+    return tuple(dict.fromkeys((*ATTRIBUTES, *settings.attributes)))
+
+
 def groups(known: Tables, at: Moment, settings: config.Features) -> Iterator[Group]:
     """The groups of this family, over tables as they were known at the cutoff.
 
     Raises:
         WorkspaceError: a sensitive attribute without a reason, or one that is neither number nor text.
     """
-    for setting in ("attributes", "form_answers"):
-        _refuse_sensitive(setting, getattr(settings, setting), settings)
+    _refuse_sensitive("form_answers", settings.form_answers, settings)
     users = known["users"]
     yield Group("users", users, tuple(_attributes(users, at, settings)), whole=True, single=True)
     events = known["events"]
@@ -66,7 +79,7 @@ def _attributes(users: ir.Table, at: Moment, settings: config.Features) -> Itera
         users.channels.length(),
         needs=("users.channels",),
     )
-    for name in dict.fromkeys((*ATTRIBUTES, *settings.attributes)):
+    for name in attributes(settings):
         yield Feature(name, f"attribute {name!r}", "attribute", _plain(users, name), needs=(f"users.{name}",))
 
 

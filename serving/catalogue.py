@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -46,15 +46,14 @@ class Catalogue:
     changed_at: datetime = NEVER
     newest: frozenset[Any] = frozenset()
     _masks: dict[tuple[Vocabulary, str], np.ndarray] = field(default_factory=dict)
-    _unknown: dict[tuple[Vocabulary, ...], np.ndarray] = field(default_factory=dict)
+    _unknown: dict[Vocabulary, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tables: Tables) -> Catalogue:
         """The catalogue of checked tables."""
         now = tables.as_of(datetime.now(UTC))["items"]
         rows = now.select(*COLUMNS).order_by("item_id").execute()
-        rows["available"] = rows["available"].astype("boolean")  # a plain bool would make False of what is missing
-        return cls(Vocabulary(rows["item_id"].astype(object)), rows)
+        return cls(Vocabulary(rows["item_id"].astype(object)), _told(rows))
 
     def refreshed(self, state: State) -> Catalogue:
         """With what changed in the state since; itself if nothing did."""
@@ -68,7 +67,7 @@ class Catalogue:
             return self
         changed = pd.DataFrame(found, columns=[*COLUMNS, "changed_at"])
         changed_at = changed.pop("changed_at").max().to_pydatetime()
-        rows = pd.concat([self.rows, changed.astype({name: self.rows[name].dtype for name in COLUMNS})])
+        rows = pd.concat([self.rows, _told(changed).astype({name: self.rows[name].dtype for name in COLUMNS})])
         rows = rows.sort_values(["item_id", "updated_at"], na_position="first", kind="stable")
         rows = rows.drop_duplicates("item_id", keep="last").reset_index(drop=True)
         return Catalogue(Vocabulary(rows["item_id"].astype(object)), rows, changed_at, newest)
@@ -82,18 +81,20 @@ class Catalogue:
         made = self._made_at[[self.items.code(item_id) for item_id in item_ids]]
         return (now.timestamp() - made) / DAY_SECONDS
 
-    def unknown_to(self, others: Sequence[Vocabulary]) -> np.ndarray:
-        """Codes of the items that none of `others` holds, the newest first."""
-        key = tuple(others)
-        codes = self._unknown.get(key)
+    def of_categories(self, items: Vocabulary, categories: Collection[str]) -> np.ndarray:
+        """Which of a model's items are filed under one of `categories`, bool of shape (n_items,)."""
+        under = np.array([category in categories for category in self._categories], dtype=bool)
+        found: np.ndarray = under[self.items.codes(items.all_ids)]
+        return found
+
+    def unknown_to(self, others: Vocabulary) -> np.ndarray:
+        """Codes of the items that `others` does not hold, the newest first."""
+        codes = self._unknown.get(others)
         if codes is None:
             self._unknown.clear()
-            held = np.zeros(len(self.items), dtype=bool)
-            for other in others:
-                held |= other.codes(self.items.all_ids) >= 0
-            made = np.nan_to_num(self._made_at[:-1], nan=-np.inf)
-            codes = np.array([code for code in np.argsort(-made, kind="stable") if not held[code]], dtype=np.int64)
-            self._unknown[key] = codes
+            unknown = others.codes(self.items.all_ids) < 0
+            order = np.argsort(-np.nan_to_num(self._made_at[:-1], nan=-np.inf), kind="stable")
+            self._unknown[others] = codes = order[unknown[order]]
         return codes
 
     def name(self, item_id: str) -> str:
@@ -133,7 +134,7 @@ class Catalogue:
         if mask is None:
             if len(self._masks) >= FILTERS_KEPT:
                 self._masks.clear()
-            shown = self.rows["available"].to_numpy(dtype=bool, na_value=True)
+            shown = self.rows["available"].to_numpy(dtype=bool)
             if only is not None:
                 only.check(FILTERABLE, called=COLUMN)
                 shown = shown & only.mask(self.rows[list(FILTERABLE)])  # not &=: it may be the column itself
@@ -141,3 +142,8 @@ class Catalogue:
             mask = np.append(shown, only is None)[codes]  # code -1, not in here, reads the last place
             self._masks[key] = mask
         return mask
+
+
+def _told(rows: pd.DataFrame) -> pd.DataFrame:
+    """With `available` told of every row: an item that does not say whether it is available is."""
+    return rows.assign(available=rows["available"].astype("boolean").fillna(True).astype(bool))

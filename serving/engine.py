@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 
 from data.errors import DataError, StateUnavailableError, WorkspaceError
+from data.histories import Step
 from data.settings import Settings
 from data.state import State, keys
 from data.state.reads import Touch, recent
 from data.tables import Tables
 from data.workspace import Workspace
-from features import expressions
+from features import expressions, profile
 from features.segments import lifecycle_of
 from features.segments import parsed as segments_of
 from features.words import in_words
@@ -93,6 +94,7 @@ class Engine:
         workspace: The shop's folder.
         settings: Its settings.
         placements: Where items are shown, and by which rules.
+        attributes: What of a user's attributes may be used.
         state: The live state.
         champions: The versions in force.
         view: What recommendations come from.
@@ -109,6 +111,7 @@ class Engine:
         self.workspace = workspace
         self.settings: Settings = workspace.settings
         self.placements = Placements(self.settings.placements)
+        self.attributes = _attributes_allowed(self.settings)
         self.state = State.open(workspace.state_url)
         self.champions = Champions(workspace)
         self.api_keys = keys.in_force(self.state)
@@ -155,10 +158,11 @@ class Engine:
         """Rank items for whoever asks.
 
         Raises:
-            DataError: a filter that cannot be read, or too large a k.
+            DataError: a filter that cannot be read, an attribute that is none, or too large a k.
         """
         view, now = self.view, datetime.now(UTC)
         self._check_k(ask.k)
+        self._check_attributes(ask.context.attributes)
         degraded = view.champion is None
         try:
             touches = self._touches(ask, view)
@@ -168,7 +172,8 @@ class Engine:
         steps = steps_of(ask.context, touches, self.settings.recommender.event_weights, now)
         decision_id = f"{time.time_ns():016x}{secrets.token_hex(8)}"  # by time, so that the index grows at its end
         rng = np.random.default_rng(int(decision_id, 16))  # the same decision is drawn alike
-        found = recommend(view, ask, self.placements[ask.placement], steps, now=now, rng=rng)
+        told = self._attributes(ask, view, steps)
+        found = recommend(view, ask, self.placements[ask.placement], steps, attributes=told, now=now, rng=rng)
         decision = _decision(decision_id, ask, found, view.version, now)
         return Recommended(found.items, view.version, degraded, found.note, decision)
 
@@ -270,6 +275,21 @@ class Engine:
         with self.state.reading() as connection:
             return recent(connection, user_id=ask.user_id, anonymous_id=ask.anonymous_id, since=view.past.until)
 
+    def _attributes(self, ask: RecommendAsk, view: View, steps: Sequence[Step]) -> Mapping[str, str]:
+        """What the request says of the person, and of one without a history what their profile says beside."""
+        told = ask.context.attributes
+        if ask.user_id is None or self.profiles is None or steps or view.past.of_user(ask.user_id) is not None:
+            return told
+        frame, _ = self.profiles.of([ask.user_id])
+        known = frame.reindex(columns=list(self.attributes)).head(1).to_dict("records")
+        return {name: value for row in known for name, value in row.items() if isinstance(value, str)} | told
+
+    def _check_attributes(self, told: Mapping[str, str]) -> None:
+        if unknown := [name for name in told if name not in self.attributes]:
+            known = ", ".join(self.attributes)
+            reason = f"{unknown[0]!r} is none of {known}; features.attributes in attune.toml names further ones"
+            raise FieldError("context.attributes", reason)
+
     def _check_k(self, k: int) -> None:
         if k > self.settings.serving.max_k:
             raise FieldError("k", f"{k} is more than serving.max_k = {self.settings.serving.max_k}")
@@ -285,13 +305,22 @@ class Engine:
         # Not workspace.checked: tables that changed since the last check are no reason not to serve.
         folder, limit = self.workspace.checked_dir, self.settings.data.memory_limit_gb
         tables = Tables.open(folder, memory_limit_gb=limit) if self._checked else None
-        past = Past.of(tables, self.settings.recommender)
+        past = Past.of(tables, self.settings.recommender, attributes=self.attributes)
         catalogue = Catalogue.of(Tables.from_frames() if tables is None else tables)
         profiles = None if tables is None else self._profiles(tables, past)
         with self._changing:
             champion = self.champions.current.get(RECOMMENDER)
             self.view = View(champion, past, catalogue.refreshed(self.state))
             self.profiles = profiles
+
+
+def _attributes_allowed(settings: Settings) -> tuple[str, ...]:
+    """Which attributes of users may be used; without those that the settings name where one of them is refused."""
+    try:
+        return profile.attributes(settings.features)
+    except WorkspaceError as error:
+        log.error("%s", error)  # noqa: TRY400
+        return profile.ATTRIBUTES
 
 
 def _decision(decision_id: str, ask: RecommendAsk, found: Ranked, version: str, now: datetime) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -24,6 +25,9 @@ from features.snapshots import span
 from models.recommenders.popularity import Popularity
 from serving.complements import Complements
 
+SEGMENT = "user."
+"""How the names of segments begin."""
+
 
 @dataclass(frozen=True, eq=False)
 class Past:
@@ -33,8 +37,8 @@ class Past:
         users: Ids of the rows.
         items: Ids of the item codes.
         histories: A row per user; weights have decayed to the end of the tables.
-        popular: Windowed popularity, overall and by category, guests' orders included: answers strangers, and
-            everybody when there is no model.
+        popular: Windowed popularity, overall, by category and by the users' attributes (see `segment`), guests' orders
+            included: answers strangers, and everybody when there is no model.
         complements: What goes with a cart, guests' orders included.
         until: Which of the state's rows are in here.
     """
@@ -47,8 +51,14 @@ class Past:
     until: Watermarks
 
     @classmethod
-    def of(cls, tables: Tables | None, settings: Recommender) -> Past:
-        """The past as the checked tables tell it; none if there are no tables or nobody touched an item."""
+    def of(cls, tables: Tables | None, settings: Recommender, *, attributes: Sequence[str] = ()) -> Past:
+        """The past as the checked tables tell it; none if there are no tables or nobody touched an item.
+
+        Args:
+            tables: Checked.
+            settings: What counts as interest.
+            attributes: Columns of `users` by whose values popularity is told too; those that are no text are not.
+        """
         nobody = Vocabulary([])
         empty = cls(nobody, nobody, Histories.of_steps(nobody, []), None, None, Watermarks())
         if tables is None:
@@ -64,7 +74,9 @@ class Past:
             users=known.users,
             items=everybody.items,
             histories=Histories.from_interactions(everybody, users=np.arange(len(known.users))),
-            popular=Popularity().fit(everybody, item_groups=groups),
+            popular=Popularity().fit(
+                everybody, item_groups=groups, user_groups=_segments(tables, cutoff, everybody.users, attributes)
+            ),
             complements=Complements.of(everybody),
             until=_watermarks(tables),
         )
@@ -109,6 +121,29 @@ class Past:
         """Length of each item's column, shape (n_items,)."""
         weights = self.histories.matrix
         return np.sqrt(np.asarray(weights.multiply(weights).sum(axis=0)).ravel())
+
+
+def segment(attribute: str, value: str) -> str:
+    """What popularity calls the users who have a value of an attribute; no category is called so.
+
+    Example:
+        >>> segment("country", "DE")
+        'user.country=DE'
+    """
+    return f"{SEGMENT}{attribute}={value}"
+
+
+def _segments(tables: Tables, cutoff: datetime, users: Vocabulary, attributes: Sequence[str]) -> list[tuple[str, ...]]:
+    """The segments that each user is in."""
+    known = tables.as_of(cutoff)["users"]
+    names = [name for name in attributes if name in known.columns and known[name].type().is_string()]
+    found: list[tuple[str, ...]] = [()] * len(users)
+    rows = known.select("user_id", *names).execute().astype(object)
+    for code, *values in zip(users.codes(rows.pop("user_id")), *(rows[name] for name in names), strict=True):
+        if code >= 0:
+            told = zip(names, values, strict=True)
+            found[code] = tuple(segment(name, value) for name, value in told if isinstance(value, str) and value)
+    return found
 
 
 def _found(tables: Tables, settings: Recommender, cutoff: datetime, *, guests: bool) -> Interactions:

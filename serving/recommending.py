@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,8 +21,8 @@ from features.items import category_name
 from models.recommenders import Recommender
 from serving.catalogue import Catalogue
 from serving.champions import Champion
-from serving.decisions.ranking import Choice, Place, arrange, choose, freshened, promoted_places
-from serving.past import Past
+from serving.decisions.ranking import Choice, Place, arrange, category_limit, choose, freshened, promoted_places
+from serving.past import Past, segment
 from serving.placements import Placed
 from serving.schemas import Context, RankedItem, RecommendAsk, SimilarAsk
 
@@ -30,11 +32,13 @@ COMPLEMENTS = "complements"
 TOGETHER = "together"
 """Source of items that the same people touched: what is similar where the champion compares no items."""
 NEW = "new"
-"""Source of items that are for sale and that no model knows yet."""
+"""Source of items that are for sale and that nobody touched yet, where the model does not rank them."""
 PROMOTED = "promoted"
 EXPLORE = "explore"
 SPARE = 200
 """So many candidates more than are shown are looked at where the best need not be shown first."""
+MOST_ROUNDS = 5
+"""So often at most further candidates are looked for, where those found are of too few categories."""
 VERBS = {
     ORDER: "because you bought {}",
     "product_added": "because you added {} to your cart",
@@ -128,7 +132,8 @@ class Person:
         history: Both in one row, in the model's codes.
         exclude_seen: Whether what they had before is left out.
         barred: Ids that are excluded, in the cart or on the page.
-        group: The category of what they are looking at, as models call it.
+        category: Of what they are looking at, as models call it.
+        segments: Those whom they are like, of whom nothing else is known; as `past.popular` calls them.
         basket: What complements are asked for: the cart, else what they are looking at.
     """
 
@@ -137,12 +142,20 @@ class Person:
     history: Histories
     exclude_seen: bool
     barred: frozenset[str]
-    group: str | None
+    category: str | None
+    segments: tuple[str, ...]
     basket: tuple[str, ...]
 
 
 def recommend(
-    view: View, ask: RecommendAsk, placed: Placed, steps: Sequence[Step], *, now: datetime, rng: np.random.Generator
+    view: View,
+    ask: RecommendAsk,
+    placed: Placed,
+    steps: Sequence[Step],
+    *,
+    attributes: Mapping[str, str] = MappingProxyType({}),
+    now: datetime,
+    rng: np.random.Generator,
 ) -> Ranked:
     """Rank items for whoever asks, by the rules of the placement.
 
@@ -151,6 +164,7 @@ def recommend(
         ask: The request.
         placed: The placement.
         steps: What they did since the past ends, and are doing, the oldest first.
+        attributes: What is known of them, by the names of the columns of `users`.
         now: The moment asked at.
         rng: What is drawn at random is drawn from here.
 
@@ -158,14 +172,18 @@ def recommend(
         FieldError: a filter that cannot be read.
     """
     only = [expression for expression in (_filter(ask.filter, view), placed.only) if expression is not None]
-    person = _person(view, ask, placed, steps, now)
+    person = _person(view, ask, placed, steps, attributes=attributes, now=now)
     may = _may(view, only)
     rules = placed.rules
     size = ask.k if placed.plain else ask.k + max(SPARE, rules.explore_among)
     found = _candidates(view, person, size, may, complements=rules.kind == COMPLEMENTS)
+    if rules.diversity:
+        most = category_limit(ask.k, rules.diversity)
+        found = _varied(view, person, found, may, k=ask.k, size=size, most=most)
     promoted = _promoted(view, person, placed, ask.k, may)
     choices = choose([found, promoted], k=len(found) + len(promoted))
     ids = [choice.item_id for choice in choices]
+    position = {item_id: number for number, item_id in enumerate(ids)}
     order = np.arange(len(found))
     if rules.freshness:
         age_days = view.catalogue.age_days(ids[: len(found)], now)
@@ -175,7 +193,7 @@ def recommend(
         rules,
         k=ask.k,
         category=view.catalogue.categories(ids) if rules.diversity else [None] * len(ids),
-        promoted=[ids.index(choice.item_id) for choice in promoted],
+        promoted=[position[choice.item_id] for choice in promoted],
         rng=rng,
     )
     lifted = set(order[: ask.k][order[: ask.k] >= ask.k].tolist())
@@ -186,9 +204,10 @@ def recommend(
                 view,
                 choice,
                 place,
-                lifted=place.candidate in lifted,
-                group=person.group,
                 verb=_verb(view, person, choice),
+                lifted=place.candidate in lifted,
+                category=person.category,
+                segments=person.segments,
             )
             for choice, place in zip(shown, places, strict=True)
         ],
@@ -221,9 +240,11 @@ def similar(view: View, ask: SimilarAsk) -> list[RankedItem]:
     if not any(rankings):
         alike = view.past.alike(ask.item_id, may(view.past.items))
         rankings.append([Choice(id_, score, TOGETHER, ask.item_id) for id_, score in alike])
-    rankings.append(_popular(view, ask.k + 1, may))
+    category = category_name(view.catalogue.categories([ask.item_id])[0])
+    rankings.append(_popular(view, ask.k + 1, may, groups=() if category is None else (category,)))
     place = Place(0, "ranked", 1.0)
-    return [_shown(view, c, place, verb="like {}") for c in choose(rankings, k=ask.k, excluded={ask.item_id})]
+    chosen = choose(rankings, k=ask.k, excluded={ask.item_id})
+    return [_shown(view, choice, place, verb="like {}", category=category) for choice in chosen]
 
 
 def steps_of(context: Context, touches: Sequence[Touch], worth: Mapping[str, float], now: datetime) -> list[Step]:
@@ -244,21 +265,32 @@ def steps_of(context: Context, touches: Sequence[Touch], worth: Mapping[str, flo
     return [Step(item, worth[event], at, event) for item, event, at in every if worth.get(event, 0.0) > 0]
 
 
-def _person(view: View, ask: RecommendAsk, placed: Placed, steps: Sequence[Step], now: datetime) -> Person:
+def _person(
+    view: View,
+    ask: RecommendAsk,
+    placed: Placed,
+    steps: Sequence[Step],
+    *,
+    attributes: Mapping[str, str],
+    now: datetime,
+) -> Person:
     past = None if ask.user_id is None else view.past.of_user(ask.user_id)
     lately = Histories.of_steps(view.items, [steps], now=int(now.timestamp()))
     exclude_seen = placed.rules.exclude_seen
     if exclude_seen is None:
         exclude_seen = view.champion is not None and view.champion.exclude_seen
     context = ask.context
+    history = lately if past is None else _followed(past.recoded(view.codes, len(view.items)), lately)
+    segments = [] if len(history.item) else [segment(name, value) for name, value in attributes.items()]
     looking_at = [context.viewing] if context.viewing else [*context.recent[:1], *context.cart[-1:]]
     return Person(
         past=past,
         steps=steps,
-        history=lately if past is None else _followed(past.recoded(view.codes, len(view.items)), lately),
+        history=history,
         exclude_seen=exclude_seen,
         barred=frozenset((*ask.exclude, *context.cart, *([context.viewing] if context.viewing else []))),
-        group=category_name(view.catalogue.categories(looking_at[:1])[0]) if looking_at else None,
+        category=category_name(view.catalogue.categories(looking_at[:1])[0]) if looking_at else None,
+        segments=tuple(name for name in segments if view.past.popular and name in view.past.popular.groups),
         basket=tuple(context.cart or looking_at[:1]),
     )
 
@@ -292,11 +324,29 @@ def _may(view: View, only: Sequence[Expression]) -> Mask:
 
 
 def _candidates(view: View, person: Person, k: int, may: Mask, *, complements: bool = False) -> list[Choice]:
-    """What may be shown, best first: by the model, then what is popular, then what nobody touched yet."""
+    """What may be shown, best first: by the model, then what is popular, then what nobody touched yet.
+
+    No model knows more of a person without a history than whom they are like, so that comes first where it is known.
+    """
     found = choose([_complements(view, person, may)], k=k) if complements else []
-    for source in (_by_model, _popular_for, _unknown):
+    ranked = (_popular_for, _by_model) if person.segments else (_by_model, _popular_for)
+    for source in (*ranked, _unknown):
         if len(found) < k:
             found = choose([found, source(view, person, k, may)], k=k)
+    return found
+
+
+def _varied(
+    view: View, person: Person, found: list[Choice], may: Mask, *, k: int, size: int, most: int
+) -> list[Choice]:
+    """With candidates of other categories, where so many are of a few that `most` of each do not fill k places."""
+    for _ in range(MOST_ROUNDS):
+        count = Counter(view.catalogue.categories([choice.item_id for choice in found]))
+        full = {category for category, n in count.items() if category is not None and n >= most}
+        if sum(most if category in full else n for category, n in count.items()) >= k:
+            break
+        others = _candidates(view, person, size, _outside(view, full, may))
+        found = choose([found, others], k=len(found) + size)
     return found
 
 
@@ -323,18 +373,20 @@ def _by_model(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
     if view.champion is None or model is None or not (len(person.history.item) or model.serves_cold_users):
         return []
     may = _but(may, person.barred)
-    return _ranking(model, person.history, k, may, exclude_seen=person.exclude_seen, group=person.group)
+    groups = () if person.category is None else (person.category,)
+    return _ranking(model, person.history, k, may, exclude_seen=person.exclude_seen, groups=groups)
 
 
 def _popular_for(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
-    return _popular(view, k, _but(may, _left_out(view, person)), group=person.group)
+    groups = person.segments if person.category is None else (person.category, *person.segments)
+    return _popular(view, k, _but(may, _left_out(view, person)), groups=groups)
 
 
-def _popular(view: View, k: int, may: Mask, *, group: str | None = None) -> list[Choice]:
+def _popular(view: View, k: int, may: Mask, *, groups: tuple[str, ...]) -> list[Choice]:
     popular = view.past.popular
     if popular is None:
         return []
-    return _ranking(popular, Histories.of_steps(popular.items, [[]]), k, may, group=group)
+    return _ranking(popular, Histories.of_steps(popular.items, [[]]), k, may, groups=groups)
 
 
 def _but(may: Mask, left_out: Collection[str]) -> Mask:
@@ -350,19 +402,22 @@ def _but(may: Mask, left_out: Collection[str]) -> Mask:
     return narrower
 
 
+def _outside(view: View, categories: Collection[str], may: Mask) -> Mask:
+    """Without the items of some categories."""
+    return lambda items: may(items) & ~view.catalogue.of_categories(items, categories)
+
+
 def _ranking(
-    model: Recommender, history: Histories, k: int, may: Mask, *, exclude_seen: bool = False, group: str | None
+    model: Recommender, history: Histories, k: int, may: Mask, *, exclude_seen: bool = False, groups: tuple[str, ...]
 ) -> list[Choice]:
-    groups = None if group is None else [group]
-    ranking = model.recommend(history, k, exclude_seen=exclude_seen, allowed=may(model.items), groups=groups)
+    ranking = model.recommend(history, k, exclude_seen=exclude_seen, allowed=may(model.items), groups=[groups])
     ids = model.items.ids(ranking.items[0][ranking.items[0] >= 0])
     return [Choice(id_, score, model.name) for id_, score in zip(ids, ranking.scores[0].tolist(), strict=False)]
 
 
 def _unknown(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
-    """Items for sale that no model knows, the newest first."""
-    known = [model.items for model in (view.model, view.past.popular) if model is not None]
-    codes = view.catalogue.unknown_to(known)
+    """Items for sale that nobody touched before the last check, the newest first."""
+    codes = view.catalogue.unknown_to(view.past.items)
     codes = codes[_but(may, _left_out(view, person))(view.catalogue.items)[codes]][:k]
     return [Choice(id_, 0.0, NEW) for id_ in view.catalogue.items.ids(codes)]
 
@@ -400,17 +455,24 @@ def _explained(view: View, person: Person, choices: Sequence[Choice]) -> list[Ch
 
 
 def _shown(
-    view: View, choice: Choice, place: Place, *, verb: str, lifted: bool = False, group: str | None = None
+    view: View,
+    choice: Choice,
+    place: Place,
+    *,
+    verb: str,
+    lifted: bool = False,
+    category: str | None,
+    segments: tuple[str, ...] = (),
 ) -> RankedItem:
-    """An item with its reason in words: what really put it there."""
+    """An item with its reason in words: what really put it there. It was asked for in a `category` and `segments`."""
     source = {"promoted": PROMOTED, "explored": EXPLORE}.get(place.how, choice.source)
-    category = view.catalogue.categories([choice.item_id])[0]
+    own = view.catalogue.categories([choice.item_id])[0]
     named = "" if choice.because_of is None else view.catalogue.name(choice.because_of)
     reason: str | None
     if source == PROMOTED:
         reason = "promoted"
     elif lifted or choice.source == NEW:
-        reason = f"new in {category}" if category else "new"
+        reason = f"new in {own}" if own else "new"
     elif choice.source == COMPLEMENTS:
         reason = f"often bought with {named}"
     elif choice.because_of == choice.item_id:
@@ -418,8 +480,10 @@ def _shown(
     elif choice.because_of is not None:
         reason = verb.format(named)
     elif choice.source == POPULARITY:
-        grouped = group is not None and category_name(category) == group
-        reason = f"popular in {category}" if grouped else "popular right now"
+        if category is not None and category_name(own) == category:
+            reason = f"popular in {own}"
+        else:
+            reason = "popular with customers like you" if segments else "popular right now"
     else:
         reason = None
     return RankedItem(item_id=choice.item_id, score=choice.score, source=source, reason=reason)

@@ -27,11 +27,17 @@ class Answer(BaseModel):
 
 
 class Context(Ask):
-    """What the person is doing at this moment; it counts like events that just happened."""
+    """The moment: what the person is doing, which counts like events that just happened, and what is known of them."""
 
     cart: list[Id] = Field([], max_length=100, description="items in the cart")
     viewing: Id | None = Field(None, description="the item on the page")
     recent: list[Id] = Field([], max_length=100, description="items lately viewed, the newest first")
+    attributes: dict[Id, Id] = Field(
+        {},
+        max_length=20,
+        description="what is known of them now, such as their `country`: columns of `users`. Those who have no history "
+        "are shown what is popular with people like them",
+    )
 
 
 class RecommendAsk(Ask):
@@ -42,6 +48,7 @@ class RecommendAsk(Ask):
             "examples": [
                 {"user_id": "17850", "placement": "home", "k": 10, "context": {"viewing": "85123A"}},
                 {"placement": "cart", "k": 3, "context": {"cart": ["85123A", "22423"]}, "filter": "price < 10"},
+                {"k": 5, "context": {"attributes": {"country": "DE", "acquisition_channel": "ads"}}},
             ]
         }
     )
@@ -64,7 +71,7 @@ class RankedItem(BaseModel):
     score: float = Field(description="comparable among items of one source in one answer")
     source: str = Field(
         description="the model that brought it, `complements` (bought together), `together` (the same people), "
-        "`popularity`, `new` (no model knows it yet), `promoted` or `explore` (drawn at random)"
+        "`popularity`, `new` (nobody touched it yet), `promoted` or `explore` (drawn at random)"
     )
     reason: str | None = Field(description="why, in words that may be shown")
 

@@ -29,6 +29,7 @@ MEANINGS = {
     "-orders_life < -1": [False, False, True, True],
     "member": [True, False, True, False],
     "member == True and orders_life": [False, False, True, False],
+    "member == true and not false": [True, False, True, False],
     "True": [True, True, True, True],
     "False or 1 == 1": [True, True, True, True],
 }

@@ -69,6 +69,7 @@ filter = "price < 10"
 def shop(tmp_path_factory) -> Path:
     """Half of the users touch the first half of the items, the others the second; item `i2` is sold out.
 
+    The first live in DE, the others in AT, and so does `fresh`, who has done nothing yet.
     Guests buy `i5` and `i30` together, and `i6` and `i31`. Item `i19` is from yesterday, the others are old.
     """
     workspace = Workspace.create(tmp_path_factory.mktemp("shop"))
@@ -114,7 +115,9 @@ def shop(tmp_path_factory) -> Path:
         "available": [i != 2 for i in range(ITEMS)],
         "created_at": [now - pd.Timedelta(days=1 if i == 19 else 1000) for i in range(ITEMS)],
     })  # fmt: skip
-    for name, frame in {"events": events, "orders": orders, "items": items}.items():
+    users = pd.DataFrame({"user_id": [*(f"u{i}" for i in range(USERS)), "fresh"]})
+    users["country"] = [*("DE" if i % 2 == 0 else "AT" for i in range(USERS)), "AT"]
+    for name, frame in {"events": events, "orders": orders, "items": items, "users": users}.items():
         frame.to_parquet(workspace.tables_dir / f"{name}.parquet", index=False)
     check(workspace)
     [snapshot] = build(workspace, [(START + pd.Timedelta(days=DAYS)).to_pydatetime()])

@@ -143,6 +143,47 @@ def test_similar_items_can_be_filtered(shared):
     assert all(int(item["item_id"][1:]) + 1 > 30 for item in answer["items"])
 
 
+def test_a_filter_reads_as_people_write_it(shared):
+    tea = ids(ask(shared, k=40, filter='category == "tea" and price < 20 and available'))
+    assert tea
+    assert set(tea) == set(ids(ask(shared, k=40, filter="category in ['tea'] and not price >= 20")))
+    for truth in ("True", "true"):
+        assert ids(ask(shared, k=40, filter=f"available == {truth} and category == 'tea' and price < 20")) == tea
+    assert ids(ask(shared, k=40, filter="available == false")) == []
+
+
+def test_an_item_that_does_not_say_whether_it_is_available_is(shared):
+    shared.post("/v1/tables", {"items": [{"item_id": "silent", "price": 77}]}, key=shared.admin)
+    shared.wait(lambda: "silent" in shared.engine.view.catalogue.items, 2)
+    assert ids(ask(shared, filter="available and price == 77")) == ["silent"]
+
+
+def test_a_category_beyond_the_best_candidates_is_found_where_variety_asks_for_it(shared, monkeypatch):
+    monkeypatch.setattr("serving.recommending.SPARE", 0)
+    mixed = [int(item[1:]) // 20 for item in ids(ask(shared, user_id="u1", placement="mixed", k=6))]
+    assert sorted(mixed) == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_user_who_has_everything_is_told_why_there_is_nothing(shared, now):
+    event = {"event": "product_viewed", "user_id": "greedy", "occurred_at": now}
+    events = [{**event, "event_id": f"greedy{n}", "item_id": f"i{n}"} for n in range(40)]
+    shared.post("/v1/events", {"events": events})
+    told = {"filter": "price <= 40"}
+    for placement in ("default", "cart", "mixed", "fresh", "paid", "curious"):
+        answer = ask(shared, user_id="greedy", placement=placement, **told)
+        assert answer["items"] == []
+        assert "was seen before" in answer["note"]
+    assert len(ids(ask(shared, user_id="greedy", placement="again", k=200, **told))) == 39
+
+
+def test_ten_thousand_events_of_one_person_are_as_good_as_any(shared, now):
+    event = {"event": "product_viewed", "user_id": "busy", "occurred_at": now}
+    for start in range(0, 10_000, 1000):
+        rows = [{**event, "event_id": f"busy{n}", "item_id": f"i{20 + n % 5}"} for n in range(start, start + 1000)]
+        assert shared.post("/v1/events", {"events": rows}).json()["accepted"] == 1000
+    assert {int(item[1:]) // 20 for item in ids(ask(shared, user_id="busy", k=5))} == {1}
+
+
 def test_an_item_that_no_model_knows_yet_is_shown_where_nothing_else_fits(client):
     rows = [{"item_id": "hat", "name": "Hat", "category": "hats"}]
     client.post("/v1/tables", {"items": rows}, key=client.admin)
@@ -157,6 +198,41 @@ def test_a_stranger_gets_what_is_popular_in_the_category_on_the_page(client, reg
     items = ask(client, k=10, context={"viewing": "i33"})["items"]
     assert {item["reason"] for item in items[:5]} == {"popular in cups"}
     assert {item["reason"] for item in ask(client, k=10)["items"]} == {"popular right now"}
+
+
+@pytest.mark.parametrize(
+    ("who", "half"),
+    [
+        ({"context": {"attributes": {"country": "DE"}}}, 0),
+        ({"context": {"attributes": {"country": "AT", "locale": "nobody has it"}}}, 1),
+        ({"user_id": "fresh"}, 1),
+        ({"user_id": "fresh", "context": {"attributes": {"country": "DE"}}}, 0),
+    ],
+)
+def test_a_stranger_of_whom_something_is_known_gets_what_is_popular_with_their_like(shared, who, half):
+    items = ask(shared, k=5, **who)["items"]
+    assert {int(item["item_id"][1:]) // 20 for item in items} == {half}
+    assert {(item["source"], item["reason"]) for item in items} == {("popularity", "popular with customers like you")}
+
+
+def test_attributes_say_nothing_of_somebody_with_a_history_or_where_nobody_has_them(shared):
+    told = {"attributes": {"country": "DE"}}
+    assert ids(ask(shared, user_id="u1", k=40, context=told)) == ids(ask(shared, user_id="u1", k=40))
+    nowhere = ask(shared, k=5, context={"attributes": {"country": "XX"}})["items"]
+    assert [item["item_id"] for item in nowhere] == ids(ask(shared, k=5))
+    assert {item["reason"] for item in nowhere} == {"popular right now"}
+
+
+def test_a_stranger_with_a_page_gets_its_category_as_their_like_take_it(shared):
+    page = {"viewing": "not in the catalogue", "attributes": {"country": "DE"}}
+    assert {int(item[1:]) // 20 for item in ids(ask(shared, k=5, context=page))} == {0}
+    added = {"item_id": "a cup", "name": "Cup", "category": "cups"}
+    shared.post("/v1/tables", {"items": [added]}, key=shared.admin)
+    shared.wait(lambda: "a cup" in shared.engine.view.catalogue.items, 2)
+    items = ask(shared, k=20, context={"viewing": "a cup", "attributes": {"country": "DE"}})["items"]
+    assert {item["reason"] for item in items} == {"popular in cups", "popular with customers like you"}
+    like = shared.post("/v1/similar", {"item_id": "a cup", "k": 5}).json()["items"]
+    assert {item["reason"] for item in like} == {"popular in cups"}
 
 
 def test_models_are_given_what_was_done_in_its_order_with_time_and_kind(shared, now, monkeypatch):
