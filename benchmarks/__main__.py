@@ -1,7 +1,7 @@
 """`python -m benchmarks NAME [--data PATH] [--size S] [--trials N] [--minutes M]`: a table, and as last line one JSON.
 
 A benchmark is a file of this folder with `run(*, data: Path | None, size: str | None, ...) -> Result`; one that
-searches takes `trials: int | None` and `minutes: float | None` too.
+searches takes `trials: int | None` and `minutes: float | None` too, one that can make other data `seed: int | None`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--size", help="how large, where a benchmark makes its own data (2M, 20M, 100M)")
     parser.add_argument("--trials", type=int, help="of a search, at most so many")
     parser.add_argument("--minutes", type=float, help="of a search, refits included, about so long")
+    parser.add_argument("--seed", type=int, help="of a shop that the benchmark makes: another seed, another shop")
     options = parser.parse_args()
     benchmark = importlib.import_module(f"benchmarks.{options.name.replace('-', '_')}")
     taken = inspect.signature(benchmark.run).parameters

@@ -4,7 +4,8 @@ On a simulated shop, whose messages go out at random hours, everybody's 21st mes
 that it is opened at the hour which a learner chose, all else as it was. `share` is what a learner gains over the best
 single hour (the truly best one), of what knowing each person's own hour would gain. Beside it stands a Bayes learner
 that is told everything but who is who: the true prior of hours and levels, the true response to the hour, to fatigue
-and to absence, and how present each person was. Each is asked with the messages alone, and with visits too.
+and to absence, and how present each person was. Each is asked with the messages alone, and with visits too; how much
+visits count is for `training.send_time.fitted` to find out from the messages, as when a shop trains.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from data.errors import DataError
 from data.progress import timed
 from data.workspace import Workspace
 from evaluation.intervals import mean, paired_difference
-from features.hours import active_hours, answers
+from features.hours import habits
 from features.snapshots import span
 from models.timing import Engagement, Timing, choose
 from simulation import responses
 from simulation.shop import TRUTH, simulate
 from simulation.world import World
+from training.send_time import fitted
 
 SIZES = {"2k": 2_000, "6k": 6_000, "20k": 20_000}
 DAYS = 365
@@ -58,8 +60,8 @@ class Asked:
     truth: pd.DataFrame
 
 
-def run(*, data: Path | None, size: str | None) -> Result:
-    """Simulate a shop of `size` users (2k, 6k or 20k; by default 6k) over a year, and ask.
+def run(*, data: Path | None, size: str | None, seed: int | None = None) -> Result:
+    """Simulate a shop of `size` users (2k, 6k or 20k; by default 6k) over a year with a seed (by default 0), and ask.
 
     Raises:
         DataError: another size, or a folder of data: only of a simulated shop the truth is known.
@@ -69,7 +71,7 @@ def run(*, data: Path | None, size: str | None) -> Result:
         raise DataError(f"timing makes its own data: leave --data out and choose --size from {', '.join(SIZES)}.")
     world = World.load()
     with tempfile.TemporaryDirectory(prefix="attune-timing-") as folder:
-        simulate(folder, users=SIZES[size], days=DAYS, world=world)
+        simulate(folder, users=SIZES[size], days=DAYS, seed=seed or 0, world=world)
         workspace = Workspace.open(folder)
         check(workspace)
         asked = _asked(workspace)
@@ -118,9 +120,10 @@ def _hours(asked: Asked, world: World) -> dict[str, np.ndarray]:
     channels = [channel.name for channel in world.messages.channels]
     told = Engagement.from_frames(asked.user, asked.told, asked.visits, channels=channels)
     chosen = {}
-    for name, model in ((ATTUNE, Timing()), (MESSAGES_ONLY, Timing(activity_weight=0))):
+    for name, weigh in ((ATTUNE, fitted), (MESSAGES_ONLY, Timing(activity_weight=0).fit)):
         with timed(name):
-            model.fit(told)
+            model = weigh(told, seed=0)
+        print(f"{name}: {model.params}")
         chosen[name] = choose(model.score(told).rate, allowed=model.hours).hour
     for name, weight in (("Bayes, true prior", 1), ("Bayes, messages only", 0)):
         chosen[name] = _bayes(asked, world, visits=weight)
@@ -131,9 +134,10 @@ def _asked(workspace: Workspace) -> Asked:
     tables = workspace.checked
     end = pd.Timestamp(span(tables).end)
     known = tables.as_of(end.to_pydatetime())
-    sent = answers(known, end)
+    seen = habits(known, end.to_pydatetime())
+    sent = seen.answers
     start = end - pd.Timedelta(days=DAYS)
-    sent["day"] = (sent["sent_at"] - start) / pd.Timedelta(days=1)
+    sent["day"] = (sent["at"] - start) / pd.Timedelta(days=1)
     sent["recent"] = _recent(sent)
     truth = pd.read_parquet(workspace.path / TRUTH / "people.parquet").set_index("user_id")
     sent = sent[sent["user_id"].isin(truth.index)].reset_index(drop=True)  # not the dirt
@@ -142,8 +146,8 @@ def _asked(workspace: Workspace) -> Asked:
     user = pd.Index(last["user_id"])
     told = sent[(number < MESSAGES) & sent["user_id"].isin(user)].reset_index(drop=True)
     told["person"] = user.get_indexer(told["user_id"])
-    visits = active_hours(known).merge(last[["user_id", "sent_at"]], on="user_id")
-    visits = visits[visits["at"] + pd.Timedelta(hours=1) <= visits["sent_at"]].reset_index(drop=True)
+    visits = seen.active.merge(last[["user_id", "at"]], on="user_id", suffixes=("", "_sent"))
+    visits = visits[visits["at"] + pd.Timedelta(hours=1) <= visits["at_sent"]].reset_index(drop=True)
     visits["person"] = user.get_indexer(visits["user_id"])
     return Asked(user, told, visits, last, truth.loc[user].reset_index())
 

@@ -113,6 +113,23 @@ class Drift(Section):
     )
 
 
+class Value(Section):
+    """[value]: what customers are worth."""
+
+    horizon_days: int = Field(90, ge=1, le=3650, description="money and orders are foreseen so many days ahead")
+    min_repeaters: int = Field(
+        50, ge=10, description="so many customers must have ordered more than once, at every cutoff learnt from"
+    )
+
+
+class SendTime(Section):
+    """[send_time]: when and where people are written to."""
+
+    explore: Share = Field(
+        0.1, description="share of the hours that are drawn at random: without it nobody knows what timing earns"
+    )
+
+
 class Recommender(Section):
     """[recommender]: what counts as interest, and for how long."""
 
@@ -233,6 +250,8 @@ class Settings(BaseSettings):
     propensity: dict[str, Propensity] = Field(default_factory=_default_propensity)
     training: Training = Training()
     drift: Drift = Drift()
+    value: Value = Value()
+    send_time: SendTime = SendTime()
     recommender: Recommender = Recommender()
     registry: RegistrySettings = RegistrySettings()
     state: StateSettings = StateSettings()

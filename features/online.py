@@ -1,10 +1,10 @@
-"""Features online: the snapshot's own SQL, compiled once, run over the rows of the customers who were just touched."""
+"""Features and habits online: the SQL of training, compiled once, run over the rows of a few customers."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import duckdb
 import pandas as pd
@@ -13,7 +13,8 @@ import pyarrow as pa
 from data import settings as config
 from data.errors import DataError
 from data.tables import Tables
-from features.snapshots import feature_names, set_cutoff, symbolic_sql
+from features import hours
+from features.snapshots import compiled, feature_names, set_cutoff, symbolic, symbolic_sql
 
 
 class OnlineFeatures:
@@ -38,12 +39,8 @@ class OnlineFeatures:
         """Compile for the columns that `tables` brought; `categories` are those of the snapshots."""
         self.sql = symbolic_sql(tables, settings, categories=categories)
         self.columns = feature_names(tables, settings, categories=categories)
-        self.tables = tuple(name for name in sorted(tables.brought) if f'"{name}"' in self.sql)
-        self._schemas = {name: tables[name].schema().to_pyarrow() for name in self.tables}
-        self._connection = duckdb.connect()
-        self._connection.execute("SET TimeZone='UTC'")
-        self._connection.execute("SET threads=1")
-        self._lock = threading.Lock()
+        self._queries = _Queries(tables, {"features": self.sql})
+        self.tables = self._queries.tables
 
     def compute(self, rows: Mapping[str, pa.Table], cutoff: datetime) -> pd.DataFrame:
         """`user_id` and the features of everybody in `rows`, sorted by `user_id`.
@@ -57,6 +54,48 @@ class OnlineFeatures:
         Raises:
             DataError: a naive cutoff, or a column that cannot be read as its type.
         """
+        return self._queries.run(rows, cutoff)["features"].sort_values("user_id", ignore_index=True)
+
+
+class OnlineHabits:
+    """Finds habits that equal those of `features.hours.habits`. One object serves many threads, one at a time.
+
+    Attributes:
+        tables: Names of the tables it reads.
+        usual_zone: The shop's commonest time zone.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        """Compile for the columns that `tables` brought.
+
+        Raises:
+            DataError: there are no messages, or none says whether it was opened.
+        """
+        unbound, cutoff = symbolic(tables)
+        found = hours.expressions(unbound.as_of(cutoff), cutoff)
+        self._queries = _Queries(tables, {name: compiled(rows, tables) for name, rows in found.items()})
+        self.tables = self._queries.tables
+        self.usual_zone = hours.zone_of_most(tables.as_of(datetime.now(UTC)))
+
+    def compute(self, rows: Mapping[str, pa.Table], cutoff: datetime) -> hours.Habits:
+        """The habits of everybody in `rows`; arguments and errors are those of `OnlineFeatures.compute`."""
+        return hours.from_rows(self._queries.run(rows, cutoff), usual_zone=self.usual_zone)
+
+
+class _Queries:
+    """SQL of `symbolic` tables, run for any cutoff over rows that are brought."""
+
+    def __init__(self, tables: Tables, sql: Mapping[str, str]) -> None:
+        self.tables = tuple(name for name in sorted(tables.brought) if any(f'"{name}"' in one for one in sql.values()))
+        self._sql = sql
+        self._schemas = {name: tables[name].schema().to_pyarrow() for name in self.tables}
+        self._connection = duckdb.connect()
+        self._connection.execute("SET TimeZone='UTC'")
+        self._connection.execute("SET threads=1")
+        self._lock = threading.Lock()
+
+    def run(self, rows: Mapping[str, pa.Table], cutoff: datetime) -> dict[str, pd.DataFrame]:
+        """What each query finds."""
         if cutoff.tzinfo is None:
             raise DataError(f"cutoff {cutoff} has no time zone; say {cutoff:%Y-%m-%dT%H:%M:%S}+00:00.")
         fitted = {name: _fit(rows.get(name), schema, name) for name, schema in self._schemas.items()}
@@ -64,10 +103,10 @@ class OnlineFeatures:
             for name, table in fitted.items():
                 self._connection.register(name, table)
             self._connection.execute(set_cutoff(cutoff))
-            found = self._connection.sql(self.sql).to_arrow_table()
+            found = {name: self._connection.sql(sql).to_arrow_table() for name, sql in self._sql.items()}
             for name in fitted:
                 self._connection.unregister(name)
-        return found.to_pandas().sort_values("user_id", ignore_index=True)
+        return {name: table.to_pandas() for name, table in found.items()}
 
 
 def _fit(table: pa.Table | None, schema: pa.Schema, name: str) -> pa.Table:

@@ -156,9 +156,15 @@ def definitions_hash(tables: Tables, settings: config.Features, *, categories: S
 
 def symbolic_sql(tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> str:
     """The snapshot's SQL over tables named like the contract's, with DuckDB's variable `cutoff` as the cutoff."""
+    unbound, cutoff = symbolic(tables)
+    return compiled(snapshot(unbound, cutoff, settings, categories=categories), tables)
+
+
+def symbolic(tables: Tables) -> tuple[Tables, ir.TimestampScalar]:
+    """Tables named like the contract's, with the columns of `tables`, and DuckDB's variable `cutoff`."""
     named = {name: ibis.table(tables[name].schema(), name=name) for name in sorted(tables.brought)}
     unbound = Tables(backend=tables.backend, conformed={**tables.conformed, **named}, brought=tables.brought)
-    return compiled(snapshot(unbound, _cutoff_variable(VARIABLE), settings, categories=categories), tables)
+    return unbound, _cutoff_variable(VARIABLE)
 
 
 def compiled(table: ir.Table, tables: Tables) -> str:

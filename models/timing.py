@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ MAX_ROUNDS, ENOUGH = 100, 1e-4
 MIN_HOUR_SHARE = 0.01
 """An hour with a smaller share of the messages is not known well enough to be proposed."""
 MIN_MESSAGES = 50
+MESSAGE_LISTS = ("channel", "hour", "answered")
 OF_MESSAGES = ("person", "channel", "hour", "answered", "by_click")
 
 
@@ -96,6 +97,28 @@ class Engagement:
             active=times,
         )
 
+    @classmethod
+    def from_lists(cls, channels: Sequence[str], people: Sequence[Mapping[str, Any]]) -> Self:
+        """From lists: `channel`, `hour` and `answered` of messages, `active` hours; none need be there.
+
+        Example:
+            >>> own = {"channel": ["email"], "hour": [9], "answered": [True]}
+            >>> Engagement.from_lists(["email"], [{}, own]).person.tolist()
+            [1]
+        """
+        messages = [
+            (str(row), channel, int(hour), bool(answered), False)
+            for row, person in enumerate(people)
+            for channel, hour, answered in zip(*(person.get(name, ()) for name in MESSAGE_LISTS), strict=True)
+        ]
+        active = [(str(row), int(hour)) for row, person in enumerate(people) for hour in person.get("active", ())]
+        return cls.from_frames(
+            [str(row) for row in range(len(people))],
+            pd.DataFrame(messages, columns=["user_id", *MESSAGE_LISTS, "by_click"]),
+            pd.DataFrame(active, columns=["user_id", "hour"]),
+            channels=channels,
+        )
+
     @cached_property
     def cells(self) -> sparse.csr_matrix:
         """How often each person met each kind of message: (n, kinds * 24 * 2), by `_cell`."""
@@ -148,6 +171,31 @@ class Choice:
     probability: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """When and where to write to n people.
+
+    Attributes:
+        best_hour: The allowed local hour at which a message is opened most readily, 0 to 23, (n,).
+        channel: Code of the channel on which they open most readily, of those that reach them, (n,); -1 = none does.
+        open_rate: Expected share of messages opened at the best hour on that channel, (n,); NaN where none reaches.
+        low: Lower end of its interval, (n,).
+        high: Upper end, (n,).
+        allowed: Hours at which they may be written to, bool (n, 24).
+        choice: The hour to send at, drawn with its probability.
+        own: Whether anything is known of them: of others the plan is that for everybody, (n,).
+    """
+
+    best_hour: np.ndarray
+    channel: np.ndarray
+    open_rate: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    allowed: np.ndarray
+    choice: Choice
+    own: np.ndarray
+
+
 class Timing:
     """Empirical Bayes over kinds of people: each has an hour of their own (or none) and opens more or less readily.
 
@@ -163,7 +211,7 @@ class Timing:
     `activity_weight`. On the channels, opens are beta-binomial: each person's rate is shrunk to the channel's.
 
     Args:
-        activity_weight: Of an hour in the shop; 0 = messages alone.
+        activity_weight: Of an hour in the shop; 0 = messages alone. How much is right is for later messages to say.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -180,7 +228,7 @@ class Timing:
 
     name = "timing"
 
-    def __init__(self, *, activity_weight: float = 0.6) -> None:
+    def __init__(self, *, activity_weight: float = 0.0) -> None:
         self.activity_weight = activity_weight
 
     @property
@@ -250,17 +298,58 @@ class Timing:
             raise DataError(f"timing knows no channel {channel!r}; it learnt of {', '.join(self.channels)}.")
         kind = 2 * (self.channels.index(channel) if channel else 0)
         chance = expit(self._log_odds()[kind]).reshape(HOURS, -1)  # (24, kinds of people)
-        order = np.argsort(chance, axis=1)
-        found = [np.empty((told.n, HOURS)) for _ in range(3)]
+        rate, low, high = (np.empty((told.n, HOURS)) for _ in range(3))
         for rows, posterior in self._posteriors(told):
-            found[0][rows] = posterior @ chance.T
+            rate[rows] = posterior @ chance.T
             for hour in range(HOURS):
-                mass = np.cumsum(posterior[:, order[hour]], axis=1)
-                for into, q in zip(found[1:], ((1 - level) / 2, (1 + level) / 2), strict=True):
-                    place = np.minimum((mass < q).sum(axis=1), mass.shape[1] - 1)
-                    into[rows, hour] = chance[hour, order[hour, place]]
-        rate, low, high = found
-        return Rates(rate, np.minimum(low, rate), np.maximum(high, rate))  # a skewed posterior's mean may lie outside
+                low[rows, hour], high[rows, hour] = _interval(posterior, chance[hour], rate[rows, hour], level)
+        return Rates(rate, low, high)
+
+    def plan(
+        self,
+        told: Engagement,
+        *,
+        wanted: np.ndarray,
+        reachable: np.ndarray,
+        explore: float = 0.0,
+        draw: np.ndarray | None = None,
+        level: float = 0.9,
+    ) -> Plan:
+        """The hour and the channel for each person, and what to expect of them.
+
+        Args:
+            told: What the people asked about did; its channels are those of the fit.
+            wanted: Hours that they chose themselves, bool (n, 24): no others are allowed. Who chose none may be written
+                to in all hours that are known well enough (`hours`).
+            reachable: Channels that reach them, bool (n, channels).
+            explore: Share of hours that are drawn evenly from the allowed ones.
+            draw: What is drawn with, a number in [0, 1) each, (n,).
+            level: Coverage of the interval.
+
+        Raises:
+            NotFittedError: `fit` or `load` comes first.
+            DataError: other channels than those of the fit.
+        """
+        allowed = np.where(wanted.any(axis=1, keepdims=True), wanted, self.hours)
+        by_channel = np.where(reachable, self.score_channels(told).rate, -np.inf)
+        channel = np.where(reachable.any(axis=1), by_channel.argmax(axis=1), -1)
+        chance = expit(self._log_odds()[::2]).reshape(len(self.channels), HOURS, -1)  # of an open, where it can be seen
+        rate, best = np.empty((told.n, HOURS)), np.empty(told.n, np.int64)
+        low, high = np.empty(told.n), np.empty(told.n)
+        for rows, posterior in self._posteriors(told):
+            on = np.maximum(channel[rows], 0)
+            for code in np.unique(on):
+                rate[rows][on == code] = posterior[on == code] @ chance[code].T
+            best[rows] = choose(rate[rows], allowed=allowed[rows]).hour
+            for code, hour in np.unique(np.stack([on, best[rows]]), axis=1).T:
+                these = np.flatnonzero((on == code) & (best[rows] == hour))
+                expected = rate[rows][these, hour]
+                ends = _interval(posterior[these], chance[code, hour], expected, level)
+                low[rows.start + these], high[rows.start + these] = ends
+        open_rate = rate[np.arange(told.n), best]
+        open_rate, low, high = (np.where(channel < 0, np.nan, values) for values in (open_rate, low, high))
+        choice = choose(rate, allowed=allowed, explore=explore, draw=draw)
+        return Plan(best, channel, open_rate, low, high, allowed, choice, self._own(told))
 
     def log_likelihood(self, told: Engagement, later: Engagement) -> np.ndarray:
         """Log probability of each later answer, given what the same people did before, (m,).
@@ -386,6 +475,11 @@ class Timing:
             found = minimize(activity, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 5}).x
             self.anytime, self.activity_kappa = float(found[0]), float(found[1])
 
+    def _own(self, told: Engagement) -> np.ndarray:
+        """Whether anything is known of a person, bool (n,)."""
+        seen = np.bincount(told.person, minlength=told.n) > 0
+        return np.asarray(seen | (told.active.any(axis=1) & (self.activity_weight > 0)))
+
     def _check_fitted(self) -> None:
         if not hasattr(self, "channels"):
             raise NotFittedError("timing has not learnt yet: call fit(...) or load(folder) first.")
@@ -405,31 +499,35 @@ class _Block:
     active: np.ndarray
 
 
-def choose(rate: np.ndarray, *, allowed: np.ndarray, explore: float = 0.0, seed: int = 0) -> Choice:
+def choose(rate: np.ndarray, *, allowed: np.ndarray, explore: float = 0.0, draw: np.ndarray | None = None) -> Choice:
     """The best allowed hour of each person; with chance `explore` any allowed one, so that timing can be measured.
 
     Args:
         rate: Expected open rates, (n, 24).
         allowed: Hours that may be chosen, bool (24,), or by person (n, 24), as quiet hours and preferences say.
         explore: Share of choices that are drawn evenly.
-        seed: Of the draws.
+        draw: What is drawn with, a number in [0, 1) each, (n,); needed to explore.
 
     Raises:
-        DataError: somebody may get nothing at any hour.
+        DataError: somebody may get nothing at any hour, or nothing to explore with.
 
     Example:
         >>> rate = np.tile(np.where(np.arange(24) == 20, 0.5, 0.1), (3, 1))
-        >>> choose(rate, allowed=np.arange(24) >= 7, explore=0.17).probability.round(2).tolist()
-        [0.84, 0.84, 0.84]
+        >>> found = choose(rate, allowed=np.arange(24) >= 7, explore=0.17, draw=np.array([0.0, 0.02, 0.9]))
+        >>> found.hour.tolist(), found.probability.round(2).tolist()
+        ([7, 9, 20], [0.01, 0.01, 0.84])
     """
     allowed = np.broadcast_to(allowed, rate.shape)
     count = allowed.sum(axis=1)
     if (count == 0).any():
         raise DataError(f"{int((count == 0).sum())} people have no allowed hour; leave them out, or allow one.")
-    rng = np.random.default_rng(seed)
-    best = np.where(allowed, rate, -np.inf).argmax(axis=1)
-    drawn = np.where(allowed, rng.random(rate.shape), -np.inf).argmax(axis=1)
-    hour = np.where(rng.random(len(rate)) < explore, drawn, best)
+    best = hour = np.where(allowed, rate, -np.inf).argmax(axis=1)
+    if explore:
+        if draw is None:
+            raise DataError(f"explore = {explore} needs a draw for each person; give `draw`.")
+        nth = np.minimum(np.minimum(draw, explore) / explore * count, count - 1).astype(np.int64)  # allowed hour
+        drawn = (allowed.cumsum(axis=1) > nth[:, None]).argmax(axis=1)
+        hour = np.where(draw < explore, drawn, best)
     return Choice(hour, (1 - explore) * (hour == best) + explore / count)
 
 
@@ -446,6 +544,24 @@ def _days(bump: np.ndarray, usual_day: np.ndarray, anytime: float) -> np.ndarray
     total = bump.sum(axis=0)
     own = np.where(total > 0, bump / np.where(total > 0, total, 1), usual_day[:, None])
     return np.asarray(anytime * usual_day[:, None] + (1 - anytime) * own)
+
+
+def _interval(
+    posterior: np.ndarray, chance: np.ndarray, mean: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the posterior's interval of a chance that depends on the kind of person, (n,) each.
+
+    Args:
+        posterior: Of the kinds, (n, kinds).
+        chance: Of each kind, (kinds,).
+        mean: Of the posterior, (n,): a skewed one's may lie outside of its quantiles; the interval holds it.
+        level: Coverage.
+    """
+    order = np.argsort(chance)
+    mass = np.cumsum(posterior[:, order], axis=1)
+    places = ((mass < q).sum(axis=1) for q in ((1 - level) / 2, (1 + level) / 2))
+    low, high = (chance[order[np.minimum(place, len(order) - 1)]] for place in places)
+    return np.minimum(low, mean), np.maximum(high, mean)
 
 
 def _open_counts(told: Engagement) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import gc
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -217,15 +217,7 @@ def not_ready(message: str) -> RequestError:
 
 async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> RecommendAnswer:
     found = await service.in_thread(service.ready.recommend, ask)
-    decision_id: str | None = found.decision["decision_id"]
-    # Not flushed: an answer must not wait for the disk, and a power cut takes the last moments of decisions at most.
-    storing = service.writer.write(lambda connection: append(connection, "decisions", [found.decision]), flush=False)
-    try:
-        await asyncio.wait_for(storing, DECISION_PATIENCE_SECONDS)
-    except (StateUnavailableError, TimeoutError) as error:
-        log.warning("a decision could not be stored: %s", str(error) or "the state did not take it in time")
-        service.metrics.decisions_lost.inc()
-        decision_id = None
+    decision_id = found.decision["decision_id"] if await _stored(service, [found.decision]) else None
     return RecommendAnswer(
         request_id=request_id,
         model_version=found.model_version,
@@ -234,6 +226,19 @@ async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> Re
         items=found.items,
         note=found.note,
     )
+
+
+async def _stored(service: Service, decisions: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the decisions are stored; what is not is no evidence."""
+    # Not flushed: an answer must not wait for the disk, and a power cut takes the last moments of decisions at most.
+    storing = service.writer.write(lambda connection: append(connection, "decisions", decisions), flush=False)
+    try:
+        await asyncio.wait_for(storing, DECISION_PATIENCE_SECONDS)
+    except (StateUnavailableError, TimeoutError) as error:
+        log.warning("decisions could not be stored: %s", str(error) or "the state did not take them in time")
+        service.metrics.decisions_lost.inc(len(decisions))
+        return False
+    return True
 
 
 async def _similar(service: Service, ask: SimilarAsk, request_id: str) -> SimilarAnswer:
@@ -245,6 +250,10 @@ async def _similar(service: Service, ask: SimilarAsk, request_id: str) -> Simila
 
 async def _score(service: Service, ask: ScoreAsk, request_id: str) -> ScoreAnswer:
     found = await service.in_thread(service.ready.score, ask)
+    if found.decisions and not await _stored(service, found.decisions):
+        for user in found.users:
+            if user.send_time is not None:
+                user.send_time.decision_id = None
     return ScoreAnswer(
         request_id=request_id, model_version=found.model_version, users=found.users, warnings=found.warnings
     )

@@ -19,12 +19,14 @@ from data.histories import Histories, Step
 from data.workspace import Workspace
 from models.recommenders import Recommender, load
 from models.stored import StoredPropensity, load_propensity
+from models.timing import Engagement, Timing
+from models.worth import CustomerValue
 from registry.folder import EXAMPLES
 from registry.versions import CHAMPION, Registry
 
 log = logging.getLogger("attune")
 
-RECOMMENDER = "recommender"
+RECOMMENDER, VALUE, SEND_TIME = "recommender", "value", "send-time"
 PROPENSITY = "propensity-"
 RETRY_REFUSED_SECONDS = 60.0
 SQLITE = "sqlite:///"
@@ -39,13 +41,13 @@ class Champion:
         number: Of the version.
         model: What answers.
         exclude_seen: Of a recommender: whether what somebody had before is left out.
-        fitted_until: Of a propensity: just after what it learnt from; None where its card does not say.
-        horizon_days: Of a propensity: how far it looks.
+        fitted_until: Just after what it learnt from; None of a recommender.
+        horizon_days: How far a propensity or a value looks; over how many days the hours to send at were judged.
     """
 
     name: str
     number: int
-    model: Recommender | StoredPropensity
+    model: Recommender | StoredPropensity | CustomerValue | Timing
     exclude_seen: bool = True
     fitted_until: datetime | None = None
     horizon_days: int = 1
@@ -66,7 +68,8 @@ class Champions:
     def __init__(self, workspace: Workspace) -> None:
         self._registry = Registry.of(workspace)
         self._folder = workspace.models_dir
-        self._names = (RECOMMENDER, *(f"{PROPENSITY}{label}" for label in workspace.settings.propensity))
+        labels = (f"{PROPENSITY}{label}" for label in workspace.settings.propensity)
+        self._names = (RECOMMENDER, *labels, VALUE, SEND_TIME)
         self._file = Path(uri.removeprefix(SQLITE)) if (uri := workspace.registry_uri).startswith(SQLITE) else None
         self._looked_at: tuple[int, int] | None = None
         self._refused: dict[str, tuple[int, float]] = {}
@@ -139,13 +142,20 @@ def load_champion(name: str, number: int, folder: Path) -> Champion:
             answered = _recommend(recommender, examples)
             champion = Champion(name, number, recommender, exclude_seen)
         else:
-            propensity = load_propensity(folder)
-            answered = np.allclose(
-                propensity.predict(pd.DataFrame(examples["rows"])), examples["expected"], rtol=0, atol=1e-6
-            )
+            model: StoredPropensity | CustomerValue | Timing
+            if name == SEND_TIME:
+                model = Timing.load(folder)
+                found = model.score(Engagement.from_lists(model.channels, examples["people"])).rate
+            elif name == VALUE:
+                model = CustomerValue.load(folder)
+                found = model.predict(pd.DataFrame(examples["rows"])).value
+            else:
+                model = load_propensity(folder)
+                found = model.predict(pd.DataFrame(examples["rows"]))
+            answered = np.allclose(found, examples["expected"], rtol=0, atol=1e-6)
             card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
             until = datetime.fromisoformat(card["fitted_until"])
-            champion = Champion(name, number, propensity, fitted_until=until, horizon_days=int(card["horizon_days"]))
+            champion = Champion(name, number, model, fitted_until=until, horizon_days=int(card["horizon_days"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"{folder} is damaged: {error}. Train anew with `attune train`.") from error
     if not answered:

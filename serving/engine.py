@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
 import threading
 import time
@@ -27,13 +28,27 @@ from features.segments import lifecycle_of
 from features.segments import parsed as segments_of
 from features.words import in_words
 from models.recommenders import Recommender
+from models.timing import Timing
+from models.worth import CustomerValue
 from serving.catalogue import Catalogue
-from serving.champions import PROPENSITY, RECOMMENDER, Champion, Champions
+from serving.champions import PROPENSITY, RECOMMENDER, SEND_TIME, VALUE, Champion, Champions
 from serving.past import Past
 from serving.placements import Placements
 from serving.profiles import Profiles
 from serving.recommending import FieldError, Ranked, View, recommend, similar, steps_of
-from serving.schemas import Propensity, RankedItem, Reason, RecommendAsk, ScoreAsk, SimilarAsk, Status, UserScore
+from serving.schemas import (
+    Propensity,
+    RankedItem,
+    Reason,
+    RecommendAsk,
+    ScoreAsk,
+    SendTime,
+    SimilarAsk,
+    Status,
+    UserScore,
+    Worth,
+)
+from serving.sending import no_time, send_times
 
 log = logging.getLogger("attune")
 
@@ -80,11 +95,13 @@ class Scored:
         users: In the order asked.
         model_version: What answered.
         warnings: Why the scores are to be read with care.
+        decisions: Rows of `decisions`: the hours to send at.
     """
 
     users: list[UserScore]
     model_version: str
     warnings: list[str]
+    decisions: list[dict[str, Any]]
 
 
 class Engine:
@@ -189,25 +206,51 @@ class Engine:
         return Similar(similar(view, ask), view.version, view.champion is None)
 
     def score(self, ask: ScoreAsk) -> Scored:
-        """Propensities with their reasons, the lifecycle stage and the segments of customers.
+        """Propensities with their reasons, value, the hour and channel to write at, lifecycle stage and segments.
 
         Raises:
-            FieldError: a label that the settings do not declare.
+            FieldError: a model that there is not: no label of the settings, nor `value` or `send-time`.
         """
-        labels = list(self.settings.propensity) if ask.models is None else ask.models
-        if unknown := [label for label in labels if label not in self.settings.propensity]:
-            known = ", ".join(self.settings.propensity)
-            raise FieldError("models", f"{unknown[0]!r} is none of {known}; attune.toml declares them")
+        known = [*self.settings.propensity, VALUE, SEND_TIME]
+        asked = known if ask.models is None else ask.models
+        if unknown := [name for name in asked if name not in known]:
+            raise FieldError("models", f"{unknown[0]!r} is none of {', '.join(known)}; attune.toml declares the labels")
+        labels = [name for name in asked if name in self.settings.propensity]
         champions = {label: self.champions.current.get(f"{PROPENSITY}{label}") for label in labels}
+        if VALUE in asked:
+            champions[VALUE] = self.champions.current.get(VALUE)
         people = self._people(ask.user_ids, champions)
         note = "not known: no row in users, events, orders or messages"
-        nothing = {label: Propensity(probability=None, reasons=[], note=note) for label in labels}
-        users = [
-            people.get(user_id) or UserScore(user_id=user_id, scores=nothing, lifecycle_stage=None, segments=[])
-            for user_id in ask.user_ids
-        ]
+        nothing = UserScore(
+            user_id="",
+            scores={label: Propensity(probability=None, reasons=[], note=note) for label in labels},
+            value=self._no_value(note) if VALUE in asked else None,
+            lifecycle_stage=None,
+            segments=[],
+        )
+        users = [people.get(user_id) or nothing.model_copy(update={"user_id": user_id}) for user_id in ask.user_ids]
+        decisions: list[dict[str, Any]] = []
+        if SEND_TIME in asked:
+            champions[SEND_TIME] = self.champions.current.get(SEND_TIME)
+            times, decisions = self._send_times(ask.user_ids, champions[SEND_TIME])
+            users = [user.model_copy(update={"send_time": time}) for user, time in zip(users, times, strict=True)]
         answered = [champion for champion in champions.values() if champion]
-        return Scored(users, ", ".join(map(str, answered)) or "none", self._warnings(answered))
+        return Scored(users, ", ".join(map(str, answered)) or "none", self._warnings(answered), decisions)
+
+    def _send_times(
+        self, user_ids: Sequence[str], champion: Champion | None
+    ) -> tuple[list[SendTime], list[dict[str, Any]]]:
+        """When and where to write to each, with the decisions; or why that cannot be told."""
+        if champion is None or not isinstance(champion.model, Timing):
+            return [no_time(self.champions.troubles.get(SEND_TIME, "there is no model"))] * len(user_ids), []
+        try:
+            habits = self.profiles.habits(user_ids) if self.profiles else None
+        except StateUnavailableError as error:
+            return [no_time(str(error))] * len(user_ids), []
+        if habits is None:
+            return [no_time("no table tells which messages were opened")] * len(user_ids), []
+        explore, now = self.settings.send_time.explore, datetime.now(UTC)
+        return send_times(champion.model, str(champion), habits, user_ids, explore=explore, now=now)
 
     def _warnings(self, answered: Sequence[Champion]) -> list[str]:
         """Which of the models that answer are stale."""
@@ -227,22 +270,42 @@ class Engine:
         frame, ids = self.profiles.of(user_ids)
         if not ids:
             return {}
-        scores = {label: self._scores(label, champion, frame) for label, champion in champions.items()}
+        asked = dict(champions)
+        values = self._values(asked.pop(VALUE), frame) if VALUE in asked else [None] * len(frame)
+        scores = {label: self._scores(label, champion, frame) for label, champion in asked.items()}
         stages = lifecycle_of(frame)
         segments = {name: condition.mask(frame) for name, condition in segments_of(self.settings.segments).items()}
         return {
             user_id: UserScore(
                 user_id=user_id,
                 scores={label: found[row] for label, found in scores.items()},
+                value=values[row],
                 lifecycle_stage=str(stages[row]),
                 segments=[name for name, holds in segments.items() if holds[row]],
             )
             for row, user_id in enumerate(ids)
         }
 
+    def _values(self, champion: Champion | None, frame: pd.DataFrame) -> list[Worth | None]:
+        """What each row of a frame of features is worth."""
+        if champion is None or not isinstance(champion.model, CustomerValue):
+            return [self._no_value(self.champions.troubles.get(VALUE, "there is no model"))] * len(frame)
+        try:
+            worth, never = champion.model.predict(frame), self._no_value("has not ordered yet")
+        except DataError as error:  # such as tables that lost the prices that it learnt from
+            return [self._no_value(str(error))] * len(frame)
+        names, columns = ("value", "low", "high", "orders"), (worth.value, worth.low, worth.high, worth.orders)
+        about = {"horizon_days": champion.horizon_days, "currency": self.settings.shop.currency}
+        rows = [dict(zip(names, row, strict=True)) for row in np.stack(columns, axis=1).tolist()]
+        return [never if math.isnan(row["value"]) else Worth(**row, **about) for row in rows]
+
+    def _no_value(self, note: str) -> Worth:
+        empty = dict.fromkeys(("value", "low", "high", "orders", "horizon_days"))
+        return Worth(**empty, currency=self.settings.shop.currency, note=note)
+
     def _scores(self, label: str, champion: Champion | None, frame: pd.DataFrame) -> list[Propensity]:
         """One propensity for each row of a frame of features."""
-        if champion is None or isinstance(champion.model, Recommender):
+        if champion is None or isinstance(champion.model, Recommender | CustomerValue | Timing):
             note = self.champions.troubles.get(f"{PROPENSITY}{label}", "there is no model")
             return [Propensity(probability=None, reasons=[], note=note)] * len(frame)
         population = self.settings.propensity[label].population

@@ -24,7 +24,8 @@ from data.state.schema import tables as state_tables
 from data.tables import Tables
 from data.vocabulary import Vocabulary
 from data.workspace import Workspace
-from features.online import OnlineFeatures
+from features.hours import Habits
+from features.online import OnlineFeatures, OnlineHabits
 from features.snapshots import definitions_hash, stored_categories
 
 log = logging.getLogger("attune")
@@ -33,6 +34,8 @@ AT_ONCE = 1_000
 """Customers whose rows are computed together."""
 
 PERSONAL = ("users", "events", "orders", "messages", "identities")
+CHOSEN = ("preferences",)
+"""What they chose themselves: no feature, but what is sent to them goes by it."""
 TOUCHING = ("events", "orders", "identities", "users", "messages")
 
 
@@ -58,6 +61,7 @@ class Profiles:
         self._state = state
         self._folder = workspace.checked_dir
         self._online = OnlineFeatures(tables, settings, categories=categories)
+        self._habits = _habits(tables)
         self._items = tables["items"].to_pyarrow()
         self.columns = self._online.columns
         folder = workspace.snapshots_dir / definitions_hash(tables, settings, categories=categories)[:12]
@@ -83,8 +87,8 @@ class Profiles:
                 field: str(kind)
                 for field, kind, *_ in self._connection.execute(f"DESCRIBE {self._checked(name)}").fetchall()
             }
-            for name in PERSONAL
-            if name in self._online.tables
+            for name in (*PERSONAL, *CHOSEN)
+            if name in tables.brought
         }
 
     def of(self, user_ids: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -103,6 +107,16 @@ class Profiles:
         found = pd.concat([frame.iloc[positions] for frame, positions, _ in rows.values()], ignore_index=True)
         return found, [user_id for _, _, ids in rows.values() for user_id in ids]
 
+    def habits(self, user_ids: Sequence[str]) -> Habits | None:
+        """When these customers answer and are in the shop, as of now; None where no message told of an open.
+
+        Raises:
+            StateUnavailableError: the state cannot be read.
+        """
+        if self._habits is None:
+            return None
+        return self._habits.compute(self.rows(user_ids, (*PERSONAL, *CHOSEN)), datetime.now(UTC))
+
     def refresh(self) -> int:
         """Compute the features of those touched since the last time; of how many."""
         for name in TOUCHING:
@@ -119,7 +133,7 @@ class Profiles:
     def _computed(self, user_ids: Sequence[str]) -> dict[str, Row]:
         """Rows by id. Somebody whose rows cannot be computed keeps the old one, and does not keep others waiting."""
         try:
-            frame = self._online.compute(self._rows(user_ids), datetime.now(UTC))
+            frame = self._online.compute(self.rows(user_ids), datetime.now(UTC))
         except (duckdb.Error, DataError) as error:
             if len(user_ids) == 1:
                 log.error("the features of user %r cannot be computed: %s", user_ids[0], error)  # noqa: TRY400
@@ -141,36 +155,42 @@ class Profiles:
             self._seen[name] = max(newest for _, newest in found)
         return [user_id for user_id, _ in found if user_id is not None]
 
-    def _rows(self, user_ids: Sequence[str]) -> dict[str, pa.Table]:
-        """All that is known of these customers, in the checked tables and in the state, and the items."""
-        rows = {name: self._known(name, "user_id", user_ids) for name in PERSONAL}
-        visitors = rows["identities"]["anonymous_id"].unique().to_pylist()
-        if visitors:
-            # Whole, because a visitor's events join whom they became first, who may be somebody else.
-            rows["identities"] = self._known("identities", "anonymous_id", visitors)
-            theirs = self._known("events", "anonymous_id", visitors)
-            anonymous = theirs.filter(pc.is_null(theirs["user_id"]))
-            rows["events"] = pa.concat_tables([rows["events"], anonymous], promote_options="permissive")
+    def rows(self, user_ids: Sequence[str], names: Sequence[str] = PERSONAL) -> dict[str, pa.Table]:
+        """All that is known of these customers, in the checked tables and in the state, and the items; in any thread.
+
+        Args:
+            user_ids: Of whom.
+            names: Of which tables.
+        """
+        with self._connection.cursor() as connection:
+            connection.execute("SET TimeZone='UTC'")
+            rows = {name: self._known(connection, name, "user_id", user_ids) for name in names}
+            visitors = rows["identities"]["anonymous_id"].unique().to_pylist() if "identities" in rows else []
+            if visitors:
+                # Whole, because a visitor's events join whom they became first, who may be somebody else.
+                rows["identities"] = self._known(connection, "identities", "anonymous_id", visitors)
+                theirs = self._known(connection, "events", "anonymous_id", visitors)
+                anonymous = theirs.filter(pc.is_null(theirs["user_id"]))
+                rows["events"] = pa.concat_tables([rows["events"], anonymous], promote_options="permissive")
         return {**rows, "items": self._items}
 
-    def _known(self, name: str, column: str, ids: Sequence[str]) -> pa.Table:
+    def _known(self, connection: duckdb.DuckDBPyConnection, name: str, column: str, ids: Sequence[str]) -> pa.Table:
         """The rows of a table with one of `ids`; a row that both have as the state has it."""
         state = state_tables[name]
-        with self._state.reading() as connection:
+        with self._state.reading() as reading:
             query = sa.select(state).where(state.c[column].in_(ids))
-            live = pa.Table.from_batches(batches(connection, query, name), schema(name))
+            live = pa.Table.from_batches(batches(reading, query, name), schema(name))
         extra = {field: kind for field, kind in self._kinds.get(name, {}).items() if field not in schema(name).names}
         attributes = "".join(
             f", TRY_CAST(extra ->> '$.{field}' AS {kind}) AS \"{field}\"" for field, kind in extra.items()
         )
         query_live = f"SELECT * EXCLUDE ({EXTRA}, {SEQ}) {attributes} FROM live"
-        con = self._connection
-        con.register("live", live)
-        if name not in self._online.tables:
-            return con.sql(query_live).to_arrow_table()
-        key = ", ".join(TABLES[name].key)
-        con.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))
-        return con.sql(
+        connection.register("live", live)
+        if name not in self._kinds:
+            return connection.sql(query_live).to_arrow_table()
+        key = ", ".join(f'"{field}"' for field in TABLES[name].key if field in self._kinds[name])
+        connection.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))
+        return connection.sql(
             f"{query_live} UNION ALL BY NAME SELECT * FROM ({self._checked(name)}) "
             f"ANTI JOIN live USING ({key}) WHERE {column} IN (SELECT id FROM wanted)"
         ).to_arrow_table()
@@ -178,3 +198,11 @@ class Profiles:
     def _checked(self, name: str) -> str:
         path = str(self._folder / f"{name}.parquet").replace("'", "''")
         return f"SELECT * FROM read_parquet('{path}')"
+
+
+def _habits(tables: Tables) -> OnlineHabits | None:
+    try:
+        return OnlineHabits(tables)
+    except DataError as error:
+        log.info("nobody's hour can be told: %s", error)
+        return None

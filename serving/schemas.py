@@ -113,7 +113,7 @@ class ScoreAsk(Ask):
 
     user_ids: list[Id] = Field(min_length=1, max_length=1000)
     models: list[Id] | None = Field(
-        None, min_length=1, max_length=50, description="labels; all that there are if left out"
+        None, min_length=1, max_length=50, description="labels, `send-time`; all that there are if left out"
     )
 
 
@@ -134,13 +134,48 @@ class Propensity(BaseModel):
     note: str | None = Field(None, description="why there is no probability")
 
 
+class SendTime(BaseModel):
+    """When and where to write to one customer."""
+
+    hour: int | None = Field(
+        description="to send at, 0 to 23, by the customer's own clock: the best one or, with the share that is set "
+        "aside to learn from, any allowed one; null where nothing can be said"
+    )
+    probability: float | None = Field(description="the chance with which `hour` was chosen; kept with the decision")
+    best_hour: int | None = Field(description="at which they open most readily, or the hours that they chose")
+    time_zone: str | None = Field(description="of the hours")
+    channel: str | None = Field(description="on which they open most readily; null if none of those known reaches them")
+    open_rate: float | None = Field(description="expected at the best hour on that channel")
+    open_rate_low: float | None = Field(description="lower end of its interval of 90 %")
+    open_rate_high: float | None = Field(description="upper end")
+    fallback: bool = Field(description="nothing is known of their habits: this is what is best for everybody")
+    note: str | None = Field(description="what else is to be known, such as a time zone that is only the shop's usual")
+    decision_id: str | None = Field(description="send it with the message; null when the decision could not be stored")
+
+
+class Worth(BaseModel):
+    """What one customer is expected to spend from now on."""
+
+    value: float | None = Field(
+        description="expected money over the horizon, after discounts and returns; null where nothing can be said"
+    )
+    low: float | None = Field(description="lower end of what may come: 80 % of the customers end between the two")
+    high: float | None = Field(description="upper end")
+    orders: float | None = Field(description="expected number of orders")
+    horizon_days: int | None = Field(description="over which it comes")
+    currency: str = Field(description="of the money")
+    note: str | None = Field(None, description="why there is no value")
+
+
 class UserScore(BaseModel):
     """What is expected of one customer."""
 
     user_id: str
     scores: dict[str, Propensity] = Field(description="by label")
+    value: Worth | None = Field(None, description="null where it was not asked for")
     lifecycle_stage: str | None
     segments: list[str]
+    send_time: SendTime | None = Field(None, description="null where it was not asked for")
 
 
 class ScoreAnswer(Answer):

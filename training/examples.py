@@ -16,13 +16,12 @@ from data.vocabulary import Vocabulary
 from models.recommenders import Ranking, Recommender
 from models.stored import StoredPropensity
 from models.timing import Engagement, Timing
+from models.worth import CustomerValue
 from registry.folder import EXAMPLES
 
 K = 10
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """An example customer has the same quantile of every feature: plausible, and no real person."""
-
-MESSAGE_LISTS = ("channel", "hour", "answered")
 
 
 def write_recommender_examples(model: Recommender, popular: Sequence[int], folder: Path) -> None:
@@ -58,6 +57,28 @@ def write_propensity_examples(model: StoredPropensity, features: pd.DataFrame, f
     _write(folder, {"rows": rows, "expected": model.predict(pd.DataFrame(rows)).tolist()})
 
 
+def write_value_examples(model: CustomerValue, features: pd.DataFrame, folder: Path) -> None:
+    """Ask for customers who have the same quantile of every feature.
+
+    Args:
+        model: Fitted.
+        features: Of customers, with the model's features.
+        folder: The version's folder.
+    """
+    rows = [{name: _quantile(features[name], quantile) for name in model.features} for quantile in QUANTILES]
+    _write(folder, {"rows": rows, "expected": model.predict(pd.DataFrame(rows)).value.tolist()})
+
+
+def check_value_examples(model: CustomerValue, folder: Path) -> None:
+    """Ask a loaded value model its stored examples.
+
+    Raises:
+        ModelFileError: it answers otherwise than it did when it was saved (beyond 1e-6).
+    """
+    examples = _read(folder)
+    _check_close(model.predict(pd.DataFrame(examples["rows"])).value, examples, folder)
+
+
 def write_timing_examples(model: Timing, folder: Path) -> None:
     """Ask for a stranger, and for people who answer or shop at a few hours.
 
@@ -71,7 +92,9 @@ def write_timing_examples(model: Timing, folder: Path) -> None:
         answered = [hour == own for hour in hours]
         people.append({"channel": [model.channels[0]] * len(hours), "hour": hours, "answered": answered})
         people.append({"active": [own] * 4})
-    _write(folder, {"people": people, "expected": model.score(engagement(model.channels, people)).rate.tolist()})
+    _write(
+        folder, {"people": people, "expected": model.score(Engagement.from_lists(model.channels, people)).rate.tolist()}
+    )
 
 
 def check_timing_examples(model: Timing, folder: Path) -> None:
@@ -81,28 +104,7 @@ def check_timing_examples(model: Timing, folder: Path) -> None:
         ModelFileError: it answers otherwise than it did when it was saved (beyond 1e-6).
     """
     examples = _read(folder)
-    _check_close(model.score(engagement(model.channels, examples["people"])).rate, examples, folder)
-
-
-def engagement(channels: Sequence[str], people: Sequence[Mapping[str, Any]]) -> Engagement:
-    """What people did, from lists: `channel`, `hour` and `answered` of messages, `active` hours; none need be there.
-
-    Example:
-        >>> engagement(["email"], [{}, {"channel": ["email"], "hour": [9], "answered": [True]}]).person.tolist()
-        [1]
-    """
-    messages = [
-        (str(row), channel, int(hour), bool(answered), False)
-        for row, person in enumerate(people)
-        for channel, hour, answered in zip(*(person.get(name, ()) for name in MESSAGE_LISTS), strict=True)
-    ]
-    active = [(str(row), int(hour)) for row, person in enumerate(people) for hour in person.get("active", ())]
-    return Engagement.from_frames(
-        [str(row) for row in range(len(people))],
-        pd.DataFrame(messages, columns=["user_id", *MESSAGE_LISTS, "by_click"]),
-        pd.DataFrame(active, columns=["user_id", "hour"]),
-        channels=channels,
-    )
+    _check_close(model.score(Engagement.from_lists(model.channels, examples["people"])).rate, examples, folder)
 
 
 def check_recommender_examples(model: Recommender, folder: Path) -> None:

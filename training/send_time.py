@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from data.errors import DataError, ModelFileError
 from data.progress import timed
 from data.workspace import Workspace
 from evaluation.intervals import Interval, bootstrap
-from features.hours import SETTLED_DAYS, active_hours, answers
+from features.hours import SETTLED_DAYS, habits
 from features.snapshots import span
 from models.timing import HOURS, Engagement, Timing, choose
 from training.examples import write_timing_examples
@@ -28,8 +28,10 @@ from training.tracking import child_run, log_comparison, parent_run, register_ch
 
 NAME = "send-time"
 METRIC = "open_rate"
-ACTIVITY_WEIGHTS = (0.0, 0.3, 0.6, 1.0)
-"""How much hours in the shop count, chosen on each person's last known message."""
+ACTIVITY_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""How much hours in the shop count, chosen on the last messages of each person."""
+HELD_OUT = 0.25
+"""So many: a single one tells the weights hardly apart."""
 JUDGED_DAYS, JUDGED_SHARE = 42, 0.25
 """The newest messages are judged on: so many days, of a short history at most this share."""
 MAX_EXPLAINED = 0.05
@@ -45,14 +47,16 @@ class Card:
     Attributes:
         seed: Of the fit.
         fitted_until: Just after the last message that it learnt from.
+        horizon_days: Over how many days it was judged; it is stale once it is older than a few of them.
     """
 
     seed: int
     fitted_until: datetime
+    horizon_days: int
 
     def save(self, folder: Path) -> None:
         """Write it."""
-        values = {"seed": self.seed, "fitted_until": self.fitted_until.isoformat()}
+        values = {**asdict(self), "fitted_until": self.fitted_until.isoformat()}
         (folder / CARD).write_text(json.dumps(values, indent=1), encoding="utf-8")
 
     @classmethod
@@ -64,7 +68,7 @@ class Card:
         """
         try:
             values: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            return cls(values["seed"], datetime.fromisoformat(values["fitted_until"]))
+            return cls(values["seed"], datetime.fromisoformat(values["fitted_until"]), values["horizon_days"])
         except (OSError, ValueError, KeyError) as error:
             raise ModelFileError(
                 f"{folder / CARD} cannot be read: {error}. Train anew with `attune train send-time`."
@@ -79,7 +83,7 @@ class SendRows:
         test: The cutoff.
         end: Just after the last row.
         told: What was known of those who got a later message, row by row.
-        known: Messages known at the cutoff, of everybody, as `features.hours.answers` gives them.
+        known: Messages known at the cutoff, of everybody, as `features.hours.Habits` has them.
         later: Messages after it whose opens can be seen, in the same columns and with `person`, the row in `told`.
         everything: What is known at the end, to refit on.
     """
@@ -112,7 +116,7 @@ def train_send_time(workspace: Workspace, *, seed: int | None = None) -> Trainin
         with timed("refitting the hours on all messages"):
             final = Timing(**model.params).fit(rows.everything, seed=seed)
             final.save(folder)
-            Card(seed, rows.end).save(folder)
+            Card(seed, rows.end, JUDGED_DAYS).save(folder)
             write_timing_examples(final, folder)
         mlflow.log_params(final.params)
         version = register_challenger(
@@ -128,15 +132,23 @@ def train_send_time(workspace: Workspace, *, seed: int | None = None) -> Trainin
 
 
 def fitted(told: Engagement, *, seed: int) -> Timing:
-    """A model whose `activity_weight` foretells each person's last known message best."""
-    last = np.zeros(len(told.person), bool)
-    last[np.unique(told.person[::-1], return_index=True)[1]] = True
-    last = last[::-1]  # messages are in time order within each person
-    before, after = told.only(~last), told.only(last)
+    """A model whose `activity_weight` foretells the last quarter of each person's messages best.
+
+    Args:
+        told: What people did, the messages of each in time order.
+        seed: Of the fits.
+    """
+    later = _ranks_from_the_end(told.person) < np.ceil(HELD_OUT * np.bincount(told.person))[told.person]
+    before, after = told.only(~later), told.only(later)
     scores = {}
     for weight in ACTIVITY_WEIGHTS if told.active.any() else (0.0,):
         scores[weight] = Timing(activity_weight=weight).fit(before, seed=seed).log_likelihood(before, after).mean()
     return Timing(activity_weight=max(scores, key=lambda weight: scores[weight])).fit(told, seed=seed)
+
+
+def _ranks_from_the_end(code: np.ndarray) -> np.ndarray:
+    """How many rows of the same code come after each row, (n,)."""
+    return pd.Series(code).groupby(code).cumcount(ascending=False).to_numpy()
 
 
 def send_rows(workspace: Workspace) -> SendRows:
@@ -147,14 +159,15 @@ def send_rows(workspace: Workspace) -> SendRows:
     """
     tables = workspace.checked
     end = pd.Timestamp(span(tables).end)
-    sent = answers(tables.as_of(end.to_pydatetime()), end)
+    everything = habits(tables.as_of(end.to_pydatetime()), end.to_pydatetime())
+    sent = everything.answers
     if sent.empty:
         raise DataError("there are no messages older than a few days; `attune train send-time` learns from those.")
-    days = (end - sent["sent_at"].min()) / pd.Timedelta(days=1)
+    days = (end - sent["at"].min()) / pd.Timedelta(days=1)
     test = (end - pd.Timedelta(days=SETTLED_DAYS + min(JUDGED_DAYS, JUDGED_SHARE * days))).floor("D")
-    before = tables.as_of(test.to_pydatetime())
-    earlier, visits = answers(before, test), active_hours(before)
-    later = sent[(sent["sent_at"] >= test) & ~sent["by_click"]].reset_index(drop=True)
+    before = habits(tables.as_of(test.to_pydatetime()), test.to_pydatetime())
+    earlier, visits = before.answers, before.active
+    later = sent[(sent["at"] >= test) & ~sent["by_click"]].reset_index(drop=True)
     if later.empty or earlier.empty:
         raise DataError(
             f"the messages reach from {sent['sent_at'].min():%Y-%m-%d} to {end:%Y-%m-%d}: too short a time."
@@ -172,9 +185,7 @@ def send_rows(workspace: Workspace) -> SendRows:
         told=engagement(asked, earlier, visits),
         known=engagement(pd.Index(earlier["user_id"].unique()), earlier, visits),
         later=later.assign(code=pd.Index(channels).get_indexer(later["channel"])),
-        everything=engagement(
-            pd.Index(sent["user_id"].unique()), sent, active_hours(tables.as_of(end.to_pydatetime()))
-        ),
+        everything=engagement(pd.Index(sent["user_id"].unique()), sent, everything.active),
     )
 
 
@@ -235,12 +246,12 @@ def why_not_random(sent: pd.DataFrame, allowed: np.ndarray) -> str:
     cosine neither explains more than 5 % (omega squared, Hays 1963).
 
     Args:
-        sent: user_id, campaign_id, channel, sent_at, hour.
+        sent: user_id, campaign_id, channel, at, hour.
         allowed: Hours known well enough to be proposed, bool (24,).
     """
     if allowed.sum() < MIN_HOURS:
         return f"messages go out in {int(allowed.sum())} hours of the day only. Send some at random hours."
-    day = sent["channel"] + sent["sent_at"].dt.strftime(" %Y-%m-%d")
+    day = sent["channel"] + sent["at"].dt.strftime(" %Y-%m-%d")
     for what, group in (("person", sent["user_id"]), ("campaign", sent["campaign_id"].fillna(day))):
         share = _explained(sent["hour"].to_numpy(), group.astype(str).to_numpy())
         if not share <= MAX_EXPLAINED:

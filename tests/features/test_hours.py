@@ -7,7 +7,7 @@ import pytest
 
 from data.errors import DataError
 from data.tables import Tables
-from features.hours import active_hours, answers
+from features.hours import Habits, habits
 
 CUTOFF = pd.Timestamp("2026-07-01", tz="UTC")
 
@@ -16,7 +16,7 @@ def at(text: str) -> pd.Timestamp:
     return pd.Timestamp(text, tz="UTC")
 
 
-def a_shop() -> Tables:
+def a_shop(**more: pd.DataFrame) -> Tables:
     users = pd.DataFrame(
         {
             "user_id": ["ann", "bob", "cho", "dan"],
@@ -44,23 +44,27 @@ def a_shop() -> Tables:
             "channel": ["web", None, "push", "web"],
         }
     )
-    return Tables.from_frames(users=users, messages=messages, events=events)
+    return Tables.from_frames(**{"users": users, "messages": messages, "events": events, **more})
+
+
+def known(**more: pd.DataFrame) -> Habits:
+    return habits(a_shop(**more).as_of(CUTOFF), CUTOFF)
 
 
 def test_the_hour_is_the_persons_own_summer_and_winter() -> None:
-    found = answers(a_shop().as_of(CUTOFF), CUTOFF)
+    found = known().answers
     assert found["user_id"].tolist() == ["ann", "ann", "bob", "bob", "bob", "cho"]
     assert found["hour"].tolist() == [10, 11, 17, 17, 17, 17]  # an unknown zone is the commonest one
 
 
 def test_a_machines_opens_are_no_answers_and_hide_the_persons_own() -> None:
-    found = answers(a_shop().as_of(CUTOFF), CUTOFF)
+    found = known().answers
     assert found["by_click"].tolist() == [False, False, True, True, False, False]
     assert found["answered"].tolist() == [True, False, False, True, True, False]
 
 
 def test_hours_in_the_shop_count_once_and_not_when_a_message_brought_them() -> None:
-    found = active_hours(a_shop().as_of(CUTOFF))
+    found = known().active
     assert found["user_id"].tolist() == ["ann"]
     assert found["hour"].tolist() == [21]
     assert found["at"].tolist() == [at("2026-06-10 01:00")]
@@ -73,5 +77,4 @@ def test_without_opens_it_says_what_to_bring() -> None:
     )  # fmt: skip
     shop = Tables.from_frames(orders=orders)
     with pytest.raises(DataError, match="opened_at"):
-        answers(shop, CUTOFF)
-    assert active_hours(shop)["hour"].tolist() == [1]
+        habits(shop, CUTOFF)

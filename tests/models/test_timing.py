@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from data.errors import DataError, ModelFileError, NotFittedError
 from models.timing import Engagement, Timing, choose
@@ -111,7 +114,8 @@ def test_own_history_foretells_later_answers(told: Engagement, model: Timing) ->
 def test_exploration_is_as_often_as_said_and_its_probability_is_logged() -> None:
     rate = np.tile(np.where(np.arange(24) == 20, 0.5, 0.1), (20_000, 1))
     allowed = np.arange(24) >= 14
-    choice = choose(rate, allowed=allowed, explore=0.2, seed=1)
+    draw = np.random.default_rng(1).random(len(rate))
+    choice = choose(rate, allowed=allowed, explore=0.2, draw=draw)
     assert (choice.hour == 20).mean() == pytest.approx(0.8 + 0.2 / 10, abs=0.01)
     assert choice.hour.min() >= 14
     assert set(choice.probability.round(3)) == {0.82, 0.02}
@@ -141,3 +145,41 @@ def test_what_cannot_be_learnt_or_asked_is_refused(told: Engagement, model: Timi
         model.score(told, channel="fax")
     with pytest.raises(DataError, match="learnt of the channels"):
         model.score(replace(told, channels=("sms", "push")))
+
+
+def test_a_plan_is_the_best_hour_of_the_best_channel_that_reaches_them(told: Engagement, model: Timing) -> None:
+    wanted, reachable = np.zeros((PEOPLE, 24), bool), np.ones((PEOPLE, 2), bool)
+    reachable[0], reachable[1] = [False, True], [False, False]
+    wanted[2] = np.arange(24) == 3
+    plan = model.plan(told, wanted=wanted, reachable=reachable)
+    assert (plan.channel[:2].tolist(), np.isnan(plan.open_rate[:3]).tolist()) == ([1, -1], [False, True, False])
+    assert plan.best_hour[2] == 3
+    rates = model.score(told, channel="push")
+    on_push = np.flatnonzero(plan.channel == 1)
+    for found, wanted in ((plan.open_rate, rates.rate), (plan.low, rates.low), (plan.high, rates.high)):
+        assert np.allclose(found[on_push], wanted[on_push, plan.best_hour[on_push]])
+    assert plan.own.all()
+    assert (plan.choice.hour == plan.best_hour).all()
+
+
+def test_the_plan_for_who_is_not_known_is_that_for_everybody(model: Timing) -> None:
+    plan = model.plan(strangers(3), wanted=np.zeros((3, 24), bool), reachable=np.ones((3, 2), bool))
+    assert not plan.own.any()
+    assert len(set(plan.best_hour)) == 1
+    assert set(plan.channel) == {0}
+
+
+@settings(max_examples=50, deadline=None)
+@given(hnp.arrays(bool, (1, 24)).filter(np.any), hnp.arrays(float, 24, elements=st.floats(0, 1)), st.floats(0, 1))
+def test_chances_of_the_allowed_hours_sum_to_one_and_draws_keep_to_them(
+    allowed: np.ndarray, rate: np.ndarray, explore: float
+) -> None:
+    n = 240
+    draw = (np.arange(n) + 0.5) / n
+    choice = choose(np.tile(rate, (n, 1)), allowed=allowed, explore=explore, draw=draw)
+    assert allowed[0, choice.hour].all()
+    chance = dict(zip(choice.hour.tolist(), choice.probability.tolist(), strict=True))
+    unseen = [explore / allowed.sum()] * (allowed.sum() - len(chance))
+    assert sum(chance.values()) + sum(unseen) == pytest.approx(1)
+    for hour, probability in chance.items():
+        assert (choice.hour == hour).mean() == pytest.approx(probability, abs=1.5 / n)

@@ -10,8 +10,7 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from models.timing import Timing, choose
-from training.examples import engagement
+from models.timing import HOURS, Engagement, Timing
 
 
 class SendTimeModel(PythonModel):
@@ -25,19 +24,18 @@ class SendTimeModel(PythonModel):
         self.model = Timing.load(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """best_hour, open_rate with low and high (90 %), and best_channel, a row for each of `model_input`."""
-        told = engagement(self.model.channels, model_input.to_dict("records"))
-        rates = self.model.score(told)
-        hour = choose(rates.rate, allowed=self.model.hours).hour
-        row = np.arange(len(hour))
-        channel = self.model.score_channels(told).rate.argmax(axis=1)
+        """best_hour, best_channel, and the open_rate there with its interval (90 %), a row per row asked about."""
+        channels = self.model.channels
+        told = Engagement.from_lists(channels, model_input.to_dict("records"))
+        wanted, reachable = np.zeros((told.n, HOURS), bool), np.ones((told.n, len(channels)), bool)
+        plan = self.model.plan(told, wanted=wanted, reachable=reachable)
         return pd.DataFrame(
             {
-                "best_hour": hour,
-                "open_rate": rates.rate[row, hour],
-                "low": rates.low[row, hour],
-                "high": rates.high[row, hour],
-                "best_channel": [self.model.channels[code] for code in channel],
+                "best_hour": plan.best_hour,
+                "open_rate": plan.open_rate,
+                "low": plan.low,
+                "high": plan.high,
+                "best_channel": [channels[code] for code in plan.channel],
             },
             index=model_input.index,
         )
