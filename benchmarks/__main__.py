@@ -18,11 +18,13 @@ NAMES = (
     "churn",
     "classification",
     "collaborative",
+    "coverage",
     "demo",
     "features",
     "latency",
     "lifetime-value",
     "next-purchase",
+    "null",
     "propensity-scale",
     "recommend-time-split",
     "sequences",
@@ -37,6 +39,10 @@ def main() -> None:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--data", type=Path, help="a folder or file laid out like the one in ../shared/data")
     parser.add_argument("--target", help="the column to foresee, of two values")
+    parser.add_argument("--treatment", metavar="COL", help="of an experiment: the column of arms")
+    parser.add_argument("--control", help="of an experiment: which arm is the control")
+    parser.add_argument("--outcome", nargs="+", action="extend", metavar="COL", help="of an experiment: what came of it")
+    parser.add_argument("--before", nargs="+", action="extend", metavar="COL", help="known before it")
     parser.add_argument("--drop", nargs="+", action="extend", metavar="COL", help="columns to leave out, such as ids")
     parser.add_argument("--size", help="how large, where a benchmark makes its own data (2M, 20M, 100M)")
     parser.add_argument("--trials", type=int, help="of a search, at most so many")

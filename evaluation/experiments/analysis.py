@@ -322,7 +322,12 @@ def analyse(
         for code in range(1, len(experiment.arms)):
             treated, control = experiment.arm == code, experiment.arm == 0
             segments[experiment.arms[code]] = segment_effects(
-                outcome[treated], outcome[control], groups[treated], groups[control], level=level
+                outcome[treated],
+                outcome[control],
+                groups[treated],
+                groups[control],
+                arms=len(experiment.arms) - 1,
+                level=level,
             )
     order = ("not to be trusted", "act", "keep testing", "cannot tell", "do not")
     sign = -1 if first.lower_is_better else 1

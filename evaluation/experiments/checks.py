@@ -21,10 +21,12 @@ LEAK_AUC = 0.75
 """No campaign separates its people from the control by their outcomes as well as this."""
 ONE_SIDED = 20
 """An outcome that nobody of an arm has was not measured there, if so many were to be expected."""
+NEARLY_EQUAL = 0.25
+"""Arms whose sizes are so near to each other, as a share of their mean, were meant to be equal."""
 FEW = 5
 """A chi-square needs so many expected people in each cell."""
-MOST_ROWS = 100_000
-"""As many people as the assignment is foreseen for."""
+MOST_ROWS, TOO_FEW = 40_000, 50
+"""As many people as the assignment is foreseen for, and, in half an arm, too few for it."""
 
 Status = Literal["passed", "warning", "failed", "not checked"]
 
@@ -74,8 +76,9 @@ class Balance:
 def sample_ratio(counts: Mapping[str, int], shares: Sequence[float] | None = None) -> Check:
     """Whether the arms have the sizes they were planned to have: a chi-square test (Fabijan et al. 2019).
 
-    Without the plan, it is taken to be the nearest of equal arms and steps of a twentieth or a third: plans are round,
-    accidents are not.
+    Without the plan, any usual one will do: equal arms, or steps of a tenth, a quarter, a third, or, with an arm under
+    a fifth, a twentieth. If none fits, arms of nearly one size were meant to be equal and the check fails; others are
+    only warned of, as their plan may be unusual.
 
     Args:
         counts: People by arm.
@@ -85,25 +88,27 @@ def sample_ratio(counts: Mapping[str, int], shares: Sequence[float] | None = Non
         >>> check = sample_ratio({"control": 9_800, "mail": 10_400}, [0.5, 0.5])
         >>> check.status, round(check.p_value, 6)
         ('failed', 2.4e-05)
+        >>> sample_ratio({"control": 1_020, "mail": 8_980}).status
+        'passed'
     """
-    observed = np.array(list(counts.values()), dtype=np.float64)
-    planned = np.asarray(shares, dtype=np.float64) if shares is not None else _round_plan(observed)
-    planned = planned / planned.sum()
-    p = float(chisquare(observed, planned * observed.sum()).pvalue)
+    name, n = "sizes of the arms", np.array(list(counts.values()), dtype=np.float64)
+    plans = _usual_plans(n) if shares is None else [np.asarray(shares, dtype=np.float64) / np.sum(shares)]
+    planned = max(plans, key=lambda plan: chisquare(n, plan * n.sum()).pvalue)
+    status: Status = "failed"
+    if shares is None and chisquare(n, planned * n.sum()).pvalue < ALARM:
+        planned = plans[0]
+        status = "failed" if np.abs(n / n.mean() - 1).max() < NEARLY_EQUAL else "warning"
+    p = float(chisquare(n, planned * n.sum()).pvalue)
     told = ", ".join(
-        f"{name} {n:,} ({n / observed.sum():.1%}, planned {share:.1%})"
-        for (name, n), share in zip(counts.items(), planned, strict=True)
+        f"{arm} {size:,} ({size / n.sum():.1%}, planned {share:.1%})"
+        for (arm, size), share in zip(counts.items(), planned, strict=True)
     )
-    guessed = "" if shares is not None else " The plan was not given and is taken from the sizes."
+    guessed = "" if shares is not None else " The plan was not given and is taken to be this usual one."
     if p >= ALARM:
-        return Check("sizes of the arms", "passed", f"{told}.{guessed}", p_value=p)
-    return Check(
-        "sizes of the arms",
-        "failed",
-        f"{told}: chance gives this in {_odds(p)}.{guessed}",
-        "People were lost or added in one arm: find where, or say the planned shares if these are not them.",
-        p_value=p,
-    )
+        return Check(name, "passed", f"{told}.{guessed}", p_value=p)
+    finding = f"{told}: chance gives this in {_odds(p)}.{guessed}"
+    remedy = "People were lost or added in one arm: find where, or say the planned shares if these are not them."
+    return Check(name, status, finding, remedy, p_value=p)
 
 
 def sample_ratio_by_segment(arm: np.ndarray, segments: pd.DataFrame, shares: Sequence[float] | None = None) -> Check:
@@ -125,9 +130,9 @@ def sample_ratio_by_segment(arm: np.ndarray, segments: pd.DataFrame, shares: Seq
     share = total / total.sum() if shares is None else np.asarray(shares) / np.sum(shares)
     found: list[tuple[float, str]] = []
     for column in segments:
-        words = segments[column].astype(str).to_numpy()
-        for group in np.unique(words):
-            observed = np.bincount(arm[words == group], minlength=len(total))
+        codes, groups = pd.factorize(segments[column], use_na_sentinel=False)
+        counts = np.bincount(codes * len(total) + arm, minlength=len(groups) * len(total)).reshape(-1, len(total))
+        for group, observed in zip(groups, counts, strict=True):
             if (observed.sum() * share).min() >= FEW:
                 test = chisquare(observed, share * observed.sum())
                 found.append((float(test.pvalue), f"{column} = {group}: {' to '.join(f'{n:,}' for n in observed)}"))
@@ -213,9 +218,11 @@ def assignment_foreseen(arm: np.ndarray, before: pd.DataFrame, *, seed: int = 0)
         'failed'
     """
     name = "assignment cannot be foreseen"
-    found = [
-        (p, area) for code in range(1, int(arm.max()) + 1) for p, area in _foreseen(arm, before, code, seed) if area
-    ]
+    columns = [values for _, values in _numbers(before)]
+    found = []
+    if columns:
+        x = np.column_stack(columns)
+        found = [half for code in range(1, int(arm.max()) + 1) for half in _foreseen(arm, x, code, seed)]
     if not found:
         return Check(name, "not checked", "Too few people, or nothing known before assignment was named.")
     p, area = min(found)
@@ -306,16 +313,16 @@ def _tolerated(name: str, n_wrong: int, n_users: int, what: str, remedy: str) ->
     return Check(name, "warning" if share <= TOLERATED_SHARE else "failed", finding, remedy, value=share)
 
 
-def _round_plan(observed: np.ndarray) -> np.ndarray:
-    """The plan that sizes come nearest to: equal arms, or steps of a twentieth or a third."""
-    share = observed / observed.sum()
-    plans = [np.full(len(share), 1 / len(share))]
-    for steps in (20, 3):
+def _usual_plans(n: np.ndarray) -> list[np.ndarray]:
+    """Equal arms, and of each usual step the plan that these sizes come nearest to."""
+    share = n / n.sum()
+    plans = [np.full(len(n), 1 / len(n))]
+    for steps in (10, 4, 3, 20) if share.min() < 0.2 else (10, 4, 3):
         whole = np.floor(share * steps)
         whole[np.argsort(whole - share * steps)[: int(steps - whole.sum())]] += 1  # the largest remainders
         if whole.all():
             plans.append(whole / steps)
-    return min(plans, key=lambda plan: float(np.abs(plan - share).sum()))
+    return plans
 
 
 def _odds(p: float) -> str:
@@ -338,17 +345,17 @@ def _numbers(before: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
     return columns
 
 
-def _foreseen(arm: np.ndarray, before: pd.DataFrame, code: int, seed: int) -> list[tuple[float, float]]:
-    """For each half the one-sided p-value and the area under the curve of a treated arm against the control."""
+def _foreseen(arm: np.ndarray, x: np.ndarray, code: int, seed: int) -> list[tuple[float, float]]:
+    """A treated arm against the control, from columns (n, k): of each half the one-sided p-value and the area."""
     from lightgbm import LGBMClassifier  # noqa: PLC0415 - heavy, and in the training extra alone
 
     rng = np.random.default_rng([seed, code])
     rows = np.flatnonzero((arm == code) | (arm == 0))
     rows = rng.permutation(rows)[:MOST_ROWS]
     treated = arm[rows] == code
-    if not len(before.columns) or min(treated.sum(), (~treated).sum()) < 50:
+    if min(treated.sum(), (~treated).sum()) < 2 * TOO_FEW:
         return []
-    x = np.column_stack([values for _, values in _numbers(before)])[rows]
+    x = x[rows]
     halves = np.array_split(np.arange(len(rows)), 2)
     found = []
     for learn, ask in (halves, halves[::-1]):

@@ -29,7 +29,7 @@ class SegmentEffect:
         difference: On these people alone.
         shrunken: The best guess, drawn towards the mean of all groups as far as noise explains what they differ in;
             None for a group too small to judge, or an attribute with fewer than four groups to learn that from.
-        p_adjusted: Of no effect, corrected over all groups of all attributes; NaN if too small to judge.
+        p_adjusted: Of no effect, corrected over all groups of all attributes and arms; NaN if too small to judge.
     """
 
     attribute: str
@@ -68,6 +68,7 @@ def segment_effects(
     treated_segments: pd.DataFrame,
     control_segments: pd.DataFrame,
     *,
+    arms: int = 1,
     level: float = 0.95,
 ) -> Segments:
     """The difference of means in each group of each attribute.
@@ -80,6 +81,7 @@ def segment_effects(
         control: Outcomes, shape (m,).
         treated_segments: A column per attribute, n rows; what is missing is a group of its own.
         control_segments: The same columns, m rows.
+        arms: How many treated arms are looked at in this way: p-values are Bonferroni-corrected for it.
         level: Coverage of each interval on its own.
 
     Example:
@@ -93,14 +95,15 @@ def segment_effects(
         raise DataError("outcomes and segments are not of the same people; give a row of segments for each outcome.")
     found: list[tuple[str, str, Difference]] = []
     for attribute in treated_segments:
-        ours, theirs = (segments[attribute].astype(str).to_numpy() for segments in (treated_segments, control_segments))
-        for group in np.intersect1d(ours, theirs):
-            difference = difference_of_means(treated[ours == group], control[theirs == group], level=level)
-            found.append((str(attribute), str(group), difference))
+        ours, theirs = _by_group(treated, treated_segments[attribute]), _by_group(control, control_segments[attribute])
+        found += [
+            (str(attribute), group, difference_of_means(ours[group], theirs[group], level=level))
+            for group in sorted(ours.keys() & theirs.keys())
+        ]
     judged = [i for i, (_, _, difference) in enumerate(found) if difference.enough]
     p_adjusted = np.full(len(found), np.nan)
     if judged:
-        p_adjusted[judged] = false_discovery_control([found[i][2].p_value for i in judged])
+        p_adjusted[judged] = np.minimum(1, arms * false_discovery_control([found[i][2].p_value for i in judged]))
     shrunken: dict[int, Interval] = {}
     differ: dict[str, float] = {}
     for attribute in dict.fromkeys(name for name, _, _ in found):
@@ -157,6 +160,13 @@ def shrink(estimate: Sequence[float], error: Sequence[float], *, level: float = 
     half = ndtri((1 + level) / 2) * np.sqrt(variance)
     best = middle + (1 - b) * (e - middle)
     return [Interval(float(m), float(m - h), float(m + h), level) for m, h in zip(best, half, strict=True)]
+
+
+def _by_group(outcome: np.ndarray, group: pd.Series) -> dict[str, np.ndarray]:
+    """The outcomes of each group; what is missing is one."""
+    codes, names = pd.factorize(group, use_na_sentinel=False)
+    ends = np.bincount(codes, minlength=len(names)).cumsum()[:-1]
+    return dict(zip(map(str, names), np.split(outcome[np.argsort(codes, kind="stable")], ends), strict=True))
 
 
 def _cochran(estimate: np.ndarray, error: np.ndarray) -> float:

@@ -1,0 +1,98 @@
+"""What must hold in a random experiment: sound ones pass, each kind of broken one is found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluation.experiments import checks
+
+NAMES = ["none", "mail"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "status"),
+    [
+        ([33_333, 66_667], "passed"),
+        ([1_000, 9_050], "passed"),
+        ([25_000, 25_100, 24_900], "passed"),
+        ([500, 9_500], "passed"),
+        ([50_000, 47_500], "failed"),
+        ([5_500, 4_500], "failed"),
+        ([10_000, 83_000], "warning"),
+    ],
+)
+def test_sizes_without_a_plan_are_held_to_a_usual_one(sizes, status):
+    counts = {f"arm {i}": size for i, size in enumerate(sizes)}
+    assert checks.sample_ratio(counts).status == status
+
+
+def test_a_plan_that_is_told_is_what_counts():
+    counts = {"none": 10_000, "mail": 83_000}
+    assert checks.sample_ratio(counts, [10, 83]).status == "passed"
+    failed = checks.sample_ratio(counts, [0.1, 0.9])
+    assert failed.status == "failed"
+    assert "mail 83,000 (89.2%, planned 90.0%)" in failed.finding
+
+
+def test_sound_experiments_fail_no_check_but_once_in_hundreds():
+    rng = np.random.default_rng(0)
+    failed = 0
+    for _ in range(15):
+        arm = rng.integers(2, size=2000)
+        before = pd.DataFrame({"spend": rng.gamma(1, 50, 2000), "city": rng.choice(["a", "b", "c"], 2000)})
+        before.loc[:99, "spend"] = np.nan
+        failed += checks.sample_ratio_by_segment(arm, before[["city"]]).status == "failed"
+        failed += checks.balanced(checks.balance(arm, before, NAMES)).status == "failed"
+        failed += checks.assignment_foreseen(arm, before).status == "failed"
+    assert failed <= 1
+
+
+def test_the_propensity_auc_of_chance_is_spread_as_its_null_distribution_says():
+    rng = np.random.default_rng(1)
+    before = pd.DataFrame({f"x{i}": rng.normal(size=1000) for i in range(3)})
+    found = [checks.assignment_foreseen(rng.integers(2, size=1000), before, seed=i).p_value for i in range(30)]
+    assert np.mean(np.array(found) < 0.2) < 0.35
+
+
+def test_targeting_that_leaves_means_alike_is_foreseen():
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=6000)
+    arm = (rng.random(6000) < np.where(np.abs(x) > 0.7, 0.6, 0.4)).astype(int)
+    before = pd.DataFrame({"x": x})
+    assert checks.balanced(checks.balance(arm, before, NAMES)).status == "passed"
+    found = checks.assignment_foreseen(arm, before)
+    assert found.status == "failed"
+    assert found.value > 0.55
+
+
+def test_a_group_that_lost_its_control_is_named():
+    rng = np.random.default_rng(3)
+    arm, country = rng.integers(2, size=9000), rng.choice(["AT", "CH", "DE"], 9000)
+    kept = (country != "CH") | (arm == 1) | (rng.random(9000) < 0.7)
+    found = checks.sample_ratio_by_segment(arm[kept], pd.DataFrame({"country": country[kept]}))
+    assert found.status == "failed"
+    assert "country = CH" in found.finding
+
+
+def test_nothing_to_check_is_said():
+    arm = np.array([0, 1] * 10)
+    assert checks.balanced([]).status == "not checked"
+    assert checks.assignment_foreseen(arm, pd.DataFrame(index=range(20))).status == "not checked"
+    assert checks.sample_ratio_by_segment(arm, pd.DataFrame(index=range(20))).status == "not checked"
+
+
+def test_an_outcome_that_only_the_treated_can_have_is_found():
+    rng = np.random.default_rng(4)
+    arm = rng.integers(2, size=4000)
+    redeemed = ((rng.random(4000) < 0.1) & (arm == 1)).astype(float)
+    found = checks.leak(arm, redeemed, NAMES, metric="redeemed")
+    assert found.status == "failed"
+    assert found.finding.startswith("Nobody in none has redeemed")
+
+
+def test_few_people_in_two_arms_are_tolerated_many_are_not():
+    assert checks.users_in_two_arms(0, 1000).status == "passed"
+    assert checks.users_in_two_arms(10, 1000).status == "warning"
+    assert checks.users_in_two_arms(11, 1000).status == "failed"
