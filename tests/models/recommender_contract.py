@@ -177,17 +177,18 @@ class RecommenderContract:
         few = fitted.recommend(timed[np.array([7, 3])], 60)
         assert_allclose(few.scores, together.scores[[7, 3]], rtol=1e-4, atol=1e-5)
 
-    def test_reasons_are_true(self, fitted, random_shop):
+    @pytest.mark.parametrize("timed", [False, True], ids=["weights alone", "with times"])
+    def test_reasons_are_true(self, fitted, random_shop, timed):
+        now = int(random_shop.at.max()) + 1
+        told = Histories.from_interactions(random_shop, now=now) if timed else Histories.from_matrix(random_shop.matrix)
         for user in range(8):
-            mine = random_shop.matrix[user]
+            mine = told[user : user + 1]
             found = fitted.recommend(mine, 3, exclude_seen=False).items[0]
-            reasons = fitted.reasons(mine, found)
-            for item, reason in zip(found, reasons, strict=True):
-                falls = {}
-                for code in mine.indices:
-                    without = mine.copy()
-                    without.data[without.indices == code] = 0
-                    falls[code] = self.score(fitted, mine, item) - self.score(fitted, without, item)
+            for item, reason in zip(found, fitted.reasons(mine, found), strict=True):
+                whole = self.score(fitted, mine, item)
+                falls = {
+                    code: whole - self.score(fitted, mine.where(mine.item != code), item) for code in set(mine.item)
+                }
                 if reason == -1:
                     assert max(falls.values()) <= 1e-5
                 else:
@@ -195,8 +196,8 @@ class RecommenderContract:
                     assert falls[reason] >= max(falls.values()) - 1e-4
 
     @staticmethod
-    def score(model, row, item) -> float:
-        every = model.recommend(row, len(model.items), exclude_seen=False)
+    def score(model, history, item) -> float:
+        every = model.recommend(history, len(model.items), exclude_seen=False)
         found = every.scores[0][every.items[0] == item]
         return float(found[0]) if len(found) else 0.0
 
