@@ -154,10 +154,10 @@ def overlap(logged: Logged, policy: np.ndarray, *, probabilities: np.ndarray | N
     refused = ""
     if unsupported > MAX_UNSUPPORTED:
         refused = f"{unsupported:.1%} of its choices could not have been logged; log some, or leave those actions out"
-    elif effective < MIN_EFFECTIVE:
-        refused = f"the log is worth {effective:.0f} of its decisions, under {MIN_EFFECTIVE:.0f}; log more at random"
     elif largest_share > MAX_SHARE:
         refused = f"one decision carries {largest_share:.0%} of the weight; log with larger probabilities"
+    elif effective < MIN_EFFECTIVE:
+        refused = f"the log is worth {effective:.0f} of its decisions, under {MIN_EFFECTIVE:.0f}; log more at random"
     elif off > FAR_OFF and off > FAR_OFF_ERRORS * float(w.std()) / np.sqrt(n):
         refused = f"its weights average {mean:.2f}, not 1: the logged probabilities are not those of the choices"
     return Weights(n, effective, float(w.max()), largest_share, mean, unsupported, refused)

@@ -347,6 +347,9 @@ def qini(
     y = people.outcome[kept]
     columns = (t, 1 - t, y * t, y * (1 - t))
     knowing = y * (2 * t - 1)
+    if kind == "auuc" and np.isin(y, (0, 1)).all():  # there the best order depends on which kind of person is rarer
+        few_lost = (y * (1 - t)).sum() > ((1 - y) * t).sum()
+        knowing = 2.0 * (y == t) + (y if few_lost else t)
 
     def over_diagonal(ranking: np.ndarray) -> tuple[float, np.ndarray]:
         """On the data, and on the resamples; what the bins of those blur is put right."""

@@ -29,10 +29,10 @@ class Term:
     regressor: LinearRegressor | TreeRegressor
     arm: int | None = None
 
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """The weighted part, (n,)."""
+    def predict(self, matrix: np.ndarray, level: np.ndarray) -> np.ndarray:
+        """The weighted part, (n,), for people of a level."""
         asked = matrix if self.arm is None else np.column_stack([matrix, np.full(len(matrix), float(self.arm))])
-        return self.weight * self.regressor.predict(asked)
+        return self.weight * self.regressor.predict(asked, level)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,12 @@ class Rows:
         return self.probabilities.shape[1]
 
     @property
+    def level(self) -> np.ndarray:
+        """The outcome to be expected of each person, whatever the arm, (n,)."""
+        found: np.ndarray = self.expected.mean(axis=1)
+        return found
+
+    @property
     def values(self) -> np.ndarray:
         """Gamma_k = q_k + 1{a = k} (y - q_k) / p_k (Robins, Rotnitzky, Zhao 1994), (n, K)."""
         rows = np.arange(len(self.y))
@@ -80,27 +86,24 @@ def s_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
     The linear one has, beside the columns and the arms, what all treatments share of each column and what is each
     arm's own; only those two are penalised, so that effects shrink toward the average, and arms toward each other.
     """
+    K = rows.n_arms
     if isinstance(family, Trees):
-        aware = Trees({**family.categories, rows.matrix.shape[1]: rows.n_arms}, family.seed)
+        aware = Trees({**family.categories, rows.matrix.shape[1]: K}, family.seed)
         model = aware.fit(np.column_stack([rows.matrix, rows.arm.astype(np.float64)]), rows.y)
-        return [(Term(1.0, model, arm), Term(-1.0, model, 0)) for arm in range(1, rows.n_arms)]
-    D, K = family.views(rows.matrix), rows.n_arms
-    p = D.shape[1]
+        return [(Term(1.0, model, arm), Term(-1.0, model, 0)) for arm in range(1, K)]
+    D, level = family.views(rows.matrix), rows.level
     ins = np.eye(K)[rows.arm][:, 1:]
-    away = np.column_stack([(rows.arm > 0).astype(np.float64), ins])
-    away = away if K > 2 else away[:, :1]  # with one treatment, what all share is its own
-    free = np.column_stack([np.ones(len(D)), D, ins])
+    free = np.column_stack([np.ones(len(D)), D, ins, ins * (level - level.mean())[:, None]])
+    # With one treatment, what all share is its own.
+    away = np.column_stack([rows.arm > 0, *([ins] if K > 2 else [])]).astype(np.float64)
     shared_and_own = ((away - away.mean(axis=0))[:, :, None] * D[:, None, :]).reshape(len(D), -1)
     weights = ridge(np.column_stack([free, shared_and_own]), rows.y, free.shape[1])
-    blocks = weights[free.shape[1] :].reshape(-1, p)
+    of_arms, of_levels = weights[1 + D.shape[1] : free.shape[1]].reshape(2, K - 1)
+    blocks = weights[free.shape[1] :].reshape(-1, D.shape[1])
+    own = blocks[1:] if K > 2 else np.zeros_like(blocks)
     return [
-        (
-            Term(
-                1.0,
-                LinearRegressor(family.views, np.append(weights[p + arm], blocks[0] + (blocks[arm] if K > 2 else 0.0))),
-            ),
-        )
-        for arm in range(1, K)
+        (Term(1.0, LinearRegressor(family.views, float(alone), float(slope), blocks[0] + mine)),)
+        for alone, slope, mine in zip(of_arms, of_levels, own, strict=True)
     ]
 
 
@@ -119,8 +122,8 @@ def x_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
     out = rows.arm == 0
     for arm in range(1, rows.n_arms):
         into = rows.arm == arm
-        of_treated = family.fit(rows.matrix[into], (rows.y - rows.expected[:, 0])[into])
-        of_control = family.fit(rows.matrix[out], (rows.expected[:, arm] - rows.y)[out])
+        of_treated = family.fit(rows.matrix[into], (rows.y - rows.expected[:, 0])[into], level=rows.level[into])
+        of_control = family.fit(rows.matrix[out], (rows.expected[:, arm] - rows.y)[out], level=rows.level[out])
         g = float(into.sum() / (into.sum() + out.sum()))
         terms.append((Term(g, of_control), Term(1 - g, of_treated)))
     return terms
@@ -129,7 +132,10 @@ def x_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
 def dr_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
     """The doubly robust effect of each person, Gamma_k - Gamma_0, regressed on the columns (Kennedy 2023)."""
     values = rows.values
-    return [(Term(1.0, family.fit(rows.matrix, values[:, arm] - values[:, 0])),) for arm in range(1, rows.n_arms)]
+    return [
+        (Term(1.0, family.fit(rows.matrix, values[:, arm] - values[:, 0], level=rows.level)),)
+        for arm in range(1, rows.n_arms)
+    ]
 
 
 LEARNERS: dict[str, Learner] = {"S": s_learner, "T": t_learner, "X": x_learner, "DR": dr_learner}
@@ -140,9 +146,9 @@ def outcome_models(family: Linear | Trees, rows: Rows) -> list[LinearRegressor |
     return [family.fit(rows.matrix[rows.arm == arm], rows.y[rows.arm == arm]) for arm in range(rows.n_arms)]
 
 
-def summed(terms: ArmTerms, matrix: np.ndarray) -> np.ndarray:
+def summed(terms: ArmTerms, matrix: np.ndarray, level: np.ndarray) -> np.ndarray:
     """The effect that terms add up to, (n,)."""
-    return np.sum([term.predict(matrix) for term in terms], axis=0) if terms else np.zeros(len(matrix))
+    return np.sum([term.predict(matrix, level) for term in terms], axis=0) if terms else np.zeros(len(matrix))
 
 
 def scaled(terms: ArmTerms, by: float) -> ArmTerms:

@@ -127,13 +127,19 @@ class UpliftModel:
         held_out = np.empty((len(names), *gained.shape))
         for fold in range(FOLDS):
             for place, terms in enumerate(self._learnt(families, rows[member != fold])):
-                here = matrix[member == fold]
-                held_out[place, member == fold] = np.column_stack([summed(part, here) for part in terms])
-        stack = _stacked(held_out, gained)
-        together = np.tensordot(stack, held_out - held_out.mean(axis=1, keepdims=True), axes=1)
+                here = rows[member == fold]
+                parts = [summed(part, here.matrix, here.level) for part in terms]
+                held_out[place, member == fold] = np.column_stack(parts)
+        centred = held_out - held_out.mean(axis=1, keepdims=True)
+        to_size = np.array(
+            [[_believed(one[:, k], gained[:, k]).believed for k in range(n_arms - 1)] for one in centred]
+        )
+        stack = _stacked(centred * to_size[:, None, :], gained)
+        counted = stack[:, None] * to_size
+        together = (centred * counted[:, None, :]).sum(axis=0)
         self.effects = tuple(_believed(together[:, k], gained[:, k]) for k in range(n_arms - 1))
         self.weights = dict(zip(names, stack.tolist(), strict=True))
-        self._finish(families, rows, stack)
+        self._finish(families, rows, counted)
         return self
 
     def predict(self, table: pd.DataFrame) -> np.ndarray:
@@ -145,8 +151,11 @@ class UpliftModel:
         """
         self._check_fitted()
         matrix = encoded(self.columns, table)
+        level = _mean_outcomes(self._outcomes, matrix).mean(axis=1)
         effects = [np.zeros(len(table))]
-        effects += [shift + summed(terms, matrix) for shift, terms in zip(self._shifts, self._terms, strict=True)]
+        effects += [
+            shift + summed(terms, matrix, level) for shift, terms in zip(self._shifts, self._terms, strict=True)
+        ]
         return np.column_stack(effects)
 
     def expected(self, table: pd.DataFrame) -> np.ndarray:
@@ -212,16 +221,16 @@ class UpliftModel:
     def _learnt(self, families: Sequence[Linear | Trees], rows: Rows) -> list[list[ArmTerms]]:
         return [LEARNERS[learner](family, rows) for learner in self.learners for family in families]
 
-    def _finish(self, families: Sequence[Linear | Trees], rows: Rows, stack: np.ndarray) -> None:
-        """Learn on all rows what the stack counts; differences are about the mean of the people learnt from."""
+    def _finish(self, families: Sequence[Linear | Trees], rows: Rows, counted: np.ndarray) -> None:
+        """Learn on all rows what counts, (C, K - 1); differences are about the mean of the people learnt from."""
         learnt = self._learnt(families, rows)
         self._terms: list[ArmTerms] = []
         shifts = []
         for k, effect in enumerate(self.effects):
-            parts = [scaled(terms[k], effect.believed * w) for terms, w in zip(learnt, stack, strict=True)]
+            parts = [scaled(terms[k], effect.believed * w) for terms, w in zip(learnt, counted[:, k], strict=True)]
             together = tuple(term for part in parts for term in part if term.weight)
             self._terms.append(together)
-            shifts.append(effect.average - float(summed(together, rows.matrix).mean()))
+            shifts.append(effect.average - float(summed(together, rows.matrix, rows.level).mean()))
         self._shifts = tuple(shifts)
         self._outcomes = [outcome_models(family, rows) for family in families]
 
@@ -237,9 +246,8 @@ class UpliftModel:
             raise NotFittedError("the uplift model has not learnt yet: call fit(...) or load(folder) first.")
 
 
-def _stacked(held_out: np.ndarray, gained: np.ndarray) -> np.ndarray:
-    """Weights of the learners, (C,), from effects out of fold, (C, n, K - 1), and doubly robust ones, (n, K - 1)."""
-    z = held_out - held_out.mean(axis=1, keepdims=True)
+def _stacked(z: np.ndarray, gained: np.ndarray) -> np.ndarray:
+    """Weights, (C,), of centred effects out of fold, (C, n, K - 1), toward doubly robust ones, (n, K - 1)."""
     spread = gained.std(axis=0)
     scale = np.where(spread > 0, spread, 1.0)
     Z = (z / scale).reshape(len(z), -1)

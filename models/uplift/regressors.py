@@ -1,9 +1,14 @@
-"""The two kinds of regression that every uplift learner is built of: a ridge that sets its own penalty, small trees."""
+"""The two kinds of regression that every uplift learner is built of: a ridge that sets its own penalty, small trees.
+
+Both read a matrix (n, n_features), NaN = missing, categories as codes and, where effects are learnt, each person's
+level: the outcome to be expected of them whatever the arm. Effects that grow with it are the rule (a discount adds a
+share of what somebody buys anyway), so that the ridge does not penalise it (Kent et al. 2020, "risk modelling").
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -17,22 +22,6 @@ SLIGHT = 1e-6
 LEAVES, ROUNDS, LEARNING_RATE, COLUMN_SHARE, LEAF_L2 = 6, 80, 0.05, 0.6, 100.0
 MIN_ROWS_IN_LEAF, LEAF_SHARE = 20, 60
 """A leaf holds at least so many rows, and a sixtieth of all: an effect is smaller than the noise around it."""
-
-
-class Regressor(Protocol):
-    """Learns a number from a matrix (n, n_features): NaN = missing, categories as codes."""
-
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """Shape (n,)."""
-
-
-class Family(Protocol):
-    """Makes regressors of one kind on the rows of one table."""
-
-    name: str
-
-    def fit(self, matrix: np.ndarray, y: np.ndarray) -> Regressor:
-        """Least squares, regularised."""
 
 
 def ridge(D: np.ndarray, y: np.ndarray, n_free: int) -> np.ndarray:
@@ -74,22 +63,25 @@ class Linear:
     def __init__(self, views: Views) -> None:
         self.views = views
 
-    def fit(self, matrix: np.ndarray, y: np.ndarray) -> LinearRegressor:
-        """One penalty for all columns, none on the intercept."""
-        D = self.views(matrix)
-        return LinearRegressor(self.views, ridge(np.column_stack([np.ones(len(D)), D]), y, 1))
+    def fit(self, matrix: np.ndarray, y: np.ndarray, *, level: np.ndarray | None = None) -> LinearRegressor:
+        """One penalty for all columns, none on the intercept and on `level`, (n,), where it is given."""
+        free = np.column_stack([np.ones(len(y)), *([] if level is None else [level])])
+        weights = ridge(np.column_stack([free, self.views(matrix)]), y, free.shape[1])
+        return LinearRegressor(
+            self.views, float(weights[0]), 0.0 if level is None else float(weights[1]), weights[free.shape[1] :]
+        )
 
 
 class LinearRegressor:
-    """Weights on the views, the intercept first."""
+    """An intercept, a weight on the level and those on the views."""
 
-    def __init__(self, views: Views, weights: np.ndarray) -> None:
-        self.views, self.weights = views, weights
+    def __init__(self, views: Views, intercept: float, of_level: float, weights: np.ndarray) -> None:
+        self.views, self.intercept, self.of_level, self.weights = views, intercept, of_level, weights
 
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
+    def predict(self, matrix: np.ndarray, level: np.ndarray | None = None) -> np.ndarray:
         """Shape (n,)."""
-        found: np.ndarray = self.views(matrix) @ self.weights[1:] + self.weights[0]
-        return found
+        found: np.ndarray = self.views(matrix) @ self.weights + self.intercept
+        return found if level is None else found + self.of_level * level
 
 
 class Trees:
@@ -105,8 +97,9 @@ class Trees:
     def __init__(self, categories: Mapping[int, int], seed: int = 0) -> None:
         self.categories, self.seed = dict(categories), seed
 
-    def fit(self, matrix: np.ndarray, y: np.ndarray) -> TreeRegressor:
-        """Grow them."""
+    def fit(self, matrix: np.ndarray, y: np.ndarray, *, level: np.ndarray | None = None) -> TreeRegressor:
+        """Grow them; `level`, (n,), is one more column."""
+        matrix = matrix if level is None else np.column_stack([matrix, level])
         centre, scale = float(y.mean()), float(y.std()) or 1.0
         options = {
             "objective": "regression",
@@ -134,15 +127,22 @@ class TreeRegressor:
         self.text, self.centre, self.scale = text, centre, scale
         self._booster = lgb.Booster(model_str=text)
 
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
+    def predict(self, matrix: np.ndarray, level: np.ndarray | None = None) -> np.ndarray:
         """Shape (n,)."""
+        if level is not None and self._booster.num_feature() > matrix.shape[1]:
+            matrix = np.column_stack([matrix, level])
         return self.centre + self.scale * np.asarray(self._booster.predict(matrix, num_threads=1))
 
 
 def to_json(regressor: LinearRegressor | TreeRegressor, texts: list[str]) -> dict[str, Any]:
     """Plain values; a tree's text is put at the end of `texts`."""
     if isinstance(regressor, LinearRegressor):
-        return {"kind": "linear", "weights": regressor.weights.tolist()}
+        return {
+            "kind": "linear",
+            "intercept": regressor.intercept,
+            "of_level": regressor.of_level,
+            "weights": regressor.weights.tolist(),
+        }
     texts.append(regressor.text)
     return {"kind": "trees", "text": len(texts) - 1, "centre": regressor.centre, "scale": regressor.scale}
 
@@ -154,5 +154,6 @@ def from_json(told: Mapping[str, Any], views: Views, texts: list[str]) -> Linear
         KeyError, IndexError, ValueError: it is not that.
     """
     if told["kind"] == "linear":
-        return LinearRegressor(views, np.asarray(told["weights"], dtype=np.float64))
+        weights = np.asarray(told["weights"], dtype=np.float64)
+        return LinearRegressor(views, float(told["intercept"]), float(told["of_level"]), weights)
     return TreeRegressor(texts[told["text"]], float(told["centre"]), float(told["scale"]))
