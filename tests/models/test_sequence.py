@@ -175,6 +175,48 @@ def test_a_checkpoint_of_something_else_is_not_used(rounds, tmp_path, interrupt)
     assert_array_equal(tiny().fit(rounds, checkpoint=file).item_vectors, tiny().fit(rounds).item_vectors)
 
 
+@pytest.mark.parametrize("params", [{}, {"gated": True}, {"negatives": 10}, {"loss": "gbce"}])
+def test_learning_and_judging_stay_on_the_networks_device(rounds, params, monkeypatch):
+    """PyTorch's meta device, which knows shapes and types and no values, stands for a GPU.
+
+    So mixed precision and the fused optimiser are not tried, nor what learning gives.
+    """
+    import contextlib
+
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    from models.recommenders.sequence import fit, network
+
+    monkeypatch.setattr(torch, "autocast", lambda *_args, **_kwargs: contextlib.nullcontext())
+    plain = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *args, **kwargs: plain(*args, **{**kwargs, "fused": False}))
+    monkeypatch.setattr(fit, "_dtype", lambda _device: torch.bfloat16)
+    monkeypatch.setitem(network.CELLS_AT_ONCE, "meta", 1_000)
+    recipe = fit.Recipe(**{**tiny(**params).params, "epochs": None})
+    taken = Histories.from_interactions(rounds)
+    kind, gap = np.zeros_like(taken.item, np.int64), np.ones_like(taken.item, np.int64)
+    steps = fit.Steps(taken.indptr, taken.item.astype(np.int64), gap, kind, n_items=15, n_gaps=32, n_kinds=1)
+    people = fit._held_out(steps, recipe)
+    windows = fit._windows(steps, recipe.positions, people)
+    batch = next(fit._batches(steps, windows, np.random.default_rng(0)))
+
+    class OneDevice(TorchDispatchMode):
+        def __torch_dispatch__(self, func, _types, args=(), kwargs=None):
+            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor) and leaf.dim()]
+            assert len({tensor.device for tensor in tensors}) < 2, func
+            return func(*args, **(kwargs or {}))
+
+    run = fit._Run.start(steps, recipe, torch.device("meta"))
+    with OneDevice():
+        for _ in range(2):
+            fit._loss(run.network, batch, recipe).backward()
+            run.update()
+        gain = fit._gain(run.average, steps, steps.indptr[people], steps.indptr[people + 1] - 1)
+    assert {tensor.device.type for tensor in (gain, *run.average.parameters())} == {"meta"}
+
+
 def test_time_for_learning_is_kept(rounds):
     model = tiny(epochs=100_000, minutes=0.02).fit(rounds)
     assert 1 <= model.epochs_learnt < 100_000

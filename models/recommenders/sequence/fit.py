@@ -18,7 +18,7 @@ from torch import nn
 
 from data.errors import ModelFileError
 from data.files import replacing
-from models.recommenders.sequence.network import CELLS_AT_ONCE, Network, sampled_loss, softmax_loss
+from models.recommenders.sequence.network import Network, sampled_loss, softmax_loss
 from models.recommenders.sequence.windows import STEPS_AT_ONCE, alike, rectangle
 
 LEARNING_RATE = 1e-3
@@ -35,6 +35,8 @@ FULL_SOFTMAX_ITEMS = 20_000
 """In larger catalogues the softmax is sampled unless told otherwise ..."""
 SAMPLED_NEGATIVES = 1_024
 """... with so many items."""
+CELLS_TO_JUDGE = 2**24
+"""Steps x items that are judged at once: bounds the memory, on a GPU too."""
 CONTEXT_DROPOUT = 0.1
 """Share of steps whose time and kind are hidden, so that histories without them can be asked about too."""
 K = 10
@@ -111,7 +113,7 @@ def learn(steps: Steps, recipe: Recipe, checkpoint: Path | None = None) -> Learn
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     held_out = _held_out(steps, recipe)
     windows = _windows(steps, recipe.positions, held_out)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
         torch.manual_seed(recipe.seed)
         run = _Run.start(steps, recipe, device)
         identity = _identity(steps, recipe)
@@ -234,22 +236,10 @@ def _epoch(run: _Run, steps: Steps, windows: np.ndarray, recipe: Recipe) -> None
     started = time.monotonic()
     torch.manual_seed(recipe.seed * 1_000 + run.epoch)
     rng = np.random.default_rng([recipe.seed, run.epoch])
-    device = run.network.positions.device
-    dtype = _dtype(device)
     run.network.train()
     losses = []
-    for item, gap, kind, target in _batches(steps, windows, rng):
-        given = torch.from_numpy(target >= 0).to(device)
-        wanted = torch.from_numpy(target).to(device)[given]
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            embedded = run.network.embedded(*(torch.from_numpy(codes).to(device) for codes in (item, gap, kind)))
-            hidden = run.network(embedded)[given].float()
-        V = run.network.items.weight[:-1]
-        negatives = recipe.negatives or (SAMPLED_NEGATIVES if len(V) > FULL_SOFTMAX_ITEMS else None)
-        if negatives is None and recipe.loss == "softmax":
-            loss = softmax_loss(hidden, V, wanted, dtype)
-        else:
-            loss = sampled_loss(hidden, V, wanted, loss=recipe.loss, negatives=negatives or SAMPLED_NEGATIVES)
+    for batch in _batches(steps, windows, rng):
+        loss = _loss(run.network, batch, recipe)
         loss.backward()
         run.update()
         losses.append(loss.detach())
@@ -258,6 +248,23 @@ def _epoch(run: _Run, steps: Steps, windows: np.ndarray, recipe: Recipe) -> None
     took = time.monotonic() - started
     run.epoch, run.seconds = run.epoch + 1, run.seconds + took
     run.loss, run.speed = float(torch.stack(losses).mean()), int((windows[:, 1] - windows[:, 0] - 1).sum()) / took
+
+
+def _loss(network: Network, batch: tuple[np.ndarray, ...], recipe: Recipe) -> torch.Tensor:
+    """Of the steps of a batch that something follows."""
+    device = network.positions.device
+    dtype = _dtype(device)
+    *codes, target = batch
+    places = np.flatnonzero(target >= 0)  # numbers, not a mask: a GPU need not tell how many there are
+    wanted = _on(device, target.ravel()[places])
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        hidden = network(network.embedded(*(_on(device, of) for of in codes)))
+    hidden = hidden.flatten(0, 1)[_on(device, places)].float()
+    V = network.items.weight[:-1]
+    negatives = recipe.negatives or (SAMPLED_NEGATIVES if len(V) > FULL_SOFTMAX_ITEMS else None)
+    if negatives is None and recipe.loss == "softmax":
+        return softmax_loss(hidden, V, wanted, dtype)
+    return sampled_loss(hidden, V, wanted, loss=recipe.loss, negatives=negatives or SAMPLED_NEGATIVES)
 
 
 def _windows(steps: Steps, positions: int, held_out: np.ndarray) -> np.ndarray:
@@ -298,32 +305,42 @@ def _held_out(steps: Steps, recipe: Recipe) -> np.ndarray:
 @torch.no_grad()
 def _ndcg(network: Network, steps: Steps, people: np.ndarray, positions: int) -> float:
     """Mean NDCG@10 of people's last items, after what came before, among the items that are not in that."""
-    device = network.positions.device
-    dtype = _dtype(device)
     ends = steps.indptr[people + 1] - 1
     starts = np.maximum(steps.indptr[people], ends - positions)
-    gain = 0.0
-    size = min(STEPS_AT_ONCE, 16 * CELLS_AT_ONCE[device.type] // steps.n_items)
-    for group in alike(ends - starts, max(1, size)):
-        at, inside = rectangle(starts[group], (ends - starts)[group])
-        item, gap, kind = (
-            torch.from_numpy(np.where(inside, codes[at], nothing)).to(device)
-            for codes, nothing in ((steps.item, steps.n_items), (steps.gap, 0), (steps.kind, steps.n_kinds))
-        )
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            hidden = network(network.embedded(item, gap, kind))
-        last = torch.from_numpy((ends - starts)[group] - 1).to(device)
-        scores = hidden[torch.arange(len(group), device=device), last].float() @ network.items.weight.T
-        right = scores.gather(1, torch.from_numpy(steps.item[ends[group]]).to(device)[:, None])
-        scores = scores.scatter(1, item, -torch.inf)[:, :-1]  # the last column is padding's
-        rank = (scores > right).sum(1)
-        gain += float((1 / torch.log2(rank + 2.0))[rank < K].sum())
-    return gain / len(people)
+    size = min(STEPS_AT_ONCE, CELLS_TO_JUDGE // steps.n_items)
+    gains = [_gain(network, steps, starts[group], ends[group]) for group in alike(ends - starts, max(1, size))]
+    return float(torch.stack(gains).sum()) / len(people)
+
+
+def _gain(network: Network, steps: Steps, starts: np.ndarray, ends: np.ndarray) -> torch.Tensor:
+    """Summed gain of some people's steps at `ends` after those from `starts` on: 1 / log2(rank + 1) to the Kth rank."""
+    device = network.positions.device
+    dtype = _dtype(device)
+    at, inside = rectangle(starts, ends - starts)
+    item, gap, kind = (
+        _on(device, np.where(inside, codes[at], nothing))
+        for codes, nothing in ((steps.item, steps.n_items), (steps.gap, 0), (steps.kind, steps.n_kinds))
+    )
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        hidden = network(network.embedded(item, gap, kind))
+    last = hidden[_on(device, np.arange(len(ends))), _on(device, ends - starts - 1)].float()
+    scores = last @ network.items.weight.T
+    right = scores.gather(1, _on(device, steps.item[ends])[:, None])
+    scores = scores.scatter(1, item, -torch.inf)[:, :-1]  # the last column is padding's
+    above = (scores > right).sum(1)
+    return torch.where(above < K, 1 / torch.log2(above + 2.0), 0.0).sum(dtype=torch.float64)
+
+
+def _on(device: torch.device, array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array).to(device)
 
 
 def _dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the processor multiplies it: five times as fast as float32 there."""
-    able = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities().get("avx512_bf16", False)
     return torch.bfloat16 if able else torch.float32
 
 

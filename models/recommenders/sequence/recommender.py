@@ -34,9 +34,9 @@ class CausalTransformer(Recommender):
     step, or until the moment asked at; without times or kinds it does without.
 
     Learns on a GPU where there is one (mixed precision), else on the CPU; 16 to 36 thousand events a second on one
-    core with bfloat16 at 64 dimensions and 3,400 items. The same seed, data and one thread give the same model. Needs
-    PyTorch and onnx to learn, onnxruntime alone to score. For catalogues up to some 100,000 items and histories
-    where order matters; nobody is inside the model, and strangers are not served.
+    core with bfloat16 at 64 dimensions and 3,400 items. On a CPU the same seed, data and one thread give the same
+    model. Needs PyTorch and onnx to learn, onnxruntime alone to score. For catalogues up to some 100,000 items and
+    histories where order matters; nobody is inside the model, and strangers are not served.
 
     Example:
         >>> import pandas as pd
