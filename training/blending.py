@@ -75,7 +75,7 @@ def _pool(rows: JudgedRows, models: Sequence[Recommender], *, exclude_seen: bool
     blocks = []
     for start in range(0, len(rows.histories), max(1, BLOCK_CELLS // rows.histories.n_items)):
         histories = rows.histories[start : start + max(1, BLOCK_CELLS // rows.histories.n_items)]
-        scores = [model._scored(histories, None) for model in models]
+        scores = [model.scores(histories) for model in models]
         z = [standardised(score) for score in scores]
         said = [np.isfinite(score) for score in scores]
         if exclude_seen:

@@ -144,6 +144,17 @@ class Recommender(ABC):
             items[block], scores[block] = best.items, best.scores
         return Ranking(items, scores)
 
+    def scores(self, histories: Histories | sparse.csr_matrix) -> np.ndarray:
+        """What `recommend` ranks by: every item's score for each history, all at once, float32 (n_users, n_items).
+
+        -inf or NaN where the model has nothing to say.
+
+        Raises:
+            NotFittedError: `fit` or `load` comes first.
+            DataError: the histories are of another catalogue.
+        """
+        return self._scored(self._clean(histories), None)
+
     def similar(self, item_codes: Sequence[int] | np.ndarray, k: int) -> Ranking:
         """The k items most like each of `item_codes`, itself left out; all -1 for an unknown item (code -1).
 

@@ -54,6 +54,14 @@ class RecommenderContract:
             assert np.isnan(scores[len(found) :]).all()
             assert (np.diff(scores[: len(found)]) <= 0).all()
 
+    def test_the_ranking_is_that_of_the_scores(self, fitted, random_shop):
+        scores = fitted.scores(random_shop.matrix[:5])
+        ranking = fitted.recommend(random_shop.matrix[:5], 10, exclude_seen=False)
+        for row, items, ranked in zip(scores, ranking.items, ranking.scores, strict=True):
+            said = items >= 0
+            assert said.sum() == min(10, np.isfinite(row).sum())
+            assert_allclose(row[items[said]], ranked[said], rtol=1e-5, atol=1e-6)
+
     def test_a_second_fit_forgets_the_first(self, fitted, checkerboard):
         refitted = fitted.fit(checkerboard)
         same(
