@@ -19,9 +19,9 @@ def score(
     models: Annotated[str | None, typer.Option(help="Labels, with commas; empty = all that have a champion.")] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Score everybody with the champions: probabilities, lifecycle stage and segments, a row per person.
+    """Score everybody with the champions: probabilities, value, lifecycle stage and segments, a row per person.
 
-    Example: `attune score --where 'churn > .6 and orders_365d > 2' --to audience.parquet`
+    Example: `attune score --where 'churn > .6 and value > 200' --to audience.parquet`
     """
     from data.workspace import Workspace
     from training.scoring import score as run
@@ -33,4 +33,6 @@ def score(
     )
     for label, count in found.expected.items():
         typer.echo(f"  {label}: {count:,.0f} are expected to do it")
+    if found.spend:
+        typer.echo(f"  value: {found.spend} are expected of them")
     typer.echo(f"Scored by {', '.join(found.versions)}. More of them: attune report audience --where '{where}'")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,57 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Spend:
+    """What an audience is expected to spend.
+
+    Attributes:
+        currency: Of the money.
+        horizon_days: Over which it comes.
+        people: How many of the audience have ordered before; nothing is expected of the others.
+        whole: What they spend together; the interval is how far such sums were off when the model was judged.
+        mean: Of these people, a person.
+        everybody: Of everybody who ordered before, a person.
+    """
+
+    currency: str
+    horizon_days: int
+    people: int
+    whole: Interval
+    mean: float
+    everybody: float
+
+    @classmethod
+    def of(
+        cls, inside: np.ndarray, everybody: np.ndarray, *, currency: str, horizon_days: int, off: tuple[float, float]
+    ) -> Self:
+        """From the values of each (NaN: nothing is expected).
+
+        Args:
+            inside: Of the audience.
+            everybody: The audience included.
+            currency: Of the values.
+            horizon_days: Of the same.
+            off: Between which multiples of what was expected came, when the model was judged.
+
+        Example:
+            >>> found = Spend.of(np.array([10.0, np.nan]), np.array([10.0, np.nan, 4.0]), currency="EUR",
+            ...     horizon_days=90, off=(0.9, 1.2))
+            >>> str(found.whole), found.people, found.everybody
+            ('10.0000 [9.0000, 12.0000]', 1, 7.0)
+        """
+        of, usual = (values[~np.isnan(values)] for values in (inside, everybody))
+        whole, (low, high) = float(of.sum()), off
+        return cls(
+            currency,
+            horizon_days,
+            len(of),
+            Interval(whole, whole * min(low, 1.0), whole * max(high, 1.0), 0.95),
+            float(of.mean()) if len(of) else np.nan,
+            float(usual.mean()) if len(usual) else np.nan,
+        )
+
+
+@dataclass(frozen=True)
 class Part:
     """A lifecycle stage or a named segment.
 
@@ -90,6 +142,7 @@ class Audience:
         everybody: People looked at.
         outcomes: One for each label.
         parts: Lifecycle stages, the most frequent first, then segments as the settings have them.
+        spend: What it is expected to spend; None where no model tells it.
     """
 
     where: str
@@ -99,6 +152,7 @@ class Audience:
     everybody: int
     outcomes: tuple[Outcome, ...]
     parts: tuple[Part, ...]
+    spend: Spend | None = None
 
     @property
     def share(self) -> float:
@@ -116,6 +170,7 @@ def audience(
     where: str,
     at: str,
     versions: Sequence[str] = (),
+    spend: Spend | None = None,
 ) -> Audience:
     """Describe those for whom `held` is true.
 
@@ -129,6 +184,7 @@ def audience(
         where: The expression, to be shown.
         at: The day, to be shown.
         versions: What scored, to be shown.
+        spend: What it is expected to spend.
 
     Example:
         >>> stages = ["lapsed", "lapsed", "loyal", "new"]
@@ -163,6 +219,7 @@ def audience(
             Part(kind, name, int(is_in[held].sum()), float(is_in[held].mean()), float(is_in.mean()))
             for kind, name, is_in in parts
         ),
+        spend=spend,
     )
 
 
@@ -199,6 +256,12 @@ def text(found: Audience) -> str:
             )
         else:
             lines.append(f"  {outcome.label}: none of them is asked about")
+    if found.spend:
+        s = found.spend
+        lines.append(
+            f"  value: {s.whole.estimate:,.0f} [{s.whole.low:,.0f}, {s.whole.high:,.0f}] {s.currency} within "
+            f"{s.horizon_days} days from {s.people:,} who ordered before, {s.mean:,.2f} each against {s.everybody:,.2f}"
+        )
     lines += [
         f"  {part.kind} {part.name}: {part.people:,}, {part.share:.1%} against {part.everybody:.1%} of everybody"
         for part in found.parts

@@ -13,6 +13,7 @@ from data.files import replacing
 from evaluation.classification import Decile, GroupQuality, calibration_bins
 from evaluation.importance import PartialDependence
 from evaluation.intervals import Interval, wilson
+from evaluation.value import ValueDecile
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#767676"
 """From the palette of Okabe and Ito, told apart by everybody; grey for what is not the finding."""
@@ -117,6 +118,37 @@ def groups_chart(path: Path, groups: Sequence[GroupQuality], *, what: str) -> No
     axes.set_xlabel(f"{what} (% of the group)")
     if large:
         axes.legend(frameon=False)
+    _write(figure, path)
+
+
+def value_by_decile_chart(path: Path, tenths: Sequence[ValueDecile], *, what: str) -> None:
+    """What each tenth of the customers brought on average, with its interval, beside what was expected of it."""
+    came = np.array([[tenth.came.estimate, tenth.came.low, tenth.came.high] for tenth in tenths]).T
+    ranks = [tenth.rank for tenth in tenths]
+    figure, axes = _panel(f"The first {tenths[0].n:,} customers brought {tenths[0].share:.0%} of the money")
+    axes.bar(ranks, came[0], color=BLUE, width=0.7, label="came")
+    axes.errorbar(ranks, came[0], yerr=np.abs(came[1:] - came[0]), fmt="none", color="black", capsize=3)
+    axes.plot(ranks, [tenth.expected for tenth in tenths], "D", color=ORANGE, label="expected")
+    axes.set(xlabel="tenth of the customers, those of whom most is expected first", ylabel=f"{what}, a customer")
+    axes.set_xticks(ranks)
+    axes.legend(frameon=False)
+    _write(figure, path)
+
+
+def value_calibration(path: Path, groups: Sequence[ValueDecile], *, what: str) -> None:
+    """What was expected of groups of customers against what they brought, with intervals, on logarithmic axes."""
+    shown = [group for group in groups if group.expected > 0 and group.came.estimate > 0]
+    within = sum(group.came.low <= group.expected <= group.came.high for group in groups)
+    figure, axes = _panel(f"{within} of {len(groups)} groups brought what was expected")
+    if shown:
+        expected = np.array([group.expected for group in shown])
+        came = np.array([[group.came.estimate, group.came.low, group.came.high] for group in shown]).T
+        axes.errorbar(expected, came[0], yerr=np.abs(came[1:] - came[0]), fmt="o", color=BLUE, capsize=3, label="came")
+        ends = [min(expected.min(), came[0].min()), max(expected.max(), came[0].max())]
+        axes.plot(ends, ends, color=GREY, linestyle="--", linewidth=1, label="as expected")
+        axes.set(xscale="log", yscale="log")
+        axes.legend(frameon=False)
+    axes.set(xlabel=f"expected: {what}, a customer", ylabel=f"came: {what}, a customer")
     _write(figure, path)
 
 

@@ -119,7 +119,9 @@ def measured(statistic: Statistic, n: int, *, resamples: int = 1000) -> Interval
     return bootstrap(statistic, n, resamples=resamples)
 
 
-def value_by_decile(came: np.ndarray, expected: np.ndarray, *, groups: int = 10, resamples: int = 500) -> list[ValueDecile]:
+def value_by_decile(
+    came: np.ndarray, expected: np.ndarray, *, groups: int = 10, resamples: int = 500
+) -> list[ValueDecile]:
     """Customers in tenths, those of whom most was expected first: what was expected, and what came.
 
     Args:

@@ -116,7 +116,7 @@ class CustomerValue:
         >>> model.band = Band(0.8, (1.0,), (0.0,), (3.0,))
         >>> found = model.predict(pd.DataFrame({"orders_life": [3, 0], "days_since_order": [59.0, None],
         ...     "days_since_first_order": [272.0, None], "order_value_mean": [30.0, None],
-        ...     "order_value_first": [30.0, None]}))
+        ...     "order_value_first": [30.0, None], "return_share": [0.0, None]}))
         >>> found.orders.round(2), found.value.round(), found.high.round()
         (array([0.45,  nan]), array([14., nan]), array([42., nan]))
     """

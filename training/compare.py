@@ -11,9 +11,10 @@ from features.snapshots import span
 from models.recommenders import load
 from models.stored import load_propensity
 from models.timing import Timing
+from models.worth import CustomerValue
 from registry.folder import size_bytes
 from registry.versions import CHALLENGER, CHAMPION, Registry
-from training import judging, propensity, send_time
+from training import judging, propensity, send_time, value
 from training.judging import Contestant, JudgedRows
 from training.labelled import labelled_rows
 from training.propensity import PREFIX
@@ -43,7 +44,8 @@ def compare(workspace: Workspace, name: str) -> Comparison:
             "Train it with `attune train`."
         )
     folders = {who: registry.fetch(version, workspace.models_dir) for who, version in versions.items()}
-    judge = {RECOMMENDER: _recommenders, send_time.NAME: _send_times}.get(name, _propensities)
+    judges = {RECOMMENDER: _recommenders, send_time.NAME: _send_times, value.NAME: _values}
+    judge = judges.get(name, _propensities)
     comparison = judge(workspace, name, folders)
     sizes = {who: size_bytes(folder) for who, folder in folders.items()}
     return replace(comparison, rows=tuple(replace(row, size_bytes=sizes.get(row.name)) for row in comparison.rows))
@@ -76,6 +78,16 @@ def _propensities(workspace: Workspace, name: str, folders: dict[str, Path]) -> 
         models[who] = model
     found = propensity.compared(workspace, name, models, rows)
     return replace(found, notes=(*found.notes, *refitted))
+
+
+def _values(workspace: Workspace, _name: str, folders: dict[str, Path]) -> Comparison:
+    models, rows = {}, None
+    for who, folder in folders.items():
+        card, model = value.Card.load(folder), CustomerValue.load(folder)
+        rows = rows or value.value_rows(workspace, seed=card.seed)
+        models[who] = model if card.fitted_until <= rows.split.test else value.again(rows, card)
+    assert rows is not None  # noqa: S101 - `compare` found a version
+    return value.compared(workspace, models, rows)
 
 
 def _send_times(workspace: Workspace, _name: str, folders: dict[str, Path]) -> Comparison:

@@ -15,9 +15,15 @@ from data.workspace import Workspace
 from models.recommenders import load
 from models.stored import load_propensity
 from models.timing import Timing
+from models.worth import CustomerValue
 from registry.versions import CHALLENGER, CHAMPION, Registry, Version
 from training.compare import compare
-from training.examples import check_propensity_examples, check_recommender_examples, check_timing_examples
+from training.examples import (
+    check_propensity_examples,
+    check_recommender_examples,
+    check_timing_examples,
+    check_value_examples,
+)
 from training.gate import Verdict, decide
 from training.lock import only_one
 from training.propensity import PREFIX, train_propensity
@@ -27,6 +33,8 @@ from training.results import TrainingResult
 from training.send_time import NAME as SEND_TIME
 from training.send_time import train_send_time
 from training.tracking import FINGERPRINT, log_verdict, logged_comparison
+from training.value import NAME as VALUE
+from training.value import train_value
 
 
 @dataclass(frozen=True)
@@ -57,14 +65,14 @@ class Retrained:
 
 def train(
     workspace: Workspace,
-    what: Literal["recommender", "propensity", "send-time", "all"] = "all",
+    what: Literal["recommender", "propensity", "value", "send-time", "all"] = "all",
     *,
     label: str | None = None,
     trials: int | None = None,
     minutes: float | None = None,
     seed: int | None = None,
 ) -> Trained:
-    """Train the recommender, the propensities of the settings (or one label), the hours to send at, or all of them.
+    """Train the recommender, the propensities of the settings (or one label), value, the hours to send at, or all.
 
     Of several models those that the data cannot carry are left out, with the reason; alone, such a model is an error.
     `trials` and `minutes` bound the search for each of them; with neither there is none.
@@ -76,7 +84,9 @@ def train(
     labels = [label] if label else list(workspace.settings.propensity)
     names = [RECOMMENDER] * (what in {"recommender", "all"})
     names += [f"{PREFIX}{one}" for one in labels] * (what in {"propensity", "all"})
-    writes = workspace.checked.has("messages", "opened_at")  # who sends nothing has no hour to choose
+    tables = workspace.checked
+    names += [VALUE] * (what == "value" or (what == "all" and tables.has("orders", "unit_price")))
+    writes = tables.has("messages", "opened_at")  # who sends nothing has no hour to choose
     names += [SEND_TIME] * (what == "send-time" or (what == "all" and writes))
     results, left_out = [], {}
     with only_one(workspace, "train"):
@@ -86,6 +96,8 @@ def train(
                     results.append(train_recommender(workspace, trials=trials, minutes=minutes, seed=seed))
                 elif name == SEND_TIME:
                     results.append(train_send_time(workspace, seed=seed))
+                elif name == VALUE:
+                    results.append(train_value(workspace, seed=seed))
                 else:
                     results.append(
                         train_propensity(
@@ -163,6 +175,8 @@ def _broken(folder: Path) -> str:
             check_recommender_examples(load(folder), folder)
         elif folder.parent.name == SEND_TIME:
             check_timing_examples(Timing.load(folder), folder)
+        elif folder.parent.name == VALUE:
+            check_value_examples(CustomerValue.load(folder), folder)
         else:
             check_propensity_examples(load_propensity(folder), folder)
     except ModelFileError as error:

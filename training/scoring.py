@@ -18,17 +18,22 @@ from data.errors import DataError, WorkspaceError
 from data.files import replacing
 from data.progress import track
 from data.workspace import Workspace
-from evaluation.audience import Audience, audience
+from evaluation.audience import Audience, Spend, audience
 from features.expressions import Expression, parse
 from features.segments import STAGES, lifecycle_of
 from features.segments import parsed as segments_of
 from features.snapshots import Snapshot, build, span
 from models.stored import StoredPropensity, load_propensity
+from models.worth import CustomerValue
 from registry.versions import CHAMPION, Registry, Version
 from training.propensity import PREFIX, Card
 from training.tracking import logged_comparison
+from training.value import NAME as VALUE
+from training.value import Card as ValueCard
 
 USER, LIFECYCLE = "user_id", "lifecycle"
+VALUES = (VALUE, f"{VALUE}_low", f"{VALUE}_high")
+"""Expected money, and between what it will lie; nothing of who never ordered."""
 EVERYBODY = "True"
 SUFFIXES = (".parquet", ".csv")
 
@@ -62,18 +67,40 @@ class LabelChampion:
 
 
 @dataclass(frozen=True, eq=False)
+class ValueChampion:
+    """The champion of the value model, ready to score.
+
+    Attributes:
+        version: Of the registry.
+        card: What it says of itself.
+        model: What scores.
+    """
+
+    version: Version
+    card: ValueCard
+    model: CustomerValue
+
+    def predict(self, features: pd.DataFrame) -> dict[str, np.ndarray]:
+        """The columns `VALUES`, float64 of shape (n,) each."""
+        worth = self.model.predict(features)
+        return dict(zip(VALUES, (worth.value, worth.low, worth.high), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
 class Bulk:
     """Everybody at the end of the data, to be scored a batch at a time.
 
     Attributes:
         snapshot: Their features.
         champions: By label, what scores them.
+        value: What says what they are worth; None where nothing does or it is not asked for.
         segments: Named segments of the settings.
         where: Who is asked for.
     """
 
     snapshot: Snapshot
     champions: Mapping[str, LabelChampion]
+    value: ValueChampion | None
     segments: Mapping[str, Expression]
     where: Expression
 
@@ -83,8 +110,8 @@ class Bulk:
 
         Args:
             workspace: Checked.
-            where: An expression over scores (by label), `lifecycle`, named segments and features.
-            labels: Score these, and those that `where` names; None = all that have a champion.
+            where: An expression over scores (by label, and `VALUES`), `lifecycle`, named segments and features.
+            labels: Score these (`value` is one), and those that `where` names; None = all that have a champion.
 
         Raises:
             WorkspaceError: an expression that cannot be read or names what is not there; no such label; a name that
@@ -94,10 +121,13 @@ class Bulk:
         condition = parse(where, place="--where")
         declared = workspace.settings.propensity
         if labels is not None:
-            labels = [*labels, *(name for name in condition.names if name in declared)]
-        champions = label_champions(workspace, labels)
+            labels = [*labels, *(name for name in condition.names if name in declared or name in VALUES)]
+        value = value_champion(workspace) if labels is None or not set(VALUES).isdisjoint(labels) else None
+        if labels is not None:
+            labels = [label for label in labels if label not in VALUES]
+        champions = label_champions(workspace, labels, none_will_do=value is not None)
         [snapshot] = build(workspace, [span(workspace.checked).end])
-        bulk = cls(snapshot, champions, segments_of(workspace.settings.segments), condition)
+        bulk = cls(snapshot, champions, value, segments_of(workspace.settings.segments), condition)
         bulk._check(workspace)
         return bulk
 
@@ -108,8 +138,18 @@ class Bulk:
 
     @property
     def columns(self) -> list[str]:
-        """What a scored row has: the id, a probability per label, the lifecycle stage and a yes or no per segment."""
-        return [USER, *self.champions, LIFECYCLE, *self.segments]
+        """What a scored row has: the id, each label's probability, what they are worth, the stage, the segments."""
+        return [USER, *self.scores, LIFECYCLE, *self.segments]
+
+    @property
+    def scores(self) -> list[str]:
+        """The columns that are numbers: the labels, and `VALUES` where there is a champion."""
+        return [*self.champions, *(VALUES if self.value else ())]
+
+    @property
+    def versions(self) -> list[str]:
+        """What scores."""
+        return [str(one.version) for one in (*self.champions.values(), self.value) if one]
 
     def batches(self) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
         """Scored rows (`columns`) with, for each, whether `where` holds: bool (n,). Memory is bounded by a batch."""
@@ -120,6 +160,7 @@ class Bulk:
             rows = pd.DataFrame({
                 USER: features[USER].astype("str"),
                 **{label: champion.predict(features) for label, champion in self.champions.items()},
+                **(self.value.predict(features) if self.value else {}),
                 LIFECYCLE: pd.Series(lifecycle_of(features), dtype="str"),
                 **{name: condition.mask(features) for name, condition in self.segments.items()},
             })  # fmt: skip
@@ -138,7 +179,7 @@ class Bulk:
         conditions = [self.where, *self.segments.values(), *(stage for _, stage in STAGES)]
         conditions += [champion.population for champion in self.champions.values()]
         asked = {name for condition in conditions for name in condition.names}
-        return asked.union(*(champion.model.features for champion in self.champions.values()))
+        return asked.union(*(one.model.features for one in (*self.champions.values(), self.value) if one))
 
     def _check(self, workspace: Workspace) -> None:
         for champion in self.champions.values():
@@ -152,6 +193,8 @@ class Bulk:
         for name in self.where.names:
             if name in workspace.settings.propensity and name not in self.champions:
                 raise DataError(_without_champion(name))
+            if name in VALUES and self.value is None:
+                raise DataError(_without_value())
         told = f"There are {', '.join(self.columns[1:])}, and the features of docs/features.md."
         self.where.check([*self.columns[1:], *self.snapshot.columns], called="column", told=told)
 
@@ -167,6 +210,7 @@ class Scored:
         versions: What scored them.
         at: The moment up to which the features know everybody.
         expected: By label, how many of those in the file are expected to do it: the sum of their probabilities.
+        spend: What they are expected to spend, in words; empty where nothing tells it.
     """
 
     path: Path
@@ -175,6 +219,7 @@ class Scored:
     versions: tuple[str, ...]
     at: datetime
     expected: Mapping[str, float]
+    spend: str = ""
 
 
 def score(workspace: Workspace, to: Path, *, where: str = EVERYBODY, labels: Sequence[str] | None = None) -> Scored:
@@ -197,11 +242,11 @@ def score(workspace: Workspace, to: Path, *, where: str = EVERYBODY, labels: Seq
     bulk = Bulk.of(workspace, where=where, labels=labels)
     schema = pa.schema([
         (USER, pa.string()),
-        *((label, pa.float64()) for label in bulk.champions),
+        *((name, pa.float64()) for name in bulk.scores),
         (LIFECYCLE, pa.string()),
         *((name, pa.bool_()) for name in bulk.segments),
     ])  # fmt: skip
-    kept, everybody, expected = 0, 0, dict.fromkeys(bulk.champions, 0.0)
+    kept, everybody, expected = 0, 0, dict.fromkeys((*bulk.champions, *((VALUE,) if bulk.value else ())), 0.0)
     with replacing(to) as beside:
         open_writer = pq.ParquetWriter if to.suffix == ".parquet" else pacsv.CSVWriter
         with open_writer(beside, schema) as writer:
@@ -211,8 +256,11 @@ def score(workspace: Workspace, to: Path, *, where: str = EVERYBODY, labels: Seq
                 kept, everybody = kept + len(chosen), everybody + len(rows)
                 for label in expected:
                     expected[label] += float(chosen[label].sum())
-    versions = tuple(str(champion.version) for champion in bulk.champions.values())
-    return Scored(to, kept, everybody, versions, bulk.at, expected)
+    spend = ""
+    if bulk.value:
+        card = bulk.value.card
+        spend = f"{expected.pop(VALUE):,.0f} {card.currency} within {card.horizon_days} days"
+    return Scored(to, kept, everybody, tuple(bulk.versions), bulk.at, expected, spend)
 
 
 def audience_of(workspace: Workspace, *, where: str, labels: Sequence[str] | None = None) -> Audience:
@@ -233,16 +281,44 @@ def audience_of(workspace: Workspace, *, where: str, labels: Sequence[str] | Non
         calibration_error={name: row.metrics["calibration_error"].estimate for name, row in judged.items()},
         where=bulk.where.text,
         at=f"{bulk.at:%Y-%m-%d}",
-        versions=[str(champion.version) for champion in bulk.champions.values()],
+        versions=bulk.versions,
+        spend=_spend(bulk, rows, held),
     )
 
 
-def label_champions(workspace: Workspace, labels: Sequence[str] | None = None) -> dict[str, LabelChampion]:
+def _spend(bulk: Bulk, rows: pd.DataFrame, held: np.ndarray) -> Spend | None:
+    """What the audience and everybody are expected to spend; None where nothing tells it."""
+    if bulk.value is None:
+        return None
+    card, value = bulk.value.card, rows[VALUE].to_numpy()
+    return Spend.of(
+        value[held], value, currency=card.currency, horizon_days=card.horizon_days, off=card.came_per_expected[1:]
+    )
+
+
+def value_champion(workspace: Workspace) -> ValueChampion | None:
+    """The champion of the value model, fetched and verified; None where there is none.
+
+    Raises:
+        ModelFileError: it is damaged.
+    """
+    registry = Registry.of(workspace)
+    version = registry.version(VALUE, CHAMPION)
+    if version is None:
+        return None
+    folder = registry.fetch(version, workspace.models_dir)
+    return ValueChampion(version, ValueCard.load(folder), CustomerValue.load(folder))
+
+
+def label_champions(
+    workspace: Workspace, labels: Sequence[str] | None = None, *, none_will_do: bool = False
+) -> dict[str, LabelChampion]:
     """The champions of labels, fetched and verified, in the order of the settings.
 
     Args:
         workspace: Whose registry.
         labels: Of these; None = all that have one.
+        none_will_do: Whether to find none is no error.
 
     Raises:
         WorkspaceError: no such label.
@@ -265,9 +341,13 @@ def label_champions(workspace: Workspace, labels: Sequence[str] | None = None) -
         folder = registry.fetch(version, workspace.models_dir)
         population = parse(declaration.population, place=f"propensity.{label}.population")
         found[label] = LabelChampion(label, version, folder, Card.load(folder), load_propensity(folder), population)
-    if not found:
+    if not found and not none_will_do:
         raise DataError("no label has a champion. Train with `attune train propensity`, then `attune promote --all`.")
     return found
+
+
+def _without_value() -> str:
+    return "value has no champion to score with. Train one with `attune train value` and `attune promote value`."
 
 
 def _without_champion(label: str) -> str:

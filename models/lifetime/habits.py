@@ -1,4 +1,4 @@
-"""How a shop's customers buy, leave, pay and send back: the models of how often and for how much, together."""
+"""How a shop's customers buy, leave and pay: the models of how often and for how much, together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS: dict[str, type[Frequency]] = {kind.name: kind for kind in (BgNbd, MbgNbd,
 SAID = (EXPECTED_ORDERS, EXPECTED_MONEY, ORDER_VALUE, STILL) = (
     "expected_orders", "expected_money", "expected_order_value", "still_a_customer",
 )  # fmt: skip
-"""What `Habits.told` tells of each customer: of the horizon, money after returns; of one order; a probability."""
+"""What `Habits.told` tells of each customer: of the horizon; of one order; a probability."""
 MAX_CUSTOMERS = 50_000
 """Drawn to fit on: a handful of parameters is told well by so many."""
 
@@ -32,22 +32,19 @@ class Habits:
     Attributes:
         frequency: How often they order, and when they leave.
         spend: What an order costs.
-        kept: Share of the money ordered that is not sent back.
         doubts: Why the parameters are to be read with care; empty if nothing speaks against them.
     """
 
     frequency: Frequency
     spend: GammaGamma
-    kept: float = 1.0
     doubts: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, summary: Summary, *, kept: float = 1.0, seed: int = 0) -> Self:
+    def fit(cls, summary: Summary, *, seed: int = 0) -> Self:
         """The model of how often that explains the customers best (AIC; Akaike 1974), and the Gamma-Gamma of spend.
 
         Args:
             summary: Of the customers; of many, `MAX_CUSTOMERS` are drawn.
-            kept: Share of the money ordered that is not sent back.
             seed: Of the draw.
 
         Raises:
@@ -67,7 +64,7 @@ class Habits:
         best, spend = min(fits, key=lambda one: one.aic), fit(GammaGamma, summary)
         check_mean(spend.model)
         doubts = tuple(f"{one.model.name} {one.message}" for one in (best, spend) if one.message)  # type: ignore[attr-defined]
-        return cls(best.model, spend.model, kept, doubts)
+        return cls(best.model, spend.model, doubts)
 
     def orders(self, summary: Summary, horizon_weeks: float) -> np.ndarray:
         """Expected orders in the horizon, shape (n,)."""
@@ -77,22 +74,22 @@ class Habits:
         """Money in the horizon as it may come, shape (n_draws, n)."""
         rng = np.random.default_rng(seed)
         bought = self.frequency.draws(summary, horizon_weeks, rng, n_draws=n_draws)
-        return self.spend.draws(summary, bought, rng) * self.kept
+        return self.spend.draws(summary, bought, rng)
 
     def told(self, summary: Summary, horizon_weeks: float) -> pd.DataFrame:
         """What the models say of each customer, the columns `SAID`."""
         orders, order_value = self.orders(summary, horizon_weeks), self.spend.mean_spend(summary)
-        said = (orders, orders * order_value * self.kept, order_value, self.frequency.alive(summary))
+        said = (orders, orders * order_value, order_value, self.frequency.alive(summary))
         return pd.DataFrame(dict(zip(SAID, said, strict=True)))
 
     def as_json(self) -> dict[str, Any]:
         """As JSON has it."""
         frequency = {"model": self.frequency.name, **asdict(self.frequency)}
-        return {"frequency": frequency, "spend": asdict(self.spend), "kept": self.kept, "doubts": list(self.doubts)}
+        return {"frequency": frequency, "spend": asdict(self.spend), "doubts": list(self.doubts)}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Self:
         """What `as_json` told."""
         frequency = dict(told["frequency"])
         kind = KINDS[frequency.pop("model")]
-        return cls(kind(**frequency), GammaGamma(**told["spend"]), told["kept"], tuple(told["doubts"]))
+        return cls(kind(**frequency), GammaGamma(**told["spend"]), tuple(told["doubts"]))

@@ -110,14 +110,22 @@ def summarise(purchases: pd.DataFrame, *, until: date) -> Summary:
     )
 
 
-TOLD_BY = ("orders_life", "days_since_order", "days_since_first_order", "order_value_mean", "order_value_first")
+TOLD_BY = (
+    "orders_life",
+    "days_since_order",
+    "days_since_first_order",
+    "order_value_mean",
+    "order_value_first",
+    "return_share",
+)
 """Features of a snapshot that a summary is read from."""
 
 
 def from_features(features: pd.DataFrame) -> Summary:
-    """The summary of customers from their rows of a snapshot: there a purchase is an order, and money is before returns.
+    """The summary of customers from their rows of a snapshot; there a purchase is an order.
 
-    Orders without a price count as the mean of the person's others. Customers are numbered by their rows.
+    Of its money the share is taken off that the person sends back of what they buy. Orders without a price count as the
+    mean of their others. Customers are numbered by their rows.
 
     Args:
         features: `TOLD_BY`, of people who ordered before.
@@ -127,19 +135,23 @@ def from_features(features: pd.DataFrame) -> Summary:
 
     Example:
         >>> told = from_features(pd.DataFrame({"orders_life": [2, 1], "days_since_order": [14.0, 21.0],
-        ...     "days_since_first_order": [28.0, 21.0], "order_value_mean": [20.0, 5.0], "order_value_first": [10.0, 5.0]}))
+        ...     "days_since_first_order": [28.0, 21.0], "order_value_mean": [20.0, 5.0],
+        ...     "order_value_first": [10.0, 5.0], "return_share": [0.0, None]}))
         >>> told.frequency, told.recency_weeks, told.age_weeks, told.mean_spend
         (array([1., 0.]), array([2., 0.]), array([4., 3.]), array([30., nan]))
     """
     if lacking := [name for name in TOLD_BY if name not in features]:
         raise DataError(f"the feature {lacking[0]!r} is not there; it takes orders with orders.unit_price to tell it.")
-    orders, since, age, mean, first = (features[name].to_numpy(np.float64, na_value=np.nan) for name in TOLD_BY)
+    orders, since, age, mean, first, returned = (
+        features[name].to_numpy(np.float64, na_value=np.nan) for name in TOLD_BY
+    )
     if not (orders >= 1).all():
         raise DataError(f"row {int((~(orders >= 1)).argmax())} never ordered; a lifetime begins with the first order.")
     # Whole days, so that customers with the same row fall together.
     since, age = np.round(since), np.round(age)
     frequency = orders - 1
-    first = np.where(np.isnan(first), mean, first)
+    first, kept = np.where(np.isnan(first), mean, first), 1 - np.clip(np.nan_to_num(returned), 0, 1)
+    mean, first = mean * kept, first * kept
     repeated = np.maximum(mean * orders - first, 0)
     return Summary(
         customers=np.arange(len(features)),

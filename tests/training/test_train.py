@@ -48,7 +48,7 @@ def test_everything_the_data_carries_is_trained_and_becomes_a_challenger(
     shop: Workspace, trained: jobs.Trained
 ) -> None:
     names = [result.version.name for result in trained.results]
-    assert names == ["recommender", "propensity-churn", "propensity-purchase"]
+    assert names == ["recommender", "propensity-churn", "propensity-purchase", "value"]
     assert set(trained.left_out) == {"propensity-click"}
     assert "'sent_90d' is no feature" in trained.left_out["propensity-click"]
     for result in trained.results:
@@ -128,7 +128,7 @@ def test_no_person_is_inside_a_version(shop: Workspace, trained: jobs.Trained) -
 def test_the_same_seed_and_data_give_the_same_version(shop: Workspace, trained: jobs.Trained) -> None:
     for result in trained.results:
         name, first = result.version.name, result.version.number
-        what = "recommender" if name == "recommender" else "propensity"
+        what = name if name in {"recommender", "value"} else "propensity"
         again = jobs.train(shop, what, label=name.removeprefix("propensity-") if what == "propensity" else None)  # type: ignore[arg-type]
         assert checksums(shop, name, first) == checksums(shop, name, again.results[0].version.number)
 
@@ -226,7 +226,7 @@ def test_one_user_and_one_item_train_or_say_why_not(a_shop: Any, tmp_path: Path)
     trained = jobs.train(workspace)
     assert [result.version.name for result in trained.results] == ["recommender"]
     assert "popularity" in trained.results[0].chosen
-    assert set(trained.left_out) == {"propensity-churn", "propensity-click", "propensity-purchase"}
+    assert set(trained.left_out) == {"propensity-churn", "propensity-click", "propensity-purchase", "value"}
 
 
 def test_a_feature_that_knows_the_label_raises_the_alarm() -> None:

@@ -23,7 +23,7 @@ def people(n: int = 1500, seed: int = 0) -> pd.DataFrame:
     first = rng.gamma(20, 2, n)
     return pd.DataFrame({
         "orders_life": orders, "days_since_order": age - gap, "days_since_first_order": age.astype(float),
-        "order_value_mean": (mean * (orders - 1) + first) / orders, "order_value_first": first,
+        "order_value_mean": (mean * (orders - 1) + first) / orders, "order_value_first": first, "return_share": 0.0,
     })  # fmt: skip
 
 
@@ -44,16 +44,18 @@ def test_somebody_who_never_ordered_and_a_shop_without_prices_are_refused() -> N
         from_features(frame.drop(columns="order_value_mean"))
 
 
-def test_what_is_sent_back_is_taken_off() -> None:
-    told = from_features(people(50))
-    often, much = BgNbd(r=0.5, alpha=6.0, a=0.8, b=2.4), GammaGamma(p=6.0, q=4.0, gamma=15.0)
-    all_kept, half = (Habits(often, much, kept).told(told, 10)[EXPECTED_MONEY] for kept in (1.0, 0.5))
-    np.testing.assert_allclose(half, all_kept / 2)
+def test_who_sends_everything_back_is_expected_to_be_worth_little() -> None:
+    frame = pd.concat([people(1).assign(orders_life=5, order_value_mean=1e6, order_value_first=1e6)] * 3)
+    told = from_features(frame.assign(return_share=[0.0, 1.0, np.nan]))
+    np.testing.assert_array_equal(told.mean_spend, [1e6, 0.0, 1e6])
+    habits = Habits(BgNbd(r=0.5, alpha=6.0, a=0.8, b=2.4), GammaGamma(p=6.0, q=4.0, gamma=15.0))
+    kept, sent_back, _ = habits.told(told, 10)[EXPECTED_MONEY]
+    assert sent_back < 1e-4 * kept
 
 
 def test_fitted_habits_come_back_as_they_were_stored() -> None:
     told = from_features(people())
-    habits = Habits.fit(told, kept=0.9)
+    habits = Habits.fit(told)
     again = Habits.from_json(json.loads(json.dumps(habits.as_json())))
     assert again == habits
     pd.testing.assert_frame_equal(again.told(told, 13), habits.told(told, 13))
