@@ -13,9 +13,9 @@ from data.errors import DataError
 def test_a_table_nobody_has_seen_is_shuffled(tmp_path, capsys):
     rng = np.random.default_rng(0)
     mail = rng.random(3000) < 0.5
-    pd.DataFrame(
-        {"arm": np.where(mail, "b", "a"), "bought": (rng.random(3000) < 0.1 + 0.1 * mail).astype(int), "age": rng.integers(18, 80, 3000)}
-    ).to_csv(tmp_path / "t.csv", index=False)  # fmt: skip
+    bought, age = (rng.random(3000) < 0.1 + 0.1 * mail).astype(int), rng.integers(18, 80, 3000)
+    rows = pd.DataFrame({"arm": np.where(mail, "b", "a"), "bought": bought, "age": age})
+    rows.to_csv(tmp_path / "t.csv", index=False)
     found = null.run(data=tmp_path / "t.csv", treatment="arm", control="a", outcome=["bought"], size="6")
     assert "as it was: Act: b. It raises bought by" in capsys.readouterr().out
     assert found.metrics["refused"] == 0

@@ -1,0 +1,269 @@
+"""From a table to a verdict: the words follow the interval, and a failed check replaces them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import DataError
+from evaluation.experiments import (
+    Metric,
+    aa_simulation,
+    always_valid,
+    analyse,
+    decide,
+    detectable,
+    difference_of_means,
+    plan,
+    read_experiment,
+    segment_effects,
+    shrink,
+)
+from evaluation.experiments.checks import Check
+from evaluation.intervals import Interval
+
+HILLSTROM = Path(__file__).parents[4] / "shared/data/hillstrom/customers.parquet"
+
+
+def shop(seed: int, *, effect: float = 0.0, people: int = 8_000) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    mail = rng.random(people) < 0.5
+    past = rng.gamma(1, 40, people)
+    bought = rng.random(people) < 0.05 + effect * mail
+    return pd.DataFrame(
+        {
+            "arm": np.where(mail, "mail", "none"),
+            "bought": bought,
+            "spend": np.where(bought, 0.2 * past + rng.gamma(2, 10, people), 0.0),
+            "left": rng.random(people) < 0.05,
+            "past": past,
+            "country": rng.choice(["AT", "CH", "DE", "FR", "IT"], people),
+        }
+    )
+
+
+def verdict_of(rows: pd.DataFrame, metric: str = "bought", **options):
+    return analyse(read_experiment(rows, treatment="arm"), [Metric(metric)], **options).verdict
+
+
+def test_an_effect_is_acted_on_harm_is_not():
+    assert verdict_of(shop(0, effect=0.03)).kind == "act"
+    harmful = verdict_of(shop(0, effect=-0.03))
+    assert harmful.kind == "do not"
+    assert "It lowers bought by" in harmful.sentence
+    unsubscribed = analyse(
+        read_experiment(shop(0, effect=0.03), treatment="arm"), [Metric("bought", lower_is_better=True)]
+    )
+    assert unsubscribed.verdict.kind == "do not"
+
+
+def test_no_effect_is_no_verdict_whatever_the_metric():
+    kinds = [verdict_of(shop(seed), metric).kind for seed in range(12) for metric in ("bought", "spend")]
+    assert sum(kind in ("act", "do not") for kind in kinds) <= 4
+
+
+def test_the_words_of_an_undecided_one_say_how_much_longer():
+    verdict = decide(Interval(1.0, -0.2, 2.2, 0.95), people=1000, people_per_day=100)
+    assert verdict.kind == "keep testing"
+    assert "about 1,900 more people (20 more days) would show it" in verdict.sentence
+    assert verdict.more_people == pytest.approx(1000 * ((2.8016 / 1.95996 * 1.2) ** 2 - 1), abs=1)
+    hopeless = decide(Interval(0.01, -1.2, 1.2, 0.95), people=1000)
+    assert hopeless.kind == "cannot tell"
+    assert hopeless.more_people is None
+
+
+def test_an_effect_too_small_to_pay_is_not_acted_on():
+    verdict = decide(Interval(0.02, 0.01, 0.03, 0.95), people=1000, worth=0.05)
+    assert verdict.kind == "do not"
+    assert "below the 0.05 that would pay" in verdict.sentence
+    assert decide(Interval(0.06, 0.048, 0.072, 0.95), people=1000, worth=0.05).kind == "keep testing"
+
+
+def test_a_failed_check_replaces_the_verdict_a_warning_does_not():
+    sure = Interval(1.0, 0.9, 1.1, 0.95)
+    failed, warning = (Check("sizes", status, "10 to 90.", "Find why.") for status in ("failed", "warning"))
+    assert decide(sure, people=100, checks=[failed]).sentence == "Not to be trusted: 10 to 90. Find why."
+    assert decide(sure, people=100, checks=[warning]).kind == "act"
+
+
+def test_broken_experiments_are_not_to_be_trusted():
+    rows = shop(1, effect=0.03, people=20_000)
+    rng = np.random.default_rng(0)
+    lost = rows[(rows.arm == "none") | (rng.random(len(rows)) > 0.08)]
+    assert verdict_of(lost).kind == "not to be trusted"
+    targeted = rows.assign(arm=np.where(rows.past + rng.normal(0, 40, len(rows)) > 40, "mail", "none"))
+    experiment = read_experiment(targeted, treatment="arm", before=["past"])
+    assert analyse(experiment, [Metric("bought")]).verdict.kind == "not to be trusted"
+    leaked = rows.assign(arm=np.where(rows.bought ^ (rng.random(len(rows)) < 0.1), "mail", "none"))
+    experiment = read_experiment(leaked, treatment="arm", shares={"none": 0.86, "mail": 0.14})
+    assert analyse(experiment, [Metric("bought")]).verdict.kind == "not to be trusted"
+
+
+def test_too_few_people_and_outcomes_that_nobody_or_one_person_has_cannot_tell():
+    five = pd.concat([shop(2).query("arm == 'none'"), shop(2).query("arm == 'mail'").head(5)])
+    experiment = read_experiment(five, treatment="arm", shares={"none": 0.999, "mail": 0.001})
+    assert analyse(experiment, [Metric("bought")]).verdict.kind == "cannot tell"
+    assert verdict_of(shop(2).assign(bought=0)).kind == "cannot tell"
+    rich = shop(2)
+    rich.loc[rich.index[rich.arm == "mail"][0], "spend"] = rich.spend.sum()
+    found = analyse(read_experiment(rich, treatment="arm"), [Metric("spend")])
+    assert found.verdict.kind == "cannot tell"
+    assert "one of them 50% of it" in found.verdict.sentence
+    assert found.comparisons[0].capped.enough
+
+
+def test_money_is_told_raw_capped_and_adjusted_side_by_side():
+    found = analyse(
+        read_experiment(shop(3, effect=0.03), treatment="arm", segments=["country"]),
+        [
+            Metric("spend", before=("past",), name="revenue per recipient"),
+            Metric("bought"),
+            Metric("spend", per="bought"),
+        ],
+        show="EUR {:.2f}".format,
+    )
+    money, share, ratio = found.comparisons
+    assert (money.kind, share.kind, ratio.kind) == ("amount", "share", "ratio")
+    assert money.decisive is money.adjusted
+    assert money.adjusted.standard_error < money.raw.standard_error
+    assert 0 < money.variance_reduction < 1
+    assert money.capped.interval.high < money.raw.interval.high + 1
+    assert share.capped is None
+    assert share.adjusted is None
+    assert found.verdict.sentence.startswith("Act: mail. It raises revenue per recipient by EUR ")
+    assert len(found.segments["mail"].effects) == 5
+
+
+def test_a_guardrail_that_got_worse_forbids():
+    rows = shop(4, effect=0.03)
+    rng = np.random.default_rng(1)
+    rows["left"] |= (rows.arm == "mail") & (rng.random(len(rows)) < 0.03)
+    metrics = [Metric("bought"), Metric("left", lower_is_better=True, guardrail=True)]
+    verdict = analyse(read_experiment(rows, treatment="arm"), metrics).verdict
+    assert verdict.kind == "do not"
+    assert "It raises left by" in verdict.sentence
+
+
+def test_who_looks_while_it_runs_gets_wider_intervals():
+    rows = shop(5, effect=0.02)
+    once = verdict_of(rows)
+    running = verdict_of(rows, planned_people=16_000)
+    assert running.interval.low < once.interval.low < once.interval.high < running.interval.high
+
+
+def test_looking_twenty_times_finds_nothing_where_nothing_is():
+    rng = np.random.default_rng(6)
+    false = 0
+    for _ in range(200):
+        a, b = rng.normal(size=(2, 1000))
+        looks = [difference_of_means(a[:n], b[:n]) for n in range(50, 1001, 50)]
+        false += any(always_valid(look, planned_people=2000).p_value < 0.05 for look in looks)
+    assert false / 200 < 0.06
+
+
+def test_always_valid_p_values_and_intervals_agree():
+    rng = np.random.default_rng(7)
+    for shift in (0.0, 0.05, 0.1, 0.13, 0.2):
+        found = always_valid(
+            difference_of_means(rng.normal(shift, 1, 2000), rng.normal(0, 1, 2000)), planned_people=4000
+        )
+        assert (found.p_value < 0.05) == (not found.interval.low <= 0 <= found.interval.high)
+
+
+def test_reading_leaves_out_who_cannot_count_and_says_so():
+    rows = pd.DataFrame(
+        {
+            "id": ["a", "a", "b", "b", "c", "d", "e", "f"],
+            "arm": ["none", "mail", "none", "none", "mail", "mail", "none", None],
+            "assigned": pd.Timestamp("2026-01-02"),
+            "sent": pd.to_datetime(["2026-01-03"] * 4 + ["2026-01-01"] + ["2026-01-03"] * 3),
+        }
+    )
+    found = read_experiment(rows, treatment="arm", user="id", assigned_at="assigned", treated_at="sent")
+    assert found.left_out == {"no arm": 1, "in two arms": 2, "there twice": 1, "treated before assignment": 1}
+    assert found.counts == {"none": 2, "mail": 1}
+    assert [check.status for check in found.checks] == ["failed", "failed"]
+
+
+def test_what_is_no_experiment_is_refused():
+    rows = shop(8, people=100)
+    with pytest.raises(DataError, match="say which is the control"):
+        read_experiment(rows.replace({"arm": {"none": "other"}}), treatment="arm")
+    with pytest.raises(DataError, match="one arm alone"):
+        read_experiment(rows.query("arm == 'none'"), treatment="arm")
+    with pytest.raises(DataError, match="no arm 'x'"):
+        read_experiment(rows, treatment="arm", control="x")
+    with pytest.raises(DataError, match="no column 'group'"):
+        read_experiment(rows, treatment="group")
+    with pytest.raises(DataError, match="shares are of"):
+        read_experiment(rows, treatment="arm", shares={"a": 1})
+    with pytest.raises(DataError, match="no column 'visits'"):
+        analyse(read_experiment(rows, treatment="arm"), [Metric("visits")])
+
+
+def test_fifty_segments_without_an_effect_show_none():
+    rng = np.random.default_rng(9)
+    found = 0
+    for _ in range(100):
+        groups = [pd.DataFrame({"g": rng.integers(50, size=10_000)}) for _ in range(2)]
+        effects = segment_effects(*(rng.normal(size=10_000) for _ in range(2)), *groups).effects
+        found += any(effect.found for effect in effects)
+    assert found <= 12
+
+
+def test_shrunken_effects_are_nearer_to_the_truth_and_hold_it():
+    rng = np.random.default_rng(10)
+    better = held = 0
+    for _ in range(200):
+        error = rng.uniform(0.5, 1.5, 20)
+        truth = 1 + rng.normal(0, 0.5, 20)
+        seen = truth + error * rng.normal(size=20)
+        found = shrink(seen, error)
+        best = np.array([i.estimate for i in found])
+        better += ((best - truth) ** 2).mean() < ((seen - truth) ** 2).mean()
+        held += np.mean([i.low <= t <= i.high for i, t in zip(found, truth, strict=True)])
+    assert better > 190
+    assert 0.93 <= held / 200 <= 0.98
+
+
+def test_a_small_segment_is_not_judged():
+    groups = pd.DataFrame({"g": ["a"] * 990 + ["b"] * 10})
+    rng = np.random.default_rng(11)
+    small = segment_effects(rng.normal(5, 1, 1000), rng.normal(0, 1, 1000), groups, groups).effects[1]
+    assert small.small
+    assert not small.found
+    assert np.isnan(small.p_adjusted)
+
+
+def test_a_plan_finds_what_it_was_made_for():
+    rng = np.random.default_rng(12)
+    planned = plan(spread=1.0, effect=0.2)
+    n = planned.people // 2
+    found = [difference_of_means(rng.normal(0.2, 1, n), rng.normal(0, 1, n)).p_value < 0.05 for _ in range(400)]
+    assert 0.74 <= np.mean(found) <= 0.86
+    assert detectable(np.sqrt(2 / n)) == pytest.approx(0.2, rel=1e-2)
+    with pytest.raises(DataError, match="give one above 0"):
+        plan(spread=1.0, effect=0.0)
+
+
+def test_an_aa_simulation_finds_about_one_in_twenty():
+    spend = np.where(np.arange(5000) % 20 == 0, np.exp(3 + np.random.default_rng(13).standard_normal(5000)), 0)
+    found = aa_simulation(spend, treated_share=0.3, draws=400).found
+    assert found.low <= 0.05 <= found.high
+
+
+def test_hillstrom_as_published():
+    if not HILLSTROM.exists():
+        pytest.skip(f"{HILLSTROM} is not there")
+    rows = pd.read_parquet(HILLSTROM)
+    before = ["recency", "history", "mens", "womens", "zip_code", "newbie", "channel"]
+    experiment = read_experiment(rows, treatment="segment", before=before, segments=["channel"])
+    found = analyse(experiment, [Metric("visit"), Metric("spend", before=("history",))])
+    assert not [check for check in found.checks if check.status == "failed"]
+    assert found.verdict.sentence.startswith("Act: Mens E-Mail. It raises visit by 0.0766")
+    womens = next(c for c in found.comparisons if c.arm == "Womens E-Mail" and c.metric.outcome == "spend")
+    assert womens.raw.treated.estimate == pytest.approx(1.0772, abs=1e-4)
+    assert womens.raw.control.estimate == pytest.approx(0.6528, abs=1e-4)
