@@ -7,7 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 log = logging.getLogger("attune")
@@ -22,10 +26,9 @@ def track(steps: Sequence[T], what: str) -> Iterator[T]:
     """
     started = time.monotonic()
     if sys.stderr.isatty():
-        from rich.console import Console  # noqa: PLC0415 - only terminals pay for rich
-        from rich.progress import track as bar  # noqa: PLC0415
+        from rich.progress import track as bar  # noqa: PLC0415 - only terminals pay for rich
 
-        yield from bar(steps, description=what, console=Console(stderr=True), transient=True)
+        yield from bar(steps, description=what, console=_terminal(), transient=True)
     else:
         yield from steps
     log.info("%s: %d steps in %.1f s", what, len(steps), time.monotonic() - started)
@@ -36,10 +39,9 @@ def timed(what: str) -> Iterator[None]:
     """Log how long the body took; on a terminal show a spinner meanwhile."""
     started = time.monotonic()
     if sys.stderr.isatty():
-        from rich.console import Console  # noqa: PLC0415
         from rich.status import Status  # noqa: PLC0415
 
-        with Status(what, console=Console(stderr=True)):
+        with Status(what, console=_terminal()):
             yield
     else:
         yield
@@ -56,11 +58,18 @@ def telling(what: str) -> Iterator[Callable[[str], None]]:
     """
     started = time.monotonic()
     if sys.stderr.isatty():
-        from rich.console import Console  # noqa: PLC0415
         from rich.status import Status  # noqa: PLC0415
 
-        with Status(what, console=Console(stderr=True)) as status:
+        with Status(what, console=_terminal()) as status:
             yield lambda words: status.update(f"{what}: {words}")
     else:
         yield lambda words: log.info("%s: %s", what, words)
     log.info("%s: %.1f s", what, time.monotonic() - started)
+
+
+@cache
+def _terminal() -> Console:
+    """One for all: displays within displays stand one below the other; two consoles would overwrite each other."""
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(stderr=True)
