@@ -451,7 +451,7 @@ class _Search:
                 part.known,
                 self.seed,
                 minutes=None if math.isinf(limit) else FIT_SHARE * share / 60,
-                checkpoint=self.folder / "checkpoint",
+                checkpoint=self.folder / f"checkpoint{number}",  # one each: the fits before it are done again
             )
             fit_seconds = time.monotonic() - started
             found_out = {param: getattr(model, name) for param, name in LEARNT.get(recipe.model, {}).items()}
