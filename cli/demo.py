@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from data.workspace import Workspace
 
-START_SECONDS = 60
+START_SECONDS = 180
 LABELS = ("churn", "purchase")
 """Two that say most of a shop; all of them would take minutes more."""
 
@@ -225,7 +225,10 @@ def _serving(shop: Workspace) -> Iterator[httpx.Client]:
     finally:
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGTERM)
-            server.wait(timeout=30)
+            try:
+                server.wait(timeout=30)
+            except subprocess.TimeoutExpired:  # not to hide what went wrong before
+                os.killpg(server.pid, signal.SIGKILL)
 
 
 def _ready(client: httpx.Client) -> bool:

@@ -147,7 +147,9 @@ class Recommender(Section):
     half_life_days: float = Field(90, gt=0, description="an interaction counts half after so many days")
     horizon_days: int = Field(14, ge=1, description="what a recommender is judged on: the days after the cutoff")
     item_columns: tuple[str, ...] = Field(
-        (), description="columns of `items` that say what an item is like, beside category, brand, price and name"
+        (),
+        description="columns of `items` that say what an item is like, beside category, brand, price and name; "
+        "filters may name them",
     )
     max_attributes: int = Field(
         2000, ge=1, le=20_000, description="words, categories, brands, ... that are kept; the most frequent ones"

@@ -101,8 +101,13 @@ class Expression:
         return sorted(nodes, key=lambda node: node.col_offset)
 
 
-def parse(text: str, *, place: str = "expression") -> Expression:
+def parse(text: str, *, place: str = "expression", example: str = "orders_30d > 0") -> Expression:
     """Read a condition: names of features, numbers, text, `true false and or not`, comparisons, `in`, `+ - * /`.
+
+    Args:
+        text: The condition.
+        place: Where it was written, for messages.
+        example: One that could stand there, for messages.
 
     Raises:
         WorkspaceError: what cannot be read, and where.
@@ -124,7 +129,7 @@ def parse(text: str, *, place: str = "expression") -> Expression:
         # Python says 0 where the text ends too early.
         column = (error.offset or len(text) + 1) if isinstance(error, SyntaxError) else 1
         raise WorkspaceError(
-            f"{place}: {text!r} cannot be read at column {column}. Write it like `orders_30d > 0`."
+            f"{place}: {text!r} cannot be read at column {column}. Write it like `{example}`."
         ) from error
     for node in ast.walk(tree):
         known = isinstance(node, ALLOWED)
@@ -137,7 +142,7 @@ def parse(text: str, *, place: str = "expression") -> Expression:
             column = getattr(node, "col_offset", 0) + 1
             raise WorkspaceError(
                 f"{place}: {ast.unparse(node) or type(node).__name__!r} is not allowed (column {column}). "
-                f"Use names of features, numbers, text, and or not, comparisons, in, + - * /."
+                f"Use names, numbers, text, true false and or not, comparisons, in, + - * /."
             )
     return Expression(text=text, place=place, tree=tree)
 

@@ -8,12 +8,15 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+import ibis
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from ibis.expr import types as ir
 
 from data.contract import TABLES
 from data.state import State
+from data.state.arrow import EXTRA
 from data.state.schema import tables as state_tables
 from data.tables import Tables
 from data.vocabulary import Vocabulary
@@ -36,7 +39,8 @@ class Catalogue:
 
     Attributes:
         items: The ids; an item that only models know is not here.
-        rows: The columns of the contract by item code.
+        rows: The columns of the contract by item code, then further ones that filters may name: numbers (1 for a yes)
+            or text.
         changed_at: The newest change of the state that is in here.
         newest: Keys of the rows that changed about then.
     """
@@ -49,25 +53,37 @@ class Catalogue:
     _unknown: dict[Vocabulary, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tables: Tables) -> Catalogue:
-        """The catalogue of checked tables."""
+    def of(cls, tables: Tables, *, columns: Sequence[str] = ()) -> Catalogue:
+        """The catalogue of checked tables, with further `columns` for filters; one that nobody brought is missing."""
         now = tables.as_of(datetime.now(UTC))["items"]
-        rows = now.select(*COLUMNS).order_by("item_id").execute()
+        further = {name: _plain(now, name) for name in columns if name not in COLUMNS}
+        rows = now.select(*COLUMNS, **further).order_by("item_id").execute()
         return cls(Vocabulary(rows["item_id"].astype(object)), _told(rows))
+
+    @property
+    def filterable(self) -> tuple[str, ...]:
+        """What a filter may name."""
+        return (*FILTERABLE, *self.rows.columns[len(COLUMNS) :])
 
     def refreshed(self, state: State) -> Catalogue:
         """With what changed in the state since; itself if nothing did."""
         table = state_tables["items"]
         since = self.changed_at - timedelta(seconds=LATE_COMMIT_SECONDS)
-        query = sa.select(*(table.c[name] for name in COLUMNS), table.c.changed_at).where(table.c.changed_at >= since)
+        read = (*COLUMNS, EXTRA, "changed_at")
+        query = sa.select(*(table.c[name] for name in read)).where(table.c.changed_at >= since)
         with state.reading() as connection:
             found = connection.execute(query).all()
         newest = frozenset((row.item_id, row.updated_at, row.changed_at) for row in found)
         if newest <= self.newest:
             return self
-        changed = pd.DataFrame(found, columns=[*COLUMNS, "changed_at"])
+        changed = pd.DataFrame(found, columns=read)
         changed_at = changed.pop("changed_at").max().to_pydatetime()
-        rows = pd.concat([self.rows, _told(changed).astype({name: self.rows[name].dtype for name in COLUMNS})])
+        attributes = [told or {} for told in changed.pop(EXTRA)]
+        for name in self.rows.columns[len(COLUMNS) :]:
+            kinds = (int, float) if pd.api.types.is_numeric_dtype(self.rows[name]) else (str,)
+            values = (told.get(name.lower()) for told in attributes)
+            changed[name] = pd.Series([value if isinstance(value, kinds) else None for value in values], dtype=object)
+        rows = pd.concat([self.rows, _told(changed).astype(self.rows.dtypes.to_dict())])
         rows = rows.sort_values(["item_id", "updated_at"], na_position="first", kind="stable")
         rows = rows.drop_duplicates("item_id", keep="last").reset_index(drop=True)
         return Catalogue(Vocabulary(rows["item_id"].astype(object)), rows, changed_at, newest)
@@ -136,8 +152,8 @@ class Catalogue:
                 self._masks.clear()
             shown = self.rows["available"].to_numpy(dtype=bool)
             if only is not None:
-                only.check(FILTERABLE, called=COLUMN)
-                shown = shown & only.mask(self.rows[list(FILTERABLE)])  # not &=: it may be the column itself
+                only.check(self.filterable, called=COLUMN)
+                shown = shown & only.mask(self.rows[list(only.names)])  # not &=: it may be the column itself
             codes = self.items.codes(items.all_ids)
             mask = np.append(shown, only is None)[codes]  # code -1, not in here, reads the last place
             self._masks[key] = mask
@@ -147,3 +163,12 @@ class Catalogue:
 def _told(rows: pd.DataFrame) -> pd.DataFrame:
     """With `available` told of every row: an item that does not say whether it is available is."""
     return rows.assign(available=rows["available"].astype("boolean").fillna(True).astype(bool))
+
+
+def _plain(items: ir.Table, name: str) -> ir.Value:
+    """The column as string or float64; null where there is none, or one of another type."""
+    column = items[name] if name in items.columns else ibis.null("float64")
+    kind = column.type()
+    if kind.is_string():
+        return column
+    return column.cast("float64") if kind.is_numeric() or kind.is_boolean() else ibis.null("float64")

@@ -127,7 +127,7 @@ class Engine:
         """
         self.workspace = workspace
         self.settings: Settings = workspace.settings
-        self.placements = Placements(self.settings.placements)
+        self.placements = Placements(self.settings.placements, columns=self.settings.recommender.item_columns)
         self.attributes = _attributes_allowed(self.settings)
         self.state = State.open(workspace.state_url)
         self.champions = Champions(workspace)
@@ -369,7 +369,9 @@ class Engine:
         folder, limit = self.workspace.checked_dir, self.settings.data.memory_limit_gb
         tables = Tables.open(folder, memory_limit_gb=limit) if self._checked else None
         past = Past.of(tables, self.settings.recommender, attributes=self.attributes)
-        catalogue = Catalogue.of(Tables.from_frames() if tables is None else tables)
+        items = Tables.from_frames() if tables is None else tables
+        catalogue = Catalogue.of(items, columns=self.settings.recommender.item_columns)
+        self.placements.check(catalogue)
         profiles = None if tables is None else self._profiles(tables, past)
         with self._changing:
             champion = self.champions.current.get(RECOMMENDER)

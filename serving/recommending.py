@@ -484,6 +484,8 @@ def _shown(
             reason = f"popular in {own}"
         else:
             reason = "popular with customers like you" if segments else "popular right now"
+    elif view.model is not None and view.model.serves_cold_users:
+        reason = "popular right now"  # no step of the history holds it up, so what serves strangers does
     else:
         reason = None
     return RankedItem(item_id=choice.item_id, score=choice.score, source=source, reason=reason)
@@ -501,7 +503,7 @@ def _filter(text: str | None, view: View) -> Expression | None:
     if text is None:
         return None
     try:
-        found = expressions.parse(text, place="filter")
+        found = expressions.parse(text, place="filter", example="category == 'tea' and price < 10")
         view.catalogue.allowed(view.catalogue.items, found)
     except WorkspaceError as error:
         raise FieldError("filter", str(error).removeprefix("filter: ")) from error

@@ -60,6 +60,9 @@ explore_among = 10
 [placements.again]
 exclude_seen = false
 
+[recommender]
+item_columns = ["colour", "organic", "nobody brought it"]
+
 [placements.cheap]
 filter = "price < 10"
 """
@@ -113,6 +116,8 @@ def shop(tmp_path_factory) -> Path:
         "category": ["tea" if i < ITEMS // 2 else "cups" for i in range(ITEMS)],
         "price": np.arange(1.0, ITEMS + 1),
         "available": [i != 2 for i in range(ITEMS)],
+        "colour": [None if i == 3 else "red" if i % 4 == 0 else "Blue" for i in range(ITEMS)],
+        "organic": [None if i == 3 else i % 5 == 0 for i in range(ITEMS)],
         "created_at": [now - pd.Timedelta(days=1 if i == 19 else 1000) for i in range(ITEMS)],
     })  # fmt: skip
     users = pd.DataFrame({"user_id": [*(f"u{i}" for i in range(USERS)), "fresh"]})

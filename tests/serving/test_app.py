@@ -88,7 +88,7 @@ def test_an_unknown_field_is_named(shared, path):
         ("/v1/recommend", {"context": {"cart": "i1"}}, "context.cart"),
         ("/v1/recommend", {"context": {"basket": []}}, "context.basket"),
         ("/v1/recommend", {"filter": "price <"}, "filter"),
-        ("/v1/recommend", {"filter": "colour == 'red'"}, "filter"),
+        ("/v1/recommend", {"filter": "shade == 'red'"}, "filter"),
         ("/v1/recommend", {"filter": "__import__('os')"}, "filter"),
         ("/v1/recommend", {"filter": "category < 3"}, "filter"),
         ("/v1/recommend", {"filter": "price < " + "9" * 400}, "filter"),

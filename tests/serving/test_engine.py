@@ -12,11 +12,13 @@ import sqlalchemy as sa
 
 from data.checks import check
 from data.errors import DataError
+from data.interactions import Interactions
 from data.state import keys
 from data.state.schema import tables
 from data.state.sync import sync
 from data.workspace import Workspace
-from registry.folder import seal
+from models.recommenders.repeat_purchase import RepeatPurchase
+from registry.folder import EXAMPLES, seal
 from serving.engine import Engine
 from serving.profiles import Profiles
 from serving.recommending import FALLBACK
@@ -259,6 +261,22 @@ def test_a_broken_version_is_refused_and_the_old_one_stays(client, workspace, re
     client.wait(lambda: "attune_swap_refusals 1.0" in client.get("/metrics").text)
     registry.champions["recommender"] = 1
     client.wait(lambda: "recommender" not in client.engine.champions.troubles)
+
+
+def test_what_nothing_in_the_history_holds_up_is_popular(client, registry, workspace):
+    folder = workspace.path / "versions" / "recommender" / "2"
+    bought = pd.DataFrame({"user_id": [*"aab"], "item_id": ["i7", "i8", "i7"]})
+    RepeatPurchase().fit(Interactions.from_frame(bought)).save(folder)
+    (folder / "card.json").write_text(json.dumps({"exclude_seen": False}))
+    (folder / EXAMPLES).write_text(json.dumps({"histories": [], "k": 1, "expected": []}))
+    seal(folder)
+    registry.champions["recommender"] = 2
+    client.wait(lambda: client.engine.view.version == "recommender 2")
+    items = client.post("/v1/recommend", {"k": 2, "context": {"recent": ["i8"]}}).json()["items"]
+    assert [(item["item_id"], item["source"], item["reason"]) for item in items] == [
+        ("i8", "repeat", "because of your earlier interest in it"),
+        ("i7", "repeat", "popular right now"),
+    ]
 
 
 def test_without_a_model_popularity_answers_and_says_so(client, registry):

@@ -126,7 +126,7 @@ def test_a_filter_that_leaves_nothing_gives_nothing_and_says_why(shared):
         ("price <", "column 8"),
         ("category == 'tea' price", "column 1"),
         ("price < 3; drop table items", "column 10"),
-        ("colour == 'red'", "'colour' is no column of items (column 1)"),
+        ("shade == 'red'", "'shade' is no column of items (column 1)"),
         ("price < 3 and price.real > 1", "(column 15)"),
     ],
 )
@@ -150,6 +150,21 @@ def test_a_filter_reads_as_people_write_it(shared):
     for truth in ("True", "true"):
         assert ids(ask(shared, k=40, filter=f"available == {truth} and category == 'tea' and price < 20")) == tea
     assert ids(ask(shared, k=40, filter="available == false")) == []
+
+
+def test_a_filter_may_name_the_columns_that_the_settings_name(shared):
+    both = ids(ask(shared, k=40, filter="organic and colour == 'red'"))
+    assert set(both) == {"i0", "i20"}
+    assert set(ids(ask(shared, k=40, filter="organic == true and colour in ('red', 'green')"))) == set(both)
+    assert "i3" not in ids(ask(shared, k=40, filter="organic == false or colour == 'Blue'"))
+    sent = {"item_id": "sent", "organic": True, "colour": "violet"}
+    odd = {"item_id": "odd", "organic": "yes", "colour": 7}
+    shared.post("/v1/tables", {"items": [sent, odd]}, key=shared.admin)
+    shared.wait(lambda: "odd" in shared.engine.view.catalogue.items, 2)
+    assert ids(ask(shared, filter="organic and colour == 'violet'")) == ["sent"]
+    assert "odd" not in ids(ask(shared, k=200, filter="organic or not organic == 0 and colour != ''"))
+    refused = shared.post("/v1/recommend", {"filter": "colour > 3"})
+    assert "colour is text, 3 is a number" in refused.json()["error"]["message"]
 
 
 def test_an_item_that_does_not_say_whether_it_is_available_is(shared):
