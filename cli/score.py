@@ -16,10 +16,12 @@ def score(
     where: Annotated[
         str, typer.Option(help="Only people for whom this holds, over scores, lifecycle, segments and features.")
     ] = "True",
-    models: Annotated[str | None, typer.Option(help="Labels, with commas; empty = all that have a champion.")] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Labels, value, send-time, with commas; empty = all that have a champion.")
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Score everybody with the champions: probabilities, value, lifecycle stage and segments, a row per person.
+    """Score everybody with the champions: probabilities, value, the hour to write at, lifecycle stage, segments.
 
     Example: `attune score --where 'churn > .6 and value > 200' --to audience.parquet`
     """

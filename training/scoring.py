@@ -27,6 +27,9 @@ from models.stored import StoredPropensity, load_propensity
 from models.worth import CustomerValue
 from registry.versions import CHAMPION, Registry, Version
 from training.propensity import PREFIX, Card
+from training.send_time import NAME as SEND_TIME
+from training.sending import COLUMNS as SEND_COLUMNS
+from training.sending import SendTimeChampion
 from training.tracking import logged_comparison
 from training.value import NAME as VALUE
 from training.value import Card as ValueCard
@@ -34,6 +37,8 @@ from training.value import Card as ValueCard
 USER, LIFECYCLE = "user_id", "lifecycle"
 VALUES = (VALUE, f"{VALUE}_low", f"{VALUE}_high")
 """Expected money, and between what it will lie; nothing of who never ordered."""
+HOURS = frozenset({SEND_TIME, *SEND_COLUMNS.names})
+OTHERS = HOURS.union(VALUES)
 EVERYBODY = "True"
 SUFFIXES = (".parquet", ".csv")
 
@@ -94,6 +99,7 @@ class Bulk:
         snapshot: Their features.
         champions: By label, what scores them.
         value: What says what they are worth; None where nothing does or it is not asked for.
+        hours: What says when and where to write to them; None where nothing does or it is not asked for.
         segments: Named segments of the settings.
         where: Who is asked for.
     """
@@ -101,6 +107,7 @@ class Bulk:
     snapshot: Snapshot
     champions: Mapping[str, LabelChampion]
     value: ValueChampion | None
+    hours: SendTimeChampion | None
     segments: Mapping[str, Expression]
     where: Expression
 
@@ -111,7 +118,7 @@ class Bulk:
         Args:
             workspace: Checked.
             where: An expression over scores (by label, and `VALUES`), `lifecycle`, named segments and features.
-            labels: Score these (`value` is one), and those that `where` names; None = all that have a champion.
+            labels: Score these (`value` and `send-time` too), and those that `where` names; None = all with a champion.
 
         Raises:
             WorkspaceError: an expression that cannot be read or names what is not there; no such label; a name that
@@ -120,14 +127,18 @@ class Bulk:
         """
         condition = parse(where, place="--where")
         declared = workspace.settings.propensity
+        end = span(workspace.checked).end
         if labels is not None:
-            labels = [*labels, *(name for name in condition.names if name in declared or name in VALUES)]
+            labels = [*labels, *(name for name in condition.names if name in declared or name in OTHERS)]
         value = value_champion(workspace) if labels is None or not set(VALUES).isdisjoint(labels) else None
+        hours = SendTimeChampion.of(workspace, end) if labels is None or not HOURS.isdisjoint(labels) else None
         if labels is not None:
-            labels = [label for label in labels if label not in VALUES]
-        champions = label_champions(workspace, labels, none_will_do=value is not None)
-        [snapshot] = build(workspace, [span(workspace.checked).end])
-        bulk = cls(snapshot, champions, value, segments_of(workspace.settings.segments), condition)
+            if not hours and not HOURS.isdisjoint(labels):
+                raise DataError(_without_hours())
+            labels = [label for label in labels if label not in OTHERS]
+        champions = label_champions(workspace, labels, none_will_do=bool(value or hours))
+        [snapshot] = build(workspace, [end])
+        bulk = cls(snapshot, champions, value, hours, segments_of(workspace.settings.segments), condition)
         bulk._check(workspace)
         return bulk
 
@@ -138,8 +149,19 @@ class Bulk:
 
     @property
     def columns(self) -> list[str]:
-        """What a scored row has: the id, each label's probability, what they are worth, the stage, the segments."""
-        return [USER, *self.scores, LIFECYCLE, *self.segments]
+        """What a scored row has: the id, probabilities, what they are worth, when to write, the stage, the segments."""
+        return self.schema.names
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns with their types."""
+        return pa.schema([
+            (USER, pa.string()),
+            *((name, pa.float64()) for name in self.scores),
+            *(SEND_COLUMNS if self.hours else ()),
+            (LIFECYCLE, pa.string()),
+            *((name, pa.bool_()) for name in self.segments),
+        ])  # fmt: skip
 
     @property
     def scores(self) -> list[str]:
@@ -149,7 +171,7 @@ class Bulk:
     @property
     def versions(self) -> list[str]:
         """What scores."""
-        return [str(one.version) for one in (*self.champions.values(), self.value) if one]
+        return [str(one.version) for one in (*self.champions.values(), self.value, self.hours) if one]
 
     def batches(self) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
         """Scored rows (`columns`) with, for each, whether `where` holds: bool (n,). Memory is bounded by a batch."""
@@ -161,6 +183,7 @@ class Bulk:
                 USER: features[USER].astype("str"),
                 **{label: champion.predict(features) for label, champion in self.champions.items()},
                 **(self.value.predict(features) if self.value else {}),
+                **(self.hours.predict(features[USER].astype("str")) if self.hours else {}),
                 LIFECYCLE: pd.Series(lifecycle_of(features), dtype="str"),
                 **{name: condition.mask(features) for name, condition in self.segments.items()},
             })  # fmt: skip
@@ -195,6 +218,8 @@ class Bulk:
                 raise DataError(_without_champion(name))
             if name in VALUES and self.value is None:
                 raise DataError(_without_value())
+            if name in HOURS and self.hours is None:
+                raise DataError(_without_hours())
         told = f"There are {', '.join(self.columns[1:])}, and the features of docs/features.md."
         self.where.check([*self.columns[1:], *self.snapshot.columns], called="column", told=told)
 
@@ -229,7 +254,7 @@ def score(workspace: Workspace, to: Path, *, where: str = EVERYBODY, labels: Seq
         workspace: Checked, with champions.
         to: The file; its suffix says which kind.
         where: An expression over scores (by label), `lifecycle`, named segments and features.
-        labels: Score these, and those that `where` names; None = all that have a champion.
+        labels: Score these (`value` and `send-time` too), and those that `where` names; None = all with a champion.
 
     Raises:
         WorkspaceError: a suffix that is neither, or as `Bulk.of`.
@@ -240,19 +265,13 @@ def score(workspace: Workspace, to: Path, *, where: str = EVERYBODY, labels: Seq
             f"--to {to}: {to.suffix or 'no suffix'!r} is no kind of file here; end it on .parquet or .csv."
         )
     bulk = Bulk.of(workspace, where=where, labels=labels)
-    schema = pa.schema([
-        (USER, pa.string()),
-        *((name, pa.float64()) for name in bulk.scores),
-        (LIFECYCLE, pa.string()),
-        *((name, pa.bool_()) for name in bulk.segments),
-    ])  # fmt: skip
     kept, everybody, expected = 0, 0, dict.fromkeys((*bulk.champions, *((VALUE,) if bulk.value else ())), 0.0)
     with replacing(to) as beside:
         open_writer = pq.ParquetWriter if to.suffix == ".parquet" else pacsv.CSVWriter
-        with open_writer(beside, schema) as writer:
+        with open_writer(beside, bulk.schema) as writer:
             for rows, held in bulk.batches():
                 chosen = rows[held]
-                writer.write_table(pa.Table.from_pandas(chosen, schema, preserve_index=False))
+                writer.write_table(pa.Table.from_pandas(chosen, bulk.schema, preserve_index=False))
                 kept, everybody = kept + len(chosen), everybody + len(rows)
                 for label in expected:
                     expected[label] += float(chosen[label].sum())
@@ -348,6 +367,10 @@ def label_champions(
 
 def _without_value() -> str:
     return "value has no champion to score with. Train one with `attune train value` and `attune promote value`."
+
+
+def _without_hours() -> str:
+    return "send-time has no champion. Train one with `attune train send-time` and `attune promote send-time`."
 
 
 def _without_champion(label: str) -> str:

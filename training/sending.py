@@ -19,7 +19,7 @@ from registry.versions import CHAMPION, Registry, Version
 from training.send_time import NAME
 
 COLUMNS = pa.schema([
-    ("best_hour", pa.int64()), ("best_channel", pa.string()), ("time_zone", pa.string()),
+    ("best_send_hour", pa.int64()), ("best_channel", pa.string()), ("time_zone", pa.string()),
     ("open_rate", pa.float64()), ("open_rate_low", pa.float64()), ("open_rate_high", pa.float64()),
     ("send_hour", pa.int64()), ("send_hour_probability", pa.float64()), ("hour_of_everybody", pa.bool_()),
 ])  # fmt: skip

@@ -15,6 +15,7 @@ from data.errors import DataError
 from data.workspace import Workspace
 from registry.versions import CHAMPION, Registry
 from training import jobs
+from training.scoring import score
 from training.send_time import NAME, RANDOM_HOURS, SINGLE_HOUR, train_send_time, why_not_random
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
@@ -43,8 +44,13 @@ def a_shop_that_writes(hours: str) -> dict[str, pd.DataFrame]:
 
 
 @pytest.fixture(scope="module")
-def shop(a_shop: Callable[..., Workspace], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return a_shop(tmp_path_factory.mktemp("send_time") / "shop", **a_shop_that_writes("random"))
+def shop(
+    a_shop: Callable[..., Workspace],
+    some_orders: Callable[..., pd.DataFrame],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Workspace:
+    orders = some_orders(users=20, days=DAYS)
+    return a_shop(tmp_path_factory.mktemp("send_time") / "shop", orders=orders, **a_shop_that_writes("random"))
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +84,25 @@ def test_it_is_promoted_answers_its_examples_and_mlflow(shop: Workspace, trained
     answer = model.predict(asked)
     assert (answer["best_hour"] - pd.Series([9, 20])).abs().max() <= 2
     assert set(answer["best_channel"]) == {"email"}
+
+
+def test_everybody_is_told_an_hour_by_their_own_clock_in_bulk(
+    shop: Workspace, trained: jobs.Trained, tmp_path: Path
+) -> None:
+    jobs.promote(shop, NAME) if Registry.of(shop).version(NAME, CHAMPION) is None else None
+    found = score(shop, tmp_path / "hours.parquet", labels=[NAME])
+    frame = pd.read_parquet(found.path).set_index("user_id")
+    assert found.versions[-1].startswith(NAME)
+    assert set(frame["time_zone"]) == {NEW_YORK}
+    assert set(frame["best_channel"]) == {"email"}
+    own = np.where(np.arange(USERS) % 2, 9, 20)
+    assert (np.abs(frame.sort_index()["best_send_hour"] - own) <= 2).mean() > 0.95
+    assert not frame["hour_of_everybody"].any()
+    explored = frame["send_hour"] != frame["best_send_hour"]
+    assert 0.02 < explored.mean() < 0.2
+    assert (frame["send_hour_probability"] > 0.9).eq(~explored).all()
+    evening = score(shop, tmp_path / "evening.csv", where="best_send_hour > 15", labels=[])
+    assert 0.4 * USERS < evening.rows < 0.6 * USERS
 
 
 def test_the_same_recipe_on_the_same_data_is_compared_with_the_champion(shop: Workspace, trained: jobs.Trained) -> None:
