@@ -17,6 +17,7 @@ from evaluation.experiments import (
     decide,
     detectable,
     difference_of_means,
+    over_time,
     plan,
     read_experiment,
     segment_effects,
@@ -267,3 +268,24 @@ def test_hillstrom_as_published():
     womens = next(c for c in found.comparisons if c.arm == "Womens E-Mail" and c.metric.outcome == "spend")
     assert womens.raw.treated.estimate == pytest.approx(1.0772, abs=1e-4)
     assert womens.raw.control.estimate == pytest.approx(0.6528, abs=1e-4)
+
+
+def test_weeks_without_a_control_are_not_compared_but_counted_so_far():
+    days = pd.Series(pd.date_range("2026-01-01", periods=28, tz="UTC"))
+    found = over_time(np.ones(28), np.zeros(7), days, days[14:21])
+    assert [period.start for period in found] == ["2026-01-15", "2026-01-22"]
+    assert found[1].difference is None
+    assert found[1].so_far.n_treated == 28
+    with pytest.raises(DataError, match="none missing"):
+        over_time(np.ones(28), np.zeros(7), days, days)
+
+
+def test_two_experiments_on_the_same_people_are_seen_when_one_leans_on_the_other():
+    rows = shop(14, people=20_000)
+    rng = np.random.default_rng(2)
+    apart = rows.assign(other=rng.random(len(rows)) < 0.5)
+    bound = rows.assign(other=rng.random(len(rows)) < np.where(rows.arm == "mail", 0.55, 0.45))
+    for table, kind in ((apart, "passed"), (bound, "failed")):
+        experiment = read_experiment(table, treatment="arm", segments=["other"])
+        found = {check.name: check.status for check in analyse(experiment, [Metric("bought")]).checks}
+        assert found["sizes of the arms in each segment"] == kind
