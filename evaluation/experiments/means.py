@@ -14,6 +14,7 @@ from evaluation.intervals import Interval
 
 CAP_SHARE = 0.99
 """Money is capped at this quantile of all amounts that are not zero."""
+NO_AND_YES = (("no", "No", "false", "False"), ("yes", "Yes", "true", "True"))
 ENOUGH = 10
 """So many people must carry the smaller arm's sum, were the arms alike, before a difference is believed."""
 RARE = 0.5
@@ -165,15 +166,17 @@ def cap_of(values: np.ndarray, *, share: float = CAP_SHARE) -> float:
 
 
 def as_numbers(column: pd.Series, *, name: str) -> np.ndarray:
-    """An outcome as numbers, float (n,): numbers, yes or no as they are, times or words refused; missing counts as 0.
+    """An outcome as numbers, float (n,): yes and true are 1, no and false 0, missing counts as 0.
 
     Raises:
         DataError: a value that is no number, or infinite.
 
     Example:
-        >>> as_numbers(pd.Series([True, False, None]), name="visit").tolist()
+        >>> as_numbers(pd.Series(["Yes", "No", None]), name="visit").tolist()
         [1.0, 0.0, 0.0]
     """
+    if pd.api.types.is_string_dtype(column):
+        column = column.replace({word: str(yes) for yes, words in enumerate(NO_AND_YES) for word in words})
     numbers = pd.to_numeric(column, errors="coerce")
     wrong = (numbers.isna() & column.notna()) | np.isinf(numbers.astype(float))
     if wrong.any() or pd.api.types.is_datetime64_any_dtype(column):
