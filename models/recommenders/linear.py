@@ -13,6 +13,9 @@ from data.interactions import Interactions
 from data.progress import timed
 from models.recommenders.item_operator import ItemOperator, blocks_of, degree_power, scaled
 
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where Linux tells what a container may take (version 2)."""
+
 
 class Linear(ItemOperator):
     """EASE (Steck 2019, "Embarrassingly shallow autoencoders for sparse data", equations 5 to 8).
@@ -137,9 +140,20 @@ def _check_memory(n: int) -> None:
 
 
 def _available_bytes() -> float:
-    """Memory that can be had without swapping; endless where the system does not tell."""
+    """Memory that can be had without swapping, within the container's limit; endless where the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        free = next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
+        free = float("inf")
+    return min(free, _left_in_container())
+
+
+def _left_in_container() -> float:
+    """Of the control group's limit what is neither used nor the files' cache; endless where there is none."""
+    try:
+        limit, used = (int((CONTROL_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        told = dict(line.split() for line in (CONTROL_GROUP / "memory.stat").read_text().splitlines())
+        return float(limit - used + int(told["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # a limit of "max" is none
         return float("inf")

@@ -70,6 +70,16 @@ def test_too_little_memory_is_told_before_it_is_taken(random_shop, monkeypatch):
         Linear().fit(random_shop)
 
 
+def test_a_containers_limit_counts_and_no_limit_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(linear, "CONTROL_GROUP", tmp_path)
+    assert linear._available_bytes() > 1e6
+    for name, told in {"max": "5000000\n", "current": "4500000\n", "stat": "anon 1\ninactive_file 100000\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(told)
+    assert linear._available_bytes() == 600_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert linear._available_bytes() > 1e6
+
+
 def test_what_rounding_makes_indefinite_is_told(random_shop):
     with pytest.raises(DataError, match="Raise the regularisation"):
         Linear(regularisation=-1.0).fit(random_shop)
