@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import d2_tweedie_score
 
+from evaluation.plots import value_by_decile_chart, value_calibration
 from evaluation.value import (
     MEASURES,
     came_per_expected,
@@ -78,3 +81,13 @@ def test_deciles_hold_everybody_once_and_all_the_money(foreseen) -> None:
     assert [tenth.expected for tenth in tenths] == sorted((tenth.expected for tenth in tenths), reverse=True)
     assert all(tenth.came.low <= tenth.came.estimate <= tenth.came.high for tenth in tenths)
     assert len(value_by_decile(came[:3], expected[:3], resamples=100)) == 3
+
+
+def test_deciles_are_drawn_where_much_came_and_where_nothing_did(foreseen, tmp_path: Path) -> None:
+    came, expected = foreseen
+    for name, brought in (("much", came), ("nothing", np.zeros(400))):
+        tenths = value_by_decile(brought, expected, resamples=100)
+        for draw in (value_by_decile_chart, value_calibration):
+            path = tmp_path / f"{draw.__name__}-{name}.png"
+            draw(path, tenths, what="USD within 90 days")
+            assert path.read_bytes().startswith(b"\x89PNG")
