@@ -106,8 +106,15 @@ class TrainingResult:
 
 
 def flat(metrics: Mapping[str, Interval]) -> dict[str, float]:
-    """Each metric as three numbers: the value, and the ends of its interval as `_low` and `_high`."""
+    """Each metric as three numbers: the value, and the ends of its interval as `_low` and `_high`.
+
+    What could not be measured is left out: MLflow keeps a NaN of a model as 0.
+
+    Example:
+        >>> flat({"coverage": Interval(0.5, np.nan, np.nan, 0.95)})
+        {'coverage': 0.5}
+    """
     numbers: dict[str, float] = {}
     for name, interval in metrics.items():
         numbers |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    return numbers
+    return {name: number for name, number in numbers.items() if not np.isnan(number)}

@@ -289,7 +289,7 @@ class _Search:
         self.seen = {_proposed(trial.recipe).fit_key for trial in ended}
         self.defaults_tried = {trial.family for trial in ended}
         for trial in self.trials:
-            self.told(trial, "taken up again")
+            self.told(trial, f"trial {trial.number}, {trial.recipe}: taken up again")
 
     @property
     def n_tried(self) -> int:
