@@ -19,9 +19,9 @@ PENALTIES = np.geomspace(1e-3, 1e5, 33)
 """Of the ridge, in eigenvalues of an average column; the last leaves next to nothing."""
 SLIGHT = 1e-6
 """Penalty, per row, on what is not penalised: columns may say the same twice."""
-LEAVES, ROUNDS, LEARNING_RATE, COLUMN_SHARE, LEAF_L2 = 6, 80, 0.05, 0.6, 100.0
-MIN_ROWS_IN_LEAF, LEAF_SHARE = 20, 60
-"""A leaf holds at least so many rows, and a sixtieth of all: an effect is smaller than the noise around it."""
+LEAVES, ROUNDS, LEARNING_RATE, COLUMN_SHARE, LEAF_L2 = 4, 60, 0.05, 0.6, 100.0
+MIN_ROWS_IN_LEAF, LEAF_SHARE = 20, 40
+"""A leaf holds at least so many rows, and a fortieth of all: an effect is smaller than the noise around it."""
 
 
 def ridge(D: np.ndarray, y: np.ndarray, n_free: int) -> np.ndarray:

@@ -1,0 +1,147 @@
+"""Next best offer: ten or none, dealt at random in six waves; learnt on four, chosen on the fifth, tested on the last.
+
+`python -m benchmarks offers --data ../shared/data/starbucks_offers`. A row is a customer at a wave, with what was known
+before it: what they spent, received, viewed and completed, and who they are. What came of it is net spend: purchases of
+the 72 hours from the wave on (the least time between two waves, so that no purchase counts twice) less the rewards paid
+out in them. Candidates learn on waves 1 to 4; the one with the highest doubly robust net spend on wave 5 is tested once
+on wave 6, against the single offer that was best on wave 5 and against each other one. Chances are each wave's shares.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.result import Result
+from data.errors import DataError
+from data.progress import timed
+from evaluation.off_policy import Logged, action_values
+from evaluation.policies import PolicyComparison, compare_policies
+from models.uplift import UpliftModel, best_arms, fit_policy_tree, one_arm
+
+WAVES = (0, 168, 336, 408, 504, 576)
+HORIZON_HOURS = 72
+NONE = "none"
+UNKNOWN_AGE = 118
+"""What the publisher writes where age, sex and income are missing."""
+
+
+def run(*, data: Path | None) -> Result:
+    """Learn, choose, test."""
+    if data is None or not data.is_dir():
+        raise DataError("say --data ../shared/data/starbucks_offers.")
+    arms, waves = _waves(data)
+    early = pd.concat(waves[:4], ignore_index=True)
+    columns = [name for name in early if name not in ("arm", "net_spend", "wave")]
+    logs = {"early": early, "choosing": waves[4], "test": waves[5]}
+    logged = {name: _logged(rows, len(arms)) for name, rows in logs.items()}
+    log, chances = logged["early"]
+    with timed("learning offers"):
+        model = UpliftModel(learners=["S", "DR"]).fit(
+            early[columns], log.action, log.reward, probabilities=chances, arms=arms
+        )
+    values = action_values(log, chances, model.expected(early[columns]))
+    tree = fit_policy_tree(early[columns], values, names=arms)
+    judged: dict[str, PolicyComparison] = {}
+    picked = ""
+    for name in ("choosing", "test"):
+        rows = logs[name][columns]
+        candidates = {"model": best_arms(model.predict(rows)), "tree": tree(rows)}
+        policies = {who: np.eye(len(arms))[codes] for who, codes in candidates.items()}
+        policies |= {_single(arm): one_arm(code, len(rows), len(arms)) for code, arm in enumerate(arms)}
+        if picked:
+            policies = {picked: policies.pop(picked), **policies}
+        log, chances = logged[name]
+        judged[name] = compare_policies(log, policies, model.expected(rows), arms=arms, probabilities=chances)
+        estimates = {row.name: row.value.estimate for row in judged[name].rows}
+        picked = picked or max(candidates, key=lambda who: estimates[who])
+    singles = {row.name: row.value.estimate for row in judged["choosing"].rows if row.name not in ("model", "tree")}
+    best = max(singles, key=lambda who: singles[who])
+    _print(judged["test"], picked, best, str(tree))
+    gains = {gain.against: gain.gain for gain in judged["test"].gains}
+    value = judged["test"].rows[0].value
+    return Result(
+        metrics={"net_spend": value.estimate, "net_spend_gain_over_best_single": gains[best].estimate},
+        intervals={"net_spend": value, "net_spend_gain_over_best_single": gains[best]},
+        peers={row.name: round(row.value.estimate, 4) for row in judged["test"].rows},
+    )
+
+
+def _single(arm: str) -> str:
+    return "nobody" if arm == NONE else f"{arm} to all"
+
+
+def _logged(rows: pd.DataFrame, n_arms: int) -> tuple[Logged, np.ndarray]:
+    """Decisions, and each arm's chance: its share of the wave."""
+    arm = rows["arm"].to_numpy()
+    shares = pd.crosstab(rows["wave"], rows["arm"], normalize="index").reindex(columns=range(n_arms), fill_value=0.0)
+    chances = shares.loc[rows["wave"]].to_numpy()
+    return Logged(arm, rows["net_spend"].to_numpy(), chances[np.arange(len(rows)), arm]), chances
+
+
+def _waves(folder: Path) -> tuple[tuple[str, ...], list[pd.DataFrame]]:
+    """Names of the arms, and of each wave a row per customer."""
+    events, people = pd.read_parquet(folder / "events.parquet"), pd.read_parquet(folder / "customers.parquet")
+    offers = pd.read_parquet(folder / "offers.parquet")
+    told = offers.sort_values(["offer_type", "difficulty", "duration", "reward", "id"])
+    names = [f"{o.offer_type} {o.reward} for {o.difficulty} in {o.duration:.0f} d" for o in told.itertuples()]
+    arms = (NONE, *names)
+    code = dict(zip(told["id"], range(1, len(arms)), strict=True))
+    people = people.set_index("id")
+    joined = pd.to_datetime(people["became_member_on"].astype(str), format="%Y%m%d")
+    who = pd.DataFrame(
+        {
+            "age": people["age"].where(people["age"] != UNKNOWN_AGE).astype(float),
+            "income": people["income"],
+            "gender": people["gender"],
+            "member_days": (joined.max() - joined).dt.days.astype(float),
+        }
+    )
+    return arms, [_wave(events, who, code, number) for number in range(len(WAVES))]
+
+
+def _wave(events: pd.DataFrame, who: pd.DataFrame, code: dict[str, int], number: int) -> pd.DataFrame:
+    start = WAVES[number]
+    before, after = events[events["hour"] < start], events[events["hour"].between(start, start + HORIZON_HOURS - 1)]
+
+    def total(rows: pd.DataFrame, what: str) -> pd.Series:
+        return rows.groupby("person")[what].sum().reindex(who.index, fill_value=0.0).astype(float)
+
+    def count(rows: pd.DataFrame, event: str) -> pd.Series:
+        return rows[rows["event"] == event].groupby("person").size().reindex(who.index, fill_value=0).astype(float)
+
+    recent = before[before["hour"] >= start - 168]
+    bought = before[before["event"] == "transaction"]
+    got = events[(events["event"] == "offer received") & (events["hour"] == start)].set_index("person")["offer_id"]
+    return who.assign(
+        spent=total(before, "amount"),
+        spent_last_week=total(recent, "amount"),
+        largest_purchase=bought.groupby("person")["amount"].max().reindex(who.index),
+        purchases=count(before, "transaction"),
+        hours_since_purchase=start - bought.groupby("person")["hour"].max().reindex(who.index).astype(float),
+        rewards=total(before, "reward"),
+        received=count(before, "offer received"),
+        viewed=count(before, "offer viewed"),
+        completed=count(before, "offer completed"),
+        completed_last_week=count(recent, "offer completed"),
+        arm=got.map(code).reindex(who.index).fillna(0).astype(int),
+        net_spend=total(after, "amount") - total(after, "reward"),
+        wave=number,
+    ).reset_index(drop=True)
+
+
+def _print(found: PolicyComparison, picked: str, best: str, tree: str) -> None:
+    print(f"wave 6: {found.n:,} customers; net spend per customer in {HORIZON_HOURS} hours. Chosen on wave 5: {picked}")
+    gains = {gain.against: gain for gain in found.gains}
+    for row in found.rows:
+        ahead = f"   {picked} ahead by {gains[row.name].gain}, paired" if row.name in gains else ""
+        print(f"  {row.name:36}{row.value!s:>30}{ahead}")
+    gain = gains[best].gain
+    verdict = "ahead of" if gain.low > 0 else "behind" if gain.high < 0 else "not shown to differ from"
+    without = gains[best].without_largest
+    print(f"  {picked} is {verdict} the best single offer of wave 5, {best!r}: {gain}")
+    if without is not None:
+        print(f"  without the largest customer, who brought {found.largest_share:.0%} of all: {without}")
+    print("  the tree:\n    " + tree.replace("\n", "\n    "))
