@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -180,7 +180,11 @@ def drift(
         >>> [(d.name, d.verdict, d.new, d.gone) for d in drift(histograms(was), now)]
         [('country', 'alarm', ('FR',), ('AT',)), ('orders', 'steady', (), ())]
     """
-    found = [_drift(name, histogram, frame, warn=warn, alarm=alarm) for name, histogram in before.items()]
+    return ordered(_drift(name, histogram, frame, warn=warn, alarm=alarm) for name, histogram in before.items())
+
+
+def ordered(found: Iterable[Drift]) -> tuple[Drift, ...]:
+    """What moved most first."""
     order: tuple[Verdict, ...] = ("alarm", "warn", "steady")
     return tuple(sorted(found, key=lambda d: (order.index(d.verdict), -np.nan_to_num(d.psi, nan=np.inf), d.name)))
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from data.files import replacing
 from evaluation.classification import Decile, GroupQuality, calibration_bins
+from evaluation.drift import Drift, Verdict
 from evaluation.importance import PartialDependence
 from evaluation.intervals import Interval, wilson
 from evaluation.value import ValueDecile
@@ -304,4 +305,32 @@ def partial_dependence_curve(path: Path, curve: PartialDependence, *, feature: s
         axes.legend(frameon=False)
     axes.set(xlabel=feature, ylabel=f"predicted: {what} (%)")
     axes.set_ylim(bottom=0)
+    _write(figure, path)
+
+
+def drift_chart(path: Path, columns: Sequence[Drift], *, what: str, warn: float, alarm: float) -> None:
+    """How far the columns that moved most are from training; ticks are what chance alone explains, x what vanished.
+
+    Args:
+        path: The PNG file.
+        columns: What moved most first; the first 20 are drawn.
+        what: The model, and when.
+        warn: Threshold of the stability index.
+        alarm: The same.
+    """
+    colors: dict[Verdict, str] = {"alarm": ORANGE, "warn": BLUE, "steady": GREY}
+    shown = list(reversed(columns[:20]))
+    moved = sum(one.verdict != "steady" for one in columns)
+    figure, axes = _panel(f"{what}: {moved} of {len(columns)} columns moved", height=1.4 + 0.25 * len(shown))
+    for row, one in enumerate(shown):
+        if np.isnan(one.psi):
+            axes.plot(alarm, row, "x", color=ORANGE)
+        else:
+            axes.barh(row, one.psi, color=colors[one.verdict], height=0.6)
+            axes.plot(one.chance, row, "|", color="black", markersize=9)
+    for threshold, name in ((warn, "warn"), (alarm, "alarm")):
+        axes.axvline(threshold, color=GREY, linestyle="--", linewidth=1)
+        axes.annotate(name, (threshold, 1), xycoords=("data", "axes fraction"), fontsize=8, color=GREY)
+    axes.set_yticks(range(len(shown)), [one.name for one in shown], fontsize=8)
+    axes.set_xlabel("population stability index, less what chance is expected to give")
     _write(figure, path)

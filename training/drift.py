@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from data.errors import DataError
 from data.files import replacing
 from data.settings import Drift as Thresholds
 from data.workspace import Workspace
-from evaluation.drift import Drift, drift
+from evaluation import plots
+from evaluation.drift import Drift, drift, ordered
 from features.snapshots import build, span
+from registry.versions import Registry, Version
 from training.reference import REFERENCE, read_reference
 from training.scoring import LabelChampion, label_champions
 
 REPORT = "drift.json"
+PICTURES = "drift"
+"""Of a version's run: a picture for each check."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class ModelDrift:
         found = [
             f"{d.name} {d.note or f'has a stability index of {d.psi:.2f}'}" for d in self._all if d.verdict == "alarm"
         ]
+        found += ["nobody is left whom it could be asked about"] * (self.people == 0)
         return found + [f"the model is {self.age_horizons:.1f} horizons old"] * self.stale
 
     @property
@@ -83,7 +91,9 @@ class DriftReport:
 
 
 def check_drift(workspace: Workspace, *, now: datetime | None = None) -> DriftReport:
-    """Compare everybody at the end of the data with those that each champion learnt from; writes `reports/drift.json`.
+    """Compare everybody at the end of the data with those that each champion learnt from.
+
+    Writes `reports/drift.json`, and a picture beside the pictures of each champion's run in MLflow.
 
     Args:
         workspace: Checked, with champions.
@@ -91,7 +101,7 @@ def check_drift(workspace: Workspace, *, now: datetime | None = None) -> DriftRe
 
     Raises:
         DataError: no champion.
-        WorkspaceError: the tables are not checked.
+        WorkspaceError: the tables are not checked, or a feature that says who is asked about is not there any more.
     """
     champions = label_champions(workspace)
     end = span(workspace.checked).end
@@ -102,7 +112,18 @@ def check_drift(workspace: Workspace, *, now: datetime | None = None) -> DriftRe
     report = DriftReport(end, thresholds.warn, thresholds.alarm, found)
     with replacing(workspace.reports_dir / REPORT) as beside:
         beside.write_text(json.dumps(_plain(report), indent=1), encoding="utf-8")
+    for model, champion in zip(found, champions.values(), strict=True):
+        _picture(workspace, report, model, champion.version)
     return report
+
+
+def _picture(workspace: Workspace, report: DriftReport, model: ModelDrift, version: Version) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{report.at:%Y-%m-%d}.png"
+        what = f"{model.version} on {report.at:%Y-%m-%d}"
+        columns = ordered([*model.features, *([model.score] if model.score else [])])
+        plots.drift_chart(path, columns, what=what, warn=report.warn, alarm=report.alarm)
+        Registry.of(workspace).client.log_artifact(version.run_id, str(path), PICTURES)
 
 
 def _model_drift(
@@ -111,13 +132,15 @@ def _model_drift(
     horizon = timedelta(days=champion.card.declaration.horizon_days)
     age = (end - champion.card.fitted_until) / horizon
     name, notes = champion.version.name, []
+    champion.population.check(everybody.columns)
     people = everybody[champion.population.mask(everybody)].reset_index(drop=True)
     before = read_reference(champion.folder)
     if not before:
         notes.append(f"{champion.version} keeps no {REFERENCE}: train anew to compare with")
     told = people
     try:
-        told = people.assign(**{name: champion.model.predict(people)})
+        score = champion.model.predict(people) if len(people) else np.empty(0)
+        told = people.assign(**{name: score})
     except DataError as error:
         before = {column: histogram for column, histogram in before.items() if column != name}
         notes.append(f"nobody can be scored: {error}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.drift import Histogram, drift, from_json, histograms, population_stability, to_json
+from evaluation.plots import drift_chart
 
 DRAWS = {
     "normal": lambda rng, n: rng.normal(size=n),
@@ -88,3 +91,30 @@ def test_any_numbers_go_to_text_and_back_and_are_steady_against_themselves(value
     assert before == histograms(frame)
     assert sum(before["x"].counts) == len(values)
     assert drift(before, frame)[0].psi == 0
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "verdict"),
+    [
+        ([1.0] * 100, [1.0] * 100, "steady"),
+        ([1.0] * 100, [2.0] * 100, "alarm"),  # a constant that is another one now
+        (list(range(100)), [np.nan] * 100, "alarm"),
+        ([np.nan] * 100, list(range(100)), "alarm"),
+        ([np.nan] * 100, [np.nan] * 100, "steady"),
+        ([], [1.0] * 100, "steady"),  # nobody to compare with
+        ([np.inf] * 100, [np.nan] * 100, "steady"),
+    ],
+)
+def test_constant_missing_and_empty_columns(was: list[float], now: list[float], verdict: str) -> None:
+    before = histograms(pd.DataFrame({"spend": pd.Series(was, dtype=float)}))
+    [found] = drift(before, pd.DataFrame({"spend": pd.Series(now, dtype=float)}))
+    assert (found.verdict, found.note) == (verdict, "")
+
+
+def test_the_picture_shows_what_vanished_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    was = pd.DataFrame({"spend": rng.normal(size=500), "visits": rng.normal(size=500), "gone": 1.0})
+    found = drift(histograms(was), was.drop(columns="gone").assign(spend=was["spend"] + 3))
+    drift_chart(tmp_path / "drift.png", found, what="churn 1", warn=0.1, alarm=0.25)
+    drift_chart(tmp_path / "nothing.png", (), what="churn 1", warn=0.1, alarm=0.25)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
