@@ -84,7 +84,7 @@ def habits(
 def zone_of_most(known: Tables) -> str:
     """The shop's commonest time zone that a clock knows; UTC if there is none."""
     counted = known["users"].group_by("timezone").agg(people=lambda users: users.count()).execute().dropna()
-    counted = counted[[_is_zone(zone) for zone in counted["timezone"]]].sort_values(["people", "timezone"])
+    counted = counted[counted["timezone"].map(_is_zone).astype(bool)].sort_values(["people", "timezone"])
     return NO_ZONE if counted.empty else str(counted["timezone"].iloc[-1])
 
 
