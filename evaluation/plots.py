@@ -105,20 +105,20 @@ def groups_chart(path: Path, groups: Sequence[GroupQuality], *, what: str) -> No
     """
     large = [group for group in groups if not group.small]
     off = [group.calibration_gap.low > 0 or group.calibration_gap.high < 0 for group in large]
+    figure, axes = _panel("", height=1.4 + 0.28 * len(large))
     title = f"{sum(off)} of {len(large)} groups are surely predicted too high or too low"
-    figure, axes = _panel(title, height=1.4 + 0.28 * len(large))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     for row, (group, wrong) in enumerate(zip(large, off, strict=True)):
         i, color = group.rate, ORANGE if wrong else BLUE
         axes.plot([100 * i.low, 100 * i.high], [-row, -row], color=color, linewidth=2)
-        axes.plot(100 * i.estimate, -row, "o", color=color, label="what happened" if row == 0 else None)
-        axes.plot(
-            100 * group.mean_probability, -row, "|", color="black", markersize=11, markeredgewidth=2,
-            label="predicted" if row == 0 else None,
-        )  # fmt: skip
+        axes.plot(100 * i.estimate, -row, "o", color=color)
+        axes.plot(100 * group.mean_probability, -row, "|", color="black", markersize=11, markeredgewidth=2)
+    for color, name in ((BLUE, "happened"), (ORANGE, "surely not as predicted")):
+        axes.plot([], [], "o-", color=color, label=name)
+    axes.plot([], [], "|", color="black", markersize=11, markeredgewidth=2, label="predicted")
     axes.set_yticks([-row for row in range(len(large))], [f"{g.attribute}: {g.group} ({g.n:,})" for g in large])
     axes.set_xlabel(f"{what} (% of the group)")
-    if large:
-        axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower left", ncols=3)
     _write(figure, path)
 
 
