@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from itertools import product
+from zoneinfo import ZoneInfo
+
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data.errors import DataError
 from data.tables import Tables
-from features.hours import Habits, habits
+from features.hours import Habits, from_rows, habits
 
 CUTOFF = pd.Timestamp("2026-07-01", tz="UTC")
 
@@ -16,7 +23,7 @@ def at(text: str) -> pd.Timestamp:
     return pd.Timestamp(text, tz="UTC")
 
 
-def a_shop(**more: pd.DataFrame) -> Tables:
+def a_shop(without: str = "", **more: pd.DataFrame) -> Tables:
     users = pd.DataFrame(
         {
             "user_id": ["ann", "bob", "cho", "dan"],
@@ -44,11 +51,12 @@ def a_shop(**more: pd.DataFrame) -> Tables:
             "channel": ["web", None, "push", "web"],
         }
     )
-    return Tables.from_frames(**{"users": users, "messages": messages, "events": events, **more})
+    frames = {"users": users, "messages": messages, "events": events, **more}
+    return Tables.from_frames(**{name: frame for name, frame in frames.items() if name != without})
 
 
-def known(**more: pd.DataFrame) -> Habits:
-    return habits(a_shop(**more).as_of(CUTOFF), CUTOFF)
+def known(without: str = "", **more: pd.DataFrame) -> Habits:
+    return habits(a_shop(without, **more).as_of(CUTOFF), CUTOFF)
 
 
 def test_the_hour_is_the_persons_own_summer_and_winter() -> None:
@@ -78,3 +86,55 @@ def test_without_opens_it_says_what_to_bring() -> None:
     shop = Tables.from_frames(orders=orders)
     with pytest.raises(DataError, match="opened_at"):
         habits(shop, CUTOFF)
+
+
+ZONES = ("America/New_York", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia", "UTC")
+MOMENTS = st.integers(1_700_000_000, 1_800_000_000)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(MOMENTS, st.sampled_from(ZONES)), min_size=1, max_size=12))
+def test_every_hour_is_that_of_the_persons_own_clock(sent: list[tuple[int, str]]) -> None:
+    ids = [f"p{number:02}" for number in range(len(sent))]
+    rows = pd.DataFrame({"user_id": ids, "second": [second for second, _ in sent]})
+    people = pd.DataFrame({"user_id": ids, "timezone": [zone for _, zone in sent]})
+    found = from_rows({"answers": rows, "active": rows, "people": people}, usual_zone="Asia/Tokyo")
+    wanted = [datetime.fromtimestamp(second, ZoneInfo(zone)).hour for second, zone in sent]
+    assert found.answers["hour"].tolist() == found.active["hour"].tolist() == wanted
+
+
+def test_a_machines_opens_change_no_answer_whatever_else_happened() -> None:
+    """Two messages to each of 256 people: every channel, opened or not, by a machine or not, clicked or not."""
+    kinds = list(product(["email", "push"], *[[False, True]] * 3))
+    sent = pd.DataFrame(
+        [(f"{a:02}-{b:02}", *kinds[one]) for a, b in product(range(16), repeat=2) for one in (a, b)],
+        columns=["user_id", "channel", "opened", "machine_opened", "clicked"],
+    )
+    number = sent.groupby("user_id").cumcount()
+    messages = sent.assign(
+        message_id=sent.user_id + number.astype(str), sent_at=at("2026-06-01 12:00") + pd.to_timedelta(number, unit="h")
+    )
+    answered_at = messages.sent_at + pd.Timedelta(minutes=5)
+    messages["opened_at"] = answered_at.where(messages.pop("opened") | messages.machine_opened)
+    messages["clicked_at"] = answered_at.where(messages.pop("clicked"))
+    found = habits(Tables.from_frames(messages=messages).as_of(CUTOFF), CUTOFF).answers
+    hidden = sent.groupby(["user_id", "channel"])["machine_opened"].transform("any")
+    assert (found["message_id"] == messages["message_id"]).all()
+    assert (found["by_click"] == hidden).all()
+    assert (found["answered"] == sent.clicked | (sent.opened & ~hidden)).all()
+
+
+def test_orders_tell_of_hours_where_there_are_no_events_and_their_choice_is_the_newest() -> None:
+    orders = pd.DataFrame(
+        {"order_id": ["1"], "line_id": ["1"], "user_id": ["bob"], "item_id": ["x"], "quantity": [1.0],
+         "occurred_at": [at("2026-06-10 01:10")]}
+    )  # fmt: skip
+    chosen = pd.DataFrame(
+        {"user_id": "eve", "name": ["hours", "hours", "topics"], "value": ["08-10", "22-01", "05-06"],
+         "at": [at("2026-01-01"), at("2026-02-01"), at("2026-03-01")]}
+    )  # fmt: skip
+    found = known(orders=orders, preferences=chosen, without="events")
+    assert found.active["hour"].tolist() == [3]
+    assert np.flatnonzero(found.wanted(pd.Index(["eve", "ann"]))[0]).tolist() == [0, 22, 23]
+    assert not found.wanted(pd.Index(["ann", "nobody"])).any()
+    assert found.zones(pd.Index(["bob", "cho", "eve"])) == ["Europe/Berlin", None, None]
