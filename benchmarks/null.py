@@ -4,7 +4,8 @@
   the people, and the control group is split at random, again and again, and each is analysed as an experiment would be,
   its checks, segments and corrections included. `false_verdicts` is the share of all that said "act" or "do not",
   `false_findings` of those in which any metric was found to differ, `false_segments` any segment, `refused` the share
-  that the checks stopped. The real assignment is analysed once and its verdict printed.
+  that the checks stopped. The real assignment is analysed once and its verdict printed. All columns that are not said
+  to be arm or outcome count as known before, unless `--before` names those that are.
 - Campaigns that were targeted (Complete Journey's folder): `refused` is the share of them whose verdict the checks
   replaced; campaigns that reached fewer than 100 households are left out.
 """
@@ -72,7 +73,8 @@ def run(
     asked = _asked(data, treatment, outcome, before, control)
     metrics = [Metric(name) for name in asked.outcomes]
     experiment = _read(asked, asked.rows)
-    print(f"as it was: {analyse(experiment, metrics).verdict.sentence}")
+    as_it_was = analyse(experiment, metrics).verdict
+    print(f"as it was: {as_it_was.sentence}")
     rng = np.random.default_rng(0)
     held_out = experiment.rows[experiment.arm == 0]
     found: dict[str, list[Analysis]] = {"shuffled": [], "control split": []}
@@ -86,10 +88,11 @@ def run(
         print(kind, {name: sum(map(counted, analyses)) for name, counted in COUNTED.items()}, "of", len(analyses))
     every = [analysis for analyses in found.values() for analysis in analyses]
     intervals = {name: wilson(sum(map(counted, every)), len(every)) for name, counted in COUNTED.items()}
+    real = {"refused_as_it_was": float(as_it_was.kind == "not to be trusted")}
     return Result(
-        metrics={name: interval.estimate for name, interval in intervals.items()},
+        metrics={name: interval.estimate for name, interval in intervals.items()} | real,
         intervals=intervals,
-        peers={"limit": {"false_verdicts": 0.06}},
+        peers={"as it was": as_it_was.kind, "limit": {"false_verdicts": 0.06}},
     )
 
 

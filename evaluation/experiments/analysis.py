@@ -369,7 +369,8 @@ def _compare(  # noqa: PLR0917 - all are needed
         if np.abs(either).max(initial=0) > cap:
             capped = difference_of_means(*(np.clip(y[rows], -cap, cap) for rows in (treated, control)), level=level)
         if metric.before:
-            x = experiment.rows[list(metric.before)].to_numpy(dtype=np.float64, na_value=np.nan)
+            known = [as_numbers(experiment.rows[name], name=name, missing=np.nan) for name in metric.before]
+            x = np.column_stack(known)
             adjusted = difference_adjusted(y[treated], y[control], x[treated], x[control], level=level)
             reduction = 1 - (adjusted.standard_error / raw.standard_error) ** 2
     found = Comparison(

@@ -190,7 +190,8 @@ def balanced(rows: Sequence[Balance]) -> Check:
         "alike before",
         "failed",
         f"{told}: chance gives this in {_odds(p)}.",
-        "The arms were different people before anything was sent; no effect can be read from them.",
+        "The arms were different people before anything was sent, and no effect can be read from them. If it is known "
+        "only since then, leave it out of what was known before.",
         p_value=p,
         value=worst.standardised,
     )
@@ -292,7 +293,7 @@ def leak(arm: np.ndarray, outcome: np.ndarray, names: Sequence[str], *, metric: 
     n = np.bincount(arm, minlength=len(names))
     having = np.bincount(arm, outcome != 0, minlength=len(names))
     expected = n * having.sum() / n.sum()
-    for a in np.flatnonzero((having == 0) & (expected >= ONE_SIDED)):
+    for a in np.flatnonzero((having == 0) & (expected >= ONE_SIDED)).tolist():
         finding = f"Nobody in {names[a]} has {metric}, where about {expected[a]:,.0f} were to be expected."
         return Check(name, "failed", finding, remedy)
     area = 0.5
@@ -362,7 +363,7 @@ def _foreseen(arm: np.ndarray, x: np.ndarray, code: int, seed: int) -> list[tupl
         trees = LGBMClassifier(
             n_estimators=40, num_leaves=8, learning_rate=0.1, min_child_samples=50, n_jobs=1, verbose=-1, seed=seed
         )
-        score = trees.fit(x[learn], treated[learn]).predict_proba(x[ask])[:, 1]
+        score = np.asarray(trees.fit(x[learn], treated[learn]).predict_proba(x[ask]))[:, 1]
         test = mannwhitneyu(score[treated[ask]], score[~treated[ask]], alternative="greater", method="asymptotic")
         n = treated[ask].sum() * (~treated[ask]).sum()
         found.append((float(test.pvalue), float(test.statistic / n)))

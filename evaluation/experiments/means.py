@@ -165,8 +165,8 @@ def cap_of(values: np.ndarray, *, share: float = CAP_SHARE) -> float:
     return float(np.quantile(amounts, share, method="lower")) if len(amounts) else np.inf
 
 
-def as_numbers(column: pd.Series, *, name: str) -> np.ndarray:
-    """An outcome as numbers, float (n,): yes and true are 1, no and false 0, missing counts as 0.
+def as_numbers(column: pd.Series, *, name: str, missing: float = 0.0) -> np.ndarray:
+    """A column as numbers, float (n,): yes and true are 1, no and false 0; what is missing counts as told.
 
     Raises:
         DataError: a value that is no number, or infinite.
@@ -175,13 +175,15 @@ def as_numbers(column: pd.Series, *, name: str) -> np.ndarray:
         >>> as_numbers(pd.Series(["Yes", "No", None]), name="visit").tolist()
         [1.0, 0.0, 0.0]
     """
+    if pd.api.types.is_datetime64_any_dtype(column):
+        raise DataError(f"{name} holds times; name a column of numbers, or of yes and no.")
     if pd.api.types.is_string_dtype(column):
         column = column.replace({word: str(yes) for yes, words in enumerate(NO_AND_YES) for word in words})
     numbers = pd.to_numeric(column, errors="coerce")
     wrong = (numbers.isna() & column.notna()) | np.isinf(numbers.astype(float))
-    if wrong.any() or pd.api.types.is_datetime64_any_dtype(column):
-        raise DataError(f"{name}: {wrong.sum()} values are no numbers (first: {column[wrong].iloc[:1].tolist()}).")
-    return numbers.astype(float).fillna(0.0).to_numpy()
+    if wrong.any():
+        raise DataError(f"{name}: {wrong.sum()} values are no numbers (first: {column[wrong].iloc[0]!r}).")
+    return numbers.astype(float).fillna(missing).to_numpy()
 
 
 @dataclass(frozen=True, slots=True)

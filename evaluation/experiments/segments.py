@@ -121,7 +121,9 @@ def segment_effects(
     )
 
 
-def shrink(estimate: Sequence[float], error: Sequence[float], *, level: float = 0.95) -> list[Interval]:
+def shrink(
+    estimate: Sequence[float] | np.ndarray, error: Sequence[float] | np.ndarray, *, level: float = 0.95
+) -> list[Interval]:
     """Effects drawn towards their mean: empirical Bayes with Morris's intervals (Morris 1983, section 5).
 
     Effects are taken to lie around their mean with a variance A that is the root of sum((e - mean)^2 / (V + A)) = k - 1

@@ -92,8 +92,9 @@ def decide(
         return Verdict("not to be trusted", sentence, interval, None, None)
     if not enough or np.isnan(interval.low):
         alone = f", one of them {largest_share:.0%} of it" if largest_share > LARGE else ""
-        sentence = f"The data cannot tell: too few people carry {what}{alone}. Run it on more people."
-        return Verdict("cannot tell", sentence, interval, None, None)
+        few = f"too few people carry {what}{alone}. Run it on more people"
+        reason = few if np.isfinite(interval.low) else f"{what} is the same for everybody, or an arm has one person"
+        return Verdict("cannot tell", f"The data cannot tell: {reason}.", interval, None, None)
     low, high, best = interval.low, interval.high, interval.estimate
     if lower_is_better:
         low, high, best = -high, -low, -best

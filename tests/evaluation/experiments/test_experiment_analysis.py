@@ -107,7 +107,8 @@ def test_too_few_people_and_outcomes_that_nobody_or_one_person_has_cannot_tell()
     five = pd.concat([shop(2).query("arm == 'none'"), shop(2).query("arm == 'mail'").head(5)])
     experiment = read_experiment(five, treatment="arm", shares={"none": 0.999, "mail": 0.001})
     assert analyse(experiment, [Metric("bought")]).verdict.kind == "cannot tell"
-    assert verdict_of(shop(2).assign(bought=0)).kind == "cannot tell"
+    nobody = verdict_of(shop(2).assign(bought=0))
+    assert nobody.sentence.startswith("The data cannot tell: bought is the same for everybody")
     rich = shop(2)
     rich.loc[rich.index[rich.arm == "mail"][0], "spend"] = rich.spend.sum()
     found = analyse(read_experiment(rich, treatment="arm"), [Metric("spend")])
@@ -201,6 +202,8 @@ def test_what_is_no_experiment_is_refused():
         read_experiment(rows, treatment="group")
     with pytest.raises(DataError, match="shares are of"):
         read_experiment(rows, treatment="arm", shares={"a": 1})
+    with pytest.raises(DataError, match=r"country: \d+ values are no numbers"):
+        analyse(read_experiment(rows, treatment="arm"), [Metric("bought", before=("country",))])
     with pytest.raises(DataError, match="no column 'visits'"):
         analyse(read_experiment(rows, treatment="arm"), [Metric("visits")])
 
@@ -208,11 +211,11 @@ def test_what_is_no_experiment_is_refused():
 def test_fifty_segments_without_an_effect_show_none():
     rng = np.random.default_rng(9)
     found = 0
-    for _ in range(100):
+    for _ in range(50):
         groups = [pd.DataFrame({"g": rng.integers(50, size=10_000)}) for _ in range(2)]
         effects = segment_effects(*(rng.normal(size=10_000) for _ in range(2)), *groups).effects
         found += any(effect.found for effect in effects)
-    assert found <= 12
+    assert found <= 7
 
 
 def test_shrunken_effects_are_nearer_to_the_truth_and_hold_it():

@@ -159,3 +159,5 @@ def test_what_cannot_be_compared_is_named():
         difference_adjusted(np.ones(2), np.ones(1), np.ones(1), np.ones(1))
     with pytest.raises(DataError, match="spend: 1 values are no numbers"):
         as_numbers(pd.Series(["1", "two"]), name="spend")
+    with pytest.raises(DataError, match="sent holds times"):
+        as_numbers(pd.Series(pd.to_datetime(["2026-01-01"])), name="sent")
