@@ -2,7 +2,8 @@
 
 `python -m benchmarks classification --data FILE --target COL --drop COL...`. Every row is foreseen three times, by
 models that did not see it. A measure is taken on all rows of a seed's five folds together, averaged over the seeds;
-`calibration_error` is over 10 bins of equal mass. Nothing is resampled, the held-out fold chooses nothing.
+`calibration_error` is the expected calibration error over 10 bins of equal mass (Nixon et al. 2019, "adaptive"); beside
+it is told what exactly right probabilities would show. Nothing is resampled, the held-out fold chooses nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold
 from benchmarks.result import Result
 from data.errors import DataError
 from data.progress import track
-from evaluation.classification import MANY_ROWS, ProbabilityQuality, repeated
+from evaluation.classification import MANY_ROWS, ProbabilityQuality, calibration_noise, repeated
 from models.columns import Columns
 from training.tabular import MAX_TRIALS, fit_table, label_of, read_table
 
@@ -63,6 +64,8 @@ def run(
     resamples = 1000 if len(y) <= MANY_ROWS else 100
     quality = {name: repeated(y, p, resamples=resamples) for name, p in found.items()}
     print(_shown(quality).to_string())
+    noise = calibration_noise(found[ATTUNE][0])
+    print(f"exactly right probabilities would show a calibration error of {noise:.4f} on so few rows")
     for name in PEERS:
         ahead = repeated(y, found[ATTUNE], against=found[name], resamples=resamples)
         print(f"{ATTUNE} minus {name}, paired: ROC-AUC {ahead.roc_auc}, Brier {ahead.brier}, log loss {ahead.log_loss}")

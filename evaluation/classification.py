@@ -254,6 +254,23 @@ def repeated(
     return _bootstrapped(statistics, len(y), level=level, resamples=resamples, seed=seed)
 
 
+def calibration_noise(probability: np.ndarray, *, draws: int = 50, seed: int = 0) -> float:
+    """The calibration error that exactly right probabilities would show on so many rows: below it nothing is told.
+
+    Args:
+        probability: In [0, 1], shape (n,).
+        draws: Of labels, each with its probability; the mean over them.
+        seed: Of the draws.
+
+    Example:
+        >>> round(calibration_noise(np.linspace(0, 1, 1000)), 3)
+        0.022
+    """
+    rng, one = np.random.default_rng(seed), np.ones((1, len(probability)))
+    drawn = [(rng.random(len(probability)) < probability).astype(np.float64) for _ in range(draws)]
+    return float(np.mean([_calibration_error(y, probability)(one)[0] for y in drawn]))
+
+
 def lift_by_decile(
     label: np.ndarray,
     probability: np.ndarray,

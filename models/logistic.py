@@ -14,7 +14,7 @@ from models.views import Views
 
 BLOCK_ROWS = 50_000
 """Asked at once: bounds memory."""
-MAX_ROWS = 200_000
+MAX_ROWS = 50_000
 """Rows that are learnt from at the most, a seeded draw: a few hundred weights need no more."""
 
 

@@ -378,9 +378,10 @@ def _matrix(frame: pd.DataFrame, features: Sequence[str], categories: Mapping[st
             f"the feature {missing[0]!r} is not there (nor are {len(missing) - 1} others). "
             "Build the features again with the settings of the model, or train anew."
         )
-    return np.column_stack(
-        [_codes(frame[name], categories[name]) if name in categories else _numbers(frame[name]) for name in features]
-    )
+    matrix = np.empty((len(frame), len(features)))
+    for j, name in enumerate(features):
+        matrix[:, j] = _codes(frame[name], categories[name]) if name in categories else _numbers(frame[name])
+    return matrix
 
 
 def _log_odds(y: np.ndarray) -> float:

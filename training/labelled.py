@@ -43,6 +43,12 @@ class Rows:
         frame = self.features.iloc[kept].reset_index(drop=True)
         return Rows(frame, self.label[kept], self.user[kept], self.age_days[kept])
 
+    def drawn(self, n: int, seed: int) -> Rows:
+        """All of them, or a seeded draw of `n` where they are more."""
+        if len(self.label) <= n:
+            return self
+        return self.of(np.sort(np.random.default_rng(seed).choice(len(self.label), n, replace=False)))
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:

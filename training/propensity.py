@@ -33,7 +33,7 @@ from models.stored import StoredPropensity
 from training.examples import write_propensity_examples
 from training.gate import SUSPECTED_LEAK
 from training.labelled import LabelledRows, Rows, declared, labelled_rows
-from training.propensity_search import METRIC, Recipe, as_json, search_recipe
+from training.propensity_search import MAX_JUDGED_ROWS, MAX_TRAIN_ROWS, METRIC, Recipe, as_json, search_recipe
 from training.recipes import CARD
 from training.reference import write_reference
 from training.report import drawn, in_detail, log_pictures
@@ -201,11 +201,12 @@ def fit(
     """A propensity from a label's rows before the test, all of them.
 
     A first fit learns on those cutoffs whose horizon has ended when the last one begins; that one says how many trees
-    there should be and whether the log-odds are too sure of themselves. The second fit learns on all of them, with so
-    many trees or more (a season between two cutoffs stops too early), and takes the first one's calibration over only
-    where its slope is surely below 1: one above 1 tells of a first fit that had seen less. The level stays the mean
-    rate of all cutoffs: between two of them the season moves it for everybody, and one cutoff's is a worse guess at the
-    next one's. Where the history is too short for a first fit, the fewest trees and no calibration are taken.
+    there should be and whether the log-odds are too sure of themselves (where rows are many, a draw of them says it).
+    The second fit learns on all of them, with so many trees or more (a season between two cutoffs stops too early), and
+    takes the first one's calibration over only where its slope is surely below 1: one above 1 tells of a first fit that
+    had seen less. The level stays the mean rate of all cutoffs: between two of them the season moves it for everybody,
+    and one cutoff's is a worse guess at the next one's. Where the history is too short for a first fit, the fewest
+    trees and no calibration are taken.
 
     Args:
         rows: Of the label.
@@ -230,7 +231,8 @@ def fit(
         few = math.ceil(FEW_STEPS / Propensity(**recipe.params).learning_rate)  # type: ignore[arg-type]
         if not earlier:
             return on_all(few)
-        early, late = rows.together(earlier), rows.together(cutoffs[-1:])
+        early = rows.together(earlier).drawn(MAX_TRAIN_ROWS, seed)
+        late = rows.together(cutoffs[-1:]).drawn(MAX_JUDGED_ROWS, seed)
         first = Propensity(**recipe.params).fit(  # type: ignore[arg-type]
             early.features[columns],
             early.label,
@@ -332,7 +334,7 @@ def _judged(
         )
         for who in answers[0].probability
     )
-    floor = float(np.mean([_calibration_floor(one.probability[first]) for one in answers]))
+    floor = float(np.mean([classification.calibration_noise(one.probability[first]) for one in answers]))
     size = f"with so few people exactly right probabilities would show a calibration error of about {floor:.3f}"
     return Comparison(name, METRIC, n, judged, (*notes, size))
 
@@ -356,13 +358,6 @@ def _gained(first: str, other: str, answers: _Answers) -> Statistic:
     """What the first gains in ROC AUC over the other on the same people."""
     of_first, of_other = (_measure(METRIC, who, answers) for who in (first, other))
     return lambda weights: of_first(weights) - of_other(weights)
-
-
-def _calibration_floor(probability: np.ndarray, *, draws: int = 50) -> float:
-    """The calibration error that these probabilities would show if they were exactly right: noise alone."""
-    rng, one = np.random.default_rng(0), np.ones((1, len(probability)))
-    drawn = [(rng.random(len(probability)) < probability).astype(np.float64) for _ in range(draws)]
-    return float(np.mean([classification.MEASURES["calibration_error"](y, probability)(one)[0] for y in drawn]))
 
 
 def baselines_of(seen: Rows) -> dict[str, Scorer]:

@@ -23,9 +23,11 @@ from models.propensity import LearningRows, Propensity
 from training.labelled import LabelledRows, Rows
 
 METRIC = "roc_auc"
-MAX_TRAIN_ROWS, MAX_JUDGED_ROWS = 200_000, 50_000
+MAX_TRAIN_ROWS, MAX_JUDGED_ROWS = 100_000, 50_000
 """Of a fold, a seeded draw: what is best on these is best on more of them, and a trial takes seconds."""
 ROUNDS, PATIENCE = 600, 30
+PENALTIES = (10.0, 100.0, 1000.0, 10_000.0)
+"""Of the regression: few, so that most trials find theirs fitted already."""
 N_RANDOM = 5
 """Trials, the defaults among them, before TPE has enough to go by."""
 
@@ -149,7 +151,7 @@ def _proposed(trial: optuna.Trial) -> Recipe:
     return _recipe(
         {
             "linear_share": trial.suggest_float("linear_share", 0, 1, step=0.25),
-            "linear_l2": trial.suggest_float("linear_l2", 1, 10_000, log=True),
+            "linear_l2": trial.suggest_categorical("linear_l2", PENALTIES),
             "leaves": trial.suggest_int("leaves", 2, 64, log=True),
             "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.2, log=True),
             "min_rows_in_leaf": trial.suggest_int("min_rows_in_leaf", 10, 400, log=True),
@@ -210,17 +212,11 @@ def _folds(rows: LabelledRows, seed: int) -> list[_Fold]:
         ends.insert(0, seen[:-1])
     return [
         _Fold(
-            _drawn(rows.together(rows.split.earlier(cutoffs)), MAX_TRAIN_ROWS, seed),
-            _drawn(rows.together(cutoffs[-1:]), MAX_JUDGED_ROWS, seed),
+            rows.together(rows.split.earlier(cutoffs)).drawn(MAX_TRAIN_ROWS, seed),
+            rows.together(cutoffs[-1:]).drawn(MAX_JUDGED_ROWS, seed),
         )
         for cutoffs in ends
     ]
-
-
-def _drawn(rows: Rows, n: int, seed: int) -> Rows:
-    if len(rows.label) <= n:
-        return rows
-    return rows.of(np.sort(np.random.default_rng(seed).choice(len(rows.label), n, replace=False)))
 
 
 def _gain(

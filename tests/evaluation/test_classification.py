@@ -17,6 +17,7 @@ from evaluation.classification import (
     bands,
     by_group,
     calibration_bins,
+    calibration_noise,
     compare,
     evaluate,
     fairness,
@@ -108,6 +109,13 @@ def test_calibration_error_by_hand():
     label = np.array([0, 0, 1, 1] * 5)
     probability = np.array([0.25, 0.25, 0.75, 0.75] * 5)
     assert evaluate(label, probability, resamples=100).calibration_error.estimate == pytest.approx(0.25)
+
+
+def test_exactly_right_probabilities_show_the_noise_and_more_rows_less_of_it():
+    label, p = drawn(4000)
+    noise = calibration_noise(p)
+    assert evaluate(label, p, resamples=100).calibration_error.estimate == pytest.approx(noise, rel=0.5)
+    assert calibration_noise(np.tile(p, 4)) == pytest.approx(noise / 2, rel=0.2)
 
 
 def test_bins_have_equal_mass_and_keep_ties_together():
