@@ -56,6 +56,10 @@ def test_the_end_of_the_data_is_compared_and_the_report_written(shop_with_churn:
     told = json.loads((shop_with_churn.reports_dir / "drift.json").read_text())
     assert told["models"][0]["version"] == "propensity-churn 1"
     assert told["alarms"] == report.alarms
+    registry = Registry.of(shop_with_churn)
+    version = registry.version("propensity-churn", CHAMPION)
+    pictures = [one.path for one in registry.client.list_artifacts(version.run_id, "drift")]
+    assert f"drift/{report.at:%Y-%m-%d}.png" in pictures
 
 
 def test_a_shop_that_changed_is_an_alarm_with_names_and_exit_1(
