@@ -297,7 +297,7 @@ def leak(arm: np.ndarray, outcome: np.ndarray, names: Sequence[str], *, metric: 
         finding = f"Nobody in {names[a]} has {metric}, where about {expected[a]:,.0f} were to be expected."
         return Check(name, "failed", finding, remedy)
     area = 0.5
-    for a, b in combinations(np.flatnonzero(n), 2):
+    for a, b in combinations(np.flatnonzero(n).tolist(), 2):
         found = mannwhitneyu(outcome[arm == b], outcome[arm == a], method="asymptotic").statistic / (n[a] * n[b])
         area = max(area, found, 1 - found)
     told = f"{metric} alone tells the arms apart with an AUC of {area:.3f}"
