@@ -133,6 +133,8 @@ class Bulk:
         value = value_champion(workspace) if labels is None or not set(VALUES).isdisjoint(labels) else None
         hours = SendTimeChampion.of(workspace, end) if labels is None or not HOURS.isdisjoint(labels) else None
         if labels is not None:
+            if not value and not set(VALUES).isdisjoint(labels):
+                raise DataError(_without_value())
             if not hours and not HOURS.isdisjoint(labels):
                 raise DataError(_without_hours())
             labels = [label for label in labels if label not in OTHERS]
