@@ -239,7 +239,8 @@ def _gain(
 
 def _key(rows: LabelledRows, folds: list[_Fold], seed: int) -> str:
     """Two searches of one key try the same on the same rows."""
-    told = json.dumps([rows.definitions_hash, seed, sorted(rows.monotone.items()), [str(c) for c in rows.split.seen]])
+    cutoffs = [str(cutoff) for cutoff in rows.split.seen]
+    told = json.dumps([rows.definitions_hash, seed, sorted(rows.monotone.items()), cutoffs, PENALTIES])
     digest = hashlib.sha256(told.encode())
     for fold in folds:
         for part in (fold.train, fold.later):
