@@ -186,10 +186,10 @@ def _policy(asked: Asked, question: Question, seeds: range) -> Interval:
         print(f"  {name:44}{value!s:>28}{told}")
     single = [name for name in means if name.endswith(" to all")]
     best = max(single, key=lambda name: means[name].estimate)
-    gain = _mean([part.gain for part in gains[best]])
-    verdict = "is ahead of" if gain.low > 0 else "is behind" if gain.high < 0 else "is not shown to differ from"
+    ahead = _mean([part.gain for part in gains[best]])
+    verdict = "is ahead of" if ahead.low > 0 else "is behind" if ahead.high < 0 else "is not shown to differ from"
     print(f"  the policy {verdict} {best!r}")
-    return gain
+    return ahead
 
 
 def _peers(
@@ -224,8 +224,8 @@ def _over(areas: Sequence[Area]) -> Interval:
 
 def _mean(intervals: Sequence[Interval]) -> Interval:
     """Of the estimates, and of the ends."""
-    parts = np.array([(part.estimate, part.low, part.high) for part in intervals]).mean(axis=0).tolist()
-    return Interval(*parts, level=intervals[0].level)
+    estimate, low, high = np.array([(part.estimate, part.low, part.high) for part in intervals]).mean(axis=0).tolist()
+    return Interval(estimate, low, high, intervals[0].level)
 
 
 def _snake(name: str) -> str:
