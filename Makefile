@@ -61,6 +61,9 @@ bench: setup  ## every benchmark that docs/benchmarks.md quotes
 	$(BIN)/python -m benchmarks classification --data $(DATA)/telco_churn/customers.parquet --target Churn --drop customerID
 	$(BIN)/python -m benchmarks lifetime-value --data $(DATA)/cdnow
 	$(BIN)/python -m benchmarks timing
+	$(BIN)/python -m benchmarks uplift --data $(DATA)/hillstrom
+	$(BIN)/python -m benchmarks offers --data $(DATA)/starbucks_offers
+	$(BIN)/python -m benchmarks off-policy --data $(DATA)/open_bandit_men
 
 docs: setup  ## write the pages that are made from code
 	$(BIN)/python -m data.docs

@@ -177,10 +177,10 @@ def cross_fit(of: Experiment, *, folds: int = FOLDS, seed: int = 0) -> CrossFitt
 
 
 def policies(of: CrossFitted, *, rule: Rule | None = None, max_contacts: int | None = None) -> dict[str, np.ndarray]:
-    """The model's policy first, then what it must beat: each arm for all, the response model, a rule, a small tree.
+    """The model's policy first, then what it must beat: a tree, the response model, a rule, each arm for all, nobody.
 
-    The response model gives everybody their most likely buyer's arm: where the outcome is highest, whatever it would be
-    without. Outcomes are profits where `profit` made them so; then "nothing" may be the best arm.
+    The response model contacts as many people as the model does, those whose outcome with their best arm is the
+    highest, whatever it would be without. Where costs are in the outcome, nothing may be the best arm.
 
     Args:
         of: The cross-fitted experiment.
@@ -189,17 +189,15 @@ def policies(of: CrossFitted, *, rule: Rule | None = None, max_contacts: int | N
     """
     n, K = of.effects.shape
     arms = of.experiment.arms
-    told = {"model": best_arms(of.effects, max_contacts=max_contacts), "tree": of.tree}
+    model = best_arms(of.effects, max_contacts=max_contacts)
+    likeliest = np.argsort(-of.expected[:, 1:].max(axis=1), kind="stable")[: np.count_nonzero(model)]
+    response = np.zeros(n, dtype=np.int64)
+    response[likeliest] = of.expected[likeliest, 1:].argmax(axis=1) + 1
+    told = {"model": model, "tree": of.tree, "response model": response}
     if rule is not None:
         told[rule.text] = rule.codes(of.experiment.table, arms)
     chosen = {name: np.eye(K)[codes] for name, codes in told.items()}
     chosen |= {f"{name} to all" if code else "nobody": one_arm(code, n, K) for code, name in enumerate(arms)}
-    if max_contacts is not None:
-        best = of.expected[:, 1:].max(axis=1)
-        top = np.argsort(-best, kind="stable")[:max_contacts]
-        codes = np.zeros(n, dtype=np.int64)
-        codes[top] = of.expected[top, 1:].argmax(axis=1) + 1
-        chosen["response model"] = np.eye(K)[codes]
     return chosen
 
 

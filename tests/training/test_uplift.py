@@ -28,7 +28,7 @@ def test_a_policy_that_is_better_is_shown_to_be():
     of = experiment(table, arm, y, control="none")
     found = compare(cross_fit(of, folds=2), rule=parse_rule("age > 40 -> A else B"))
     gains = {gain.against: gain for gain in found.gains}
-    assert set(gains) == {"tree", "age > 40 -> A else B", "nobody", "A to all", "B to all"}
+    assert set(gains) == {"tree", "response model", "age > 40 -> A else B", "nobody", "A to all", "B to all"}
     for name in ("nobody", "A to all", "B to all"):
         assert gains[name].gain.low > 0
         assert gains[name].self_normalised.low > 0
