@@ -112,7 +112,7 @@ BSPM: Mapping[str, Any] = {
 }
 """As Choi et al. 2023 set it; many are kept per item, for it spreads wide."""
 CHEBYCF: Mapping[str, Any] = {"filter": "chebycf", "flatness": 3.0, "kept_per_item": 4_000}
-"""A plateau twice as wide as Kim et al. 2025 set it, which needs no ideal low-pass beside it, and so no eigenvectors."""
+"""A plateau twice as wide as Kim et al. 2025 set it: it needs no ideal low-pass beside it, and so no eigenvectors."""
 
 SPACES: Mapping[str, Space] = {
     "popularity": popularity,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -230,8 +230,7 @@ def value_rows(workspace: Workspace, *, seed: int = 0) -> ValueRows:
         min_history_days=settings.training.min_history_days,
     )
     early = known.first + timedelta(days=horizon_days / 2)
-    told = {name: tuple(one for one in getattr(split, name) if one >= early) for name in ("seen", "live")}
-    split = replace(split, **told)
+    split = _where(split, lambda cutoff: cutoff >= early)
     cutoffs = sorted({*split.seen, split.test, *split.live, known.end})
     snapshots = snapshots_of(workspace, cutoffs)
     by_cutoff, habits = {}, {}
@@ -255,8 +254,13 @@ def value_rows(workspace: Workspace, *, seed: int = 0) -> ValueRows:
                 raise
             continue
         by_cutoff[cutoff] = found
-    told = {name: tuple(cutoff for cutoff in getattr(split, name) if cutoff in habits) for name in ("seen", "live")}
-    return ValueRows(by_cutoff, habits, replace(split, **told), known.end, snapshots[split.test].definitions_hash)
+    split = _where(split, habits.__contains__)
+    return ValueRows(by_cutoff, habits, split, known.end, snapshots[split.test].definitions_hash)
+
+
+def _where(split: PropensitySplit, good: Callable[[datetime], bool]) -> PropensitySplit:
+    """Learning from the good cutoffs only."""
+    return replace(split, seen=tuple(filter(good, split.seen)), live=tuple(filter(good, split.live)))
 
 
 def gaps(customers: Customers, min_repeaters: int) -> list[str]:
