@@ -163,7 +163,7 @@ def train_propensity(
             for row in test.rows:
                 how = {**learnt.params, "half_life_days": recipe.half_life_days, "monotone": dict(rows.monotone)}
                 child_run(row.name, params=how if row.name == MODEL else {}, metrics=row.metrics)
-            leak = suspected_leak(test.rows[0].metrics[METRIC], rows, learnt)
+            leak = suspected_leak(test.rows[0].metrics[METRIC], rows.test, learnt)
             if not test.beats_baselines and any(row.name == RFM_RULE for row in test.rows):
                 model = rule(rows.together(split.seen))
                 why = f"{MODEL} is not surely better than {test.best_baseline.name}, so that {RFM_RULE} is registered"
@@ -378,14 +378,12 @@ def recipe_of(model: Scorer) -> str:
     return f"{params} on {' '.join(model.features)}"
 
 
-def suspected_leak(roc_auc: Interval, rows: LabelledRows, model: Propensity) -> str:
+def suspected_leak(roc_auc: Interval, test: Rows, model: Propensity) -> str:
     """Why the label may have leaked into the features; empty if it did not.
 
-    The model, or one feature alone, orders people better than anybody can foresee them. A category is ordered by
-    its rate on the cutoffs before the test.
+    The model, or one feature alone, orders the people of the test better than anybody can foresee them.
     """
-    test, seen = rows.test, rows.together(rows.split.seen)
-    alone = {name: _alone(name, seen, test) for name in model.features}
+    alone = {name: _alone(test.features[name], test.label) for name in model.features}
     if worst := [name for name in sorted(alone, key=lambda name: -alone[name]) if alone[name] > LEAK_AUC]:
         told = ", ".join(f"{name} (alone {alone[name]:.3f})" for name in worst[:3])
         return f"a feature knows the label, ROC AUC above {LEAK_AUC}: {told}"
@@ -395,15 +393,20 @@ def suspected_leak(roc_auc: Interval, rows: LabelledRows, model: Propensity) -> 
     return ""
 
 
-def _alone(name: str, seen: Rows, test: Rows) -> float:
-    """ROC AUC of one feature, in whichever direction."""
-    column = test.features[name]
+def _alone(column: pd.Series, label: np.ndarray) -> float:
+    """ROC AUC of one feature, in whichever direction; a category is ordered by its rate in the other half of people.
+
+    Not by its rate at earlier cutoffs: what is written down after the fact says nothing of what people did before.
+    """
     if pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
         value = column.to_numpy(np.float64, na_value=np.nan)
     else:
-        rates = pd.Series(seen.label).groupby(seen.features[name].to_numpy(object)).mean()
-        value = column.map(rates).fillna(seen.label.mean()).to_numpy(np.float64)
-    return abs(_auc(test.label, value) - 0.5) + 0.5
+        half = np.random.default_rng(0).permutation(len(label)) % 2
+        value = np.empty(len(label))
+        for asked in (half == 0, half == 1):
+            rates = pd.Series(label[~asked]).groupby(column[~asked].to_numpy(object)).mean()
+            value[asked] = column[asked].map(rates).fillna(label[~asked].mean())
+    return abs(_auc(label, value) - 0.5) + 0.5
 
 
 def _auc(label: np.ndarray, value: np.ndarray) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,6 +13,8 @@ from data.checks import check
 from data.errors import DataError
 from data.workspace import Workspace
 from features.snapshots import span
+from registry.versions import CHAMPION, Registry
+from training.gate import SUSPECTED_LEAK
 from training.jobs import promote, train
 from training.labelled import labelled_rows
 from training.scoring import score
@@ -86,3 +89,20 @@ def test_three_positives_one_class_and_hardly_any_negatives_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=rf"propensity\.{label} cannot be learnt.*{count}.*Bring more customers"):
         labelled_rows(shop, label)
+
+
+def test_a_feature_that_is_the_label_in_disguise_is_named_and_stops_the_promotion(
+    a_shop: Callable[..., Workspace], some_orders: Callable[..., pd.DataFrame], tmp_path: Path
+) -> None:
+    orders = some_orders(users=PEOPLE)
+    last = orders.groupby("user_id")["occurred_at"].max()
+    status = np.where(last < END - pd.Timedelta(days=30), "closed", "open")  # written down after the fact
+    users = pd.DataFrame({"user_id": last.index, "status": status})
+    settings = f'{CHURN}[features]\nattributes = ["status"]\n'
+    shop = a_shop(tmp_path / "shop", settings, orders=orders, users=users)
+    [result] = train(shop, "propensity", label="churn").results
+    assert "status (alone" in result.version.tags[SUSPECTED_LEAK]
+    verdict = promote(shop, "propensity-churn")
+    assert not verdict.passed
+    assert "status (alone" in str(verdict)
+    assert Registry.of(shop).version("propensity-churn", CHAMPION) is None
