@@ -241,7 +241,7 @@ def analyse(
     experiment: Experiment,
     metrics: Sequence[Metric],
     *,
-    worth: float = 0.0,
+    worth: float | Mapping[str, float] = 0.0,
     planned_people: int | None = None,
     people_per_day: float | None = None,
     show: Callable[[float], str] = "{:.3g}".format,
@@ -256,7 +256,7 @@ def analyse(
     Args:
         experiment: Who was in which arm.
         metrics: The first decides; the others are told, and guardrails may forbid.
-        worth: The smallest effect on the first metric that is worth acting on.
+        worth: The smallest effect on the first metric that is worth acting on, of all arms or by arm.
         planned_people: In the whole experiment, for one that still runs: verdicts follow always-valid intervals.
         people_per_day: How many come, to say how much longer it takes.
         show: Writes an amount of the first metric.
@@ -308,7 +308,7 @@ def analyse(
             action=comparison.arm,
             what=first.told,
             show=show,
-            worth=worth,
+            worth=worth[comparison.arm] if isinstance(worth, Mapping) else worth,
             lower_is_better=first.lower_is_better,
             enough=chosen.enough,
             largest_share=comparison.largest_share,

@@ -1,0 +1,548 @@
+"""An experiment as one page for who decides: what to do, whether to believe it, for whom, how many, with which offer.
+
+`UpliftReport` holds every number; `write` makes a page of it or its JSON twin, both with the same numbers. It knows no
+models: `who` judges a ranking that comes from people it did not see, `evaluation.policies` the offers
+(`training.uplift_report` puts all together).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from data.errors import DataError
+from data.files import replacing
+from evaluation.charts import Bar, Line, interval_chart, line_chart
+from evaluation.experiments import Analysis, Comparison, Period, SegmentEffect, Verdict
+from evaluation.intervals import Interval
+from evaluation.pages import render
+from evaluation.policies import PolicyComparison, PolicyGain
+from evaluation.uplift import (
+    Area,
+    Contrast,
+    GainCurve,
+    UpliftCalibration,
+    UpliftGroup,
+    by_decile,
+    calibration,
+    gain_curve,
+    qini,
+    rate,
+)
+
+TEMPLATE = Path(__file__).with_name("uplift_report.html.jinja")
+SURE = 0.01
+"""P value below which a ranking is said to find those who gain more; stricter than 5 %, as it is a second look."""
+THOUSAND = 1000
+
+Kind = Literal["share", "amount", "ratio", "money"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How numbers of one outcome are written: as exactly as the data supports.
+
+    Attributes:
+        kind: A share of people, an amount, a ratio, or money.
+        currency: Of money, written behind it; may be empty.
+    """
+
+    kind: Kind
+    currency: str = ""
+
+    def level(self, i: Interval) -> str:
+        """A value of an arm: `14.6 %`.
+
+        Example:
+            >>> Unit("share").level(Interval(0.14567, 0.142, 0.149, 0.95)), Unit("money", "EUR").level(
+            ...     Interval(1234.5678, 1200.0, 1270.0, 0.95))
+            ('14.6 %', '1,230 EUR')
+        """
+        factor, behind = (100.0, " %") if self.kind == "share" else (1.0, self._behind)
+        return self._told(i.estimate * factor, _places(i, factor)) + behind
+
+    def change(self, i: Interval, *, times: float = 1.0) -> str:
+        """A difference, with its sign: `+4.6 points`; of many people, as in "per 1,000", shares are counts: `+46`.
+
+        Example:
+            >>> found = Interval(0.04567, 0.04, 0.052, 0.95)
+            >>> Unit("share").change(found), Unit("share").change(found, times=1000)
+            ('+4.6 points', '+46')
+        """
+        factor = self._factor(times)
+        return self._told(i.estimate * factor, _places(i, factor), sign="+") + (
+            self._behind if times == 1 else self._of_many
+        )
+
+    def ends(self, i: Interval, *, times: float = 1.0) -> str:
+        """Between which it lies: `+4.0 to +5.2`."""
+        factor = self._factor(times)
+        low, high = (self._told(end * factor, _places(i, factor), sign="+") for end in (i.low, i.high))
+        return f"{low} to {high}"
+
+    def shown(self, width: float) -> ShowAmount:
+        """Writes differences whose interval is so wide, for a verdict."""
+        return ShowAmount(self, width)
+
+    def axis(self, x: float, *, times: float = 1.0) -> str:
+        """At a chart's axis."""
+        return f"{x * self._factor(times):,.6g}".replace("-", "−")
+
+    @property
+    def name(self) -> str:
+        """Of differences."""
+        return self._behind.strip()
+
+    def _factor(self, times: float) -> float:
+        return 100.0 if self.kind == "share" and times == 1 else times
+
+    @property
+    def _behind(self) -> str:
+        return " points" if self.kind == "share" else self._of_many
+
+    @property
+    def _of_many(self) -> str:
+        return f" {self.currency}" if self.currency else ""
+
+    @staticmethod
+    def _told(x: float, places: int, *, sign: str = "") -> str:
+        if not np.isfinite(x):
+            return "–"
+        rounded = round(x, places) + 0.0  # no minus zero
+        return f"{rounded:{sign if rounded else ''},.{max(0, places)}f}".replace("-", "−")
+
+
+@dataclass(frozen=True, slots=True)
+class ShowAmount:
+    """Writes an amount of a unit, as exactly as an interval of this width supports.
+
+    Attributes:
+        unit: Of what.
+        width: Of the interval, in the outcome's own unit.
+    """
+
+    unit: Unit
+    width: float
+
+    def __call__(self, x: float) -> str:
+        """Without a plus sign."""
+        return self.unit.change(Interval(x, x - self.width / 2, x + self.width / 2, 0.95)).removeprefix("+")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How much is gained by contacting people in another order.
+
+    Attributes:
+        name: Of the order.
+        gain: Extra outcome per person of all when the first are contacted, at the shares of the curve, (101,).
+        behind: What the model's order gains more, on average over all shares, paired.
+    """
+
+    name: str
+    gain: np.ndarray
+    behind: Area
+
+
+@dataclass(frozen=True, eq=False)
+class Who:
+    """How well a model tells who gains from one arm.
+
+    Attributes:
+        arm: Which.
+        unit: Of the gains: the outcome's, or money after cost.
+        tenths: The effect in tenths of the people, those with the highest predictions first.
+        calibration: Predicted against observed effects.
+        curve: What is gained by the share contacted.
+        areas: Qini, AUTOC and RATE-Qini.
+        others: Other orders of the same people.
+    """
+
+    arm: str
+    unit: Unit
+    tenths: tuple[UpliftGroup, ...]
+    calibration: UpliftCalibration
+    curve: GainCurve
+    areas: tuple[Area, ...]
+    others: tuple[Ranking, ...]
+
+    @property
+    def differ(self) -> bool:
+        """Whether people were found to differ as predicted."""
+        return self.curve.above_random < SURE
+
+    @property
+    def sentence(self) -> str:
+        """The finding in words."""
+        if not self.differ:
+            return (
+                f"No difference between people was found: choosing whom to send {self.arm} is not shown to be better "
+                "than choosing at random. Decide for everybody alike."
+            )
+        first, last = self.tenths[0].observed, self.tenths[-1].observed
+        return (
+            f"People differ. The tenth that the model puts first gains {self.unit.change(first)} "
+            f"({self.unit.ends(first)}), the last {self.unit.change(last)} ({self.unit.ends(last)})."
+        )
+
+    @property
+    def how_many(self) -> str:
+        """What share to contact, in words."""
+        best, spared = self.curve.best_share, self.curve.over_all
+        told = f"{best.estimate:.0%} ({best.low:.0%} to {best.high:.0%} in 95 % of resamples)"
+        if not self.differ:
+            return "As no difference between people was found, no part of them is better to contact than all or nobody."
+        change, ends = self.unit.change(spared, times=THOUSAND), self.unit.ends(spared, times=THOUSAND)
+        if best.estimate == 1 or spared.low <= 0:
+            return (
+                f"The most is gained with {told} of the people, but contacting everybody is not shown to be worse: "
+                f"{change} per 1,000 people ({ends})."
+            )
+        return f"Contact {told} of the people: leaving out the others gains {change} per 1,000 people ({ends})."
+
+
+@dataclass(frozen=True, eq=False)
+class Offers:
+    """Policies side by side, the model's first, judged by one outcome.
+
+    Attributes:
+        outcome: Which.
+        unit: Of the values.
+        found: The comparison.
+    """
+
+    outcome: str
+    unit: Unit
+    found: PolicyComparison
+
+    @property
+    def best_single(self) -> PolicyGain | None:
+        """The model's gain over the best policy that sends one arm to all; None if none can be judged."""
+        single = {row.name: row.value.estimate for row in self.found.rows if max(row.shares.values()) == 1}
+        gains = [gain for gain in self.found.gains if np.isfinite(single.get(gain.against, np.nan))]
+        return max(gains, key=lambda gain: single[gain.against], default=None)
+
+    @property
+    def sentence(self) -> str:
+        """The finding in words."""
+        gain = self.best_single
+        if gain is None or not np.isfinite(gain.gain.estimate):
+            return "The experiment cannot tell what choosing for each person is worth."
+        i, unit = gain.gain, self.unit
+        told = f"{unit.change(i, times=THOUSAND)} per 1,000 people ({unit.ends(i, times=THOUSAND)})"
+        if gain.differently_treated == 0:
+            return f"The model gives everybody what “{gain.against}” does."
+        if i.low > 0:
+            return f"Choosing for each person is worth {told} more in {self.outcome} than “{gain.against}”."
+        if i.high < 0:
+            return f"Choosing for each person is worth less in {self.outcome} than “{gain.against}”: {told}."
+        return f"Choosing for each person is not shown to beat “{gain.against}” in {self.outcome}: {told}."
+
+
+@dataclass(frozen=True, slots=True)
+class Profit:
+    """What one arm earns after cost, per person contacted, against leaving them alone.
+
+    Attributes:
+        arm: Which.
+        margin: Share of the money that is earned, or what one outcome is worth.
+        cost: Per person.
+        profit: margin x effect - cost.
+    """
+
+    arm: str
+    margin: float
+    cost: float
+    profit: Interval
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a report was made of, so that it can be made again.
+
+    Attributes:
+        source: Name of the file.
+        sha256: Of its bytes.
+        rows: In it.
+        version: Of Attune.
+        options: As given.
+    """
+
+    source: str
+    sha256: str
+    rows: int
+    version: str
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class UpliftReport:
+    """Everything on the page.
+
+    Attributes:
+        analysis: Checks, verdicts, comparisons and segments; the first metric decides.
+        units: By metric, in the order of the comparisons.
+        profits: By arm; none without a cost.
+        who: For the arm that the verdict is about; None where it was left out.
+        offers: None, or by the outcome that was learnt, and by others.
+        tree: A policy of two questions in words, learnt from everybody; empty where it was left out.
+        periods: By arm, where there is a date.
+        left_out: Why there is no "who", "how many" and "which offer"; empty where there is.
+        notes: Limits of this run.
+        run: What it was made of.
+    """
+
+    analysis: Analysis
+    units: Mapping[str, Unit]
+    profits: tuple[Profit, ...]
+    who: Who | None
+    offers: tuple[Offers, ...]
+    tree: str
+    periods: Mapping[str, tuple[Period, ...]]
+    left_out: str
+    notes: tuple[str, ...]
+    run: Run
+
+    @property
+    def verdict(self) -> Verdict:
+        """What to do."""
+        return self.analysis.verdict
+
+    @property
+    def arm(self) -> str:
+        """That the verdict is about."""
+        return next(arm for arm, verdict in self.analysis.verdicts.items() if verdict is self.analysis.verdict)
+
+    @property
+    def headline(self) -> tuple[Comparison, ...]:
+        """The numbers of that arm, one for each metric."""
+        return tuple(c for c in self.analysis.comparisons if c.arm == self.arm)
+
+    def unit(self, comparison: Comparison) -> Unit:
+        """Of one comparison."""
+        return self.units[comparison.metric.told]
+
+
+def who(
+    people: Contrast,
+    score: np.ndarray,
+    *,
+    arm: str,
+    unit: Unit,
+    others: Mapping[str, np.ndarray] | None = None,
+    seed: int = 0,
+) -> Who:
+    """Judge a ranking of people by what one arm changes for them.
+
+    Args:
+        people: The experiment, that arm against the control; of profits where there are costs.
+        score: Predicted effects by a model that did not see the person, (n,).
+        arm: Its name.
+        unit: Of the outcome.
+        others: Name -> another order of the same people, the highest first, (n,).
+        seed: Of the resamples.
+    """
+    return Who(
+        arm=arm,
+        unit=unit,
+        tenths=by_decile(people, score),
+        calibration=calibration(people, score),
+        curve=gain_curve(people, score, seed=seed),
+        areas=(
+            qini(people, score, seed=seed),
+            rate(people, score, seed=seed),
+            rate(people, score, weighting="rate_qini", seed=seed),
+        ),
+        others=tuple(
+            Ranking(
+                name,
+                gain_curve(people, order, resamples=2, seed=seed).gain,
+                rate(people, score, weighting="rate_qini", against=order, seed=seed),
+            )
+            for name, order in (others or {}).items()
+        ),
+    )
+
+
+def text(report: UpliftReport) -> str:
+    """The findings as lines for a terminal."""
+    lines = [report.verdict.sentence]
+    lines += [f"  {check.status}: {check.name}" for check in report.analysis.checks if check.status != "passed"]
+    for c in report.analysis.comparisons:
+        i, unit = c.decisive.interval, report.unit(c)
+        lines.append(f"  {c.metric.told}, {c.arm}: {unit.change(i)} ({unit.ends(i)})")
+    lines += [f"  {p.arm}: {_money(report, p)} after cost per 1,000 people" for p in report.profits]
+    if report.who:
+        lines += [f"  {report.who.sentence}", f"  {report.who.how_many}"]
+    lines += [f"  {offers.sentence}" for offers in report.offers]
+    return "\n".join(lines)
+
+
+def write(report: UpliftReport, path: Path) -> None:
+    """Write a page that needs nothing else, `.html`, or all its numbers, `.json`; same report, same bytes.
+
+    Raises:
+        DataError: another suffix.
+    """
+    if path.suffix not in (".html", ".json"):
+        raise DataError(f"{path}: {path.suffix or 'no suffix'!r} is no kind of report; end it on .html or .json.")
+    page = _json(report) if path.suffix == ".json" else _html(report)
+    with replacing(path) as beside:
+        beside.write_text(page, encoding="utf-8")
+
+
+def _json(report: UpliftReport) -> str:
+    whole = {
+        "sentences": {
+            "verdict": report.verdict.sentence,
+            "who": report.who.sentence if report.who else report.left_out,
+            "how_many": report.who.how_many if report.who else report.left_out,
+            "which_offer": [offers.sentence for offers in report.offers],
+        }
+    } | asdict(report)
+    return json.dumps(_plain(whole), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _html(report: UpliftReport) -> str:
+    return render(
+        TEMPLATE,
+        title=f"{report.run.source}: {report.verdict.kind}",
+        r=report,
+        width="52rem",
+        thousand=THOUSAND,
+        money=lambda profit: _money(report, profit),
+        segments=[
+            (arm, name, found.differ[name], [e for e in found.effects if e.attribute == name])
+            for arm, found in report.analysis.segments.items()
+            if arm == report.arm
+            for name in found.differ
+        ],
+        segment_chart=_segment_chart,
+        tenths_chart=_tenths_chart,
+        curve_chart=_curve_chart,
+        share_chart=_share_chart,
+        time_chart=_time_chart,
+        shares=range(10, 101, 10),
+        Interval=Interval,
+    )
+
+
+def _money(report: UpliftReport, profit: Profit) -> str:
+    unit = Unit("money", next((u.currency for u in report.units.values() if u.currency), ""))
+    i = profit.profit
+    return f"{unit.change(i, times=THOUSAND)} ({unit.ends(i, times=THOUSAND)})"
+
+
+def _segment_chart(effects: list[SegmentEffect], unit: Unit, name: str) -> str:
+    bars = [
+        Bar(e.group, i.estimate, i.low, i.high) if not e.small else Bar(e.group, np.nan, np.nan, np.nan)
+        for e in effects
+        for i in [e.difference.interval]
+    ]
+    told = "; ".join(
+        f"{e.group} " + ("too small to judge" if e.small else f"{unit.change(i)} ({unit.ends(i)})")
+        for e in effects
+        for i in [e.difference.interval]
+    )
+    return interval_chart(
+        bars, alt=f"Effect by {name}: {told}.", title=f"{name}: effect in {unit.name or 'its unit'}", show=unit.axis
+    )
+
+
+def _tenths_chart(found: Who) -> str:
+    bars = [
+        Bar(
+            f"tenth {g.rank}" if g.rank > 1 else "tenth 1, the first",
+            g.observed.estimate,
+            g.observed.low,
+            g.observed.high,
+            g.predicted,
+        )
+        for g in found.tenths
+    ]
+    told = "; ".join(f"tenth {g.rank} {found.unit.change(g.observed)}" for g in found.tenths)
+    title = f"Effect in tenths of the people, {found.unit.name}: dot and line = observed, tick = predicted"
+    return interval_chart(bars, alt=f"Observed effects: {told}.", title=title, show=found.unit.axis)
+
+
+def _curve_chart(found: Who) -> str:
+    curve = found.curve
+    lines = [
+        Line("the model's order", curve.share, curve.gain, curve.low, curve.high),
+        Line("at random", curve.share, curve.random),
+        *(Line(other.name, curve.share, other.gain) for other in found.others),
+    ]
+    third = int(np.searchsorted(curve.share, 0.3))
+    half = (curve.high[third] - curve.low[third]) / 2
+    ours, chance = (
+        found.unit.change(Interval(gain[third], gain[third] - half, gain[third] + half, 0.95), times=THOUSAND)
+        for gain in (curve.gain, curve.random)
+    )
+    alt = f"With 30 % contacted the model's order gains {ours} per 1,000 people, chance {chance}."
+    return _shares(found, lines, alt, None)
+
+
+def _share_chart(found: Who) -> str:
+    curve = found.curve
+    alt = f"The curve is highest with {curve.best_share.estimate:.0%} of the people contacted."
+    band = Line(
+        "gain, with a band that holds for all shares at once", curve.share, curve.gain, curve.band_low, curve.band_high
+    )
+    return _shares(found, [band, Line("at random", curve.share, curve.random)], alt, curve.best_share.estimate)
+
+
+def _shares(found: Who, lines: list[Line], alt: str, mark: float | None) -> str:
+    return line_chart(
+        lines,
+        alt=alt,
+        x_title="share of the people contacted",
+        y_title=f"Gained per 1,000 people{', ' if found.unit.currency else ''}{found.unit.currency}",
+        show_x=lambda x: f"{100 * x:.0f} %",
+        show_y=lambda y: found.unit.axis(y, times=THOUSAND),
+        mark=mark,
+    )
+
+
+def _time_chart(periods: tuple[Period, ...], unit: Unit, arm: str) -> str:
+    known = [p for p in periods if np.isfinite(p.running.interval.low)]
+    if len(known) < 2:
+        return ""
+    x = np.arange(len(known), dtype=np.float64)
+    value, low, high = (
+        np.array([getattr(p.running.interval, end) for p in known]) for end in ("estimate", "low", "high")
+    )
+    last = known[-1].running.interval
+    return line_chart(
+        [Line(f"{arm}, all so far", x, value, low, high)],
+        alt=f"After {len(known)} periods the effect of {arm} is {unit.change(last)} ({unit.ends(last)}).",
+        x_title="period of joining",
+        y_title=f"Effect{', ' if unit.name else ''}{unit.name}",
+        show_x=lambda at: known[int(at)].start if float(at).is_integer() else "",
+        show_y=unit.axis,
+    )
+
+
+def _places(i: Interval, factor: float) -> int:
+    """Decimals that an interval supports: the last one is worth a tenth of its half, or little more."""
+    half = abs(i.high - i.low) * factor / 2
+    if not np.isfinite(half) or half == 0:
+        return 2
+    places = int(-np.floor(np.log10(half / 3)))
+    hidden = any(end and round(end * factor, places) == 0 for end in (i.low, i.high))
+    return places + hidden  # an end that is not zero is not written as zero
+
+
+def _plain(value: object) -> object:
+    """The same in what JSON has; null where a number is none."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
