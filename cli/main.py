@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import sys
+from types import FrameType
 
 import typer
 
@@ -56,6 +58,7 @@ def main() -> None:
     """Run the command line; an error meant for a person is one line, not a trace."""
     from data.errors import AttuneError
 
+    signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except AttuneError as error:
@@ -64,6 +67,11 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.secho("attune: interrupted; run the same command again to go on.", err=True)
         raise SystemExit(130) from None
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """End as an error does, so that files are put away and MLflow's open runs are marked as failed."""
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

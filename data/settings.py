@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
@@ -61,6 +61,19 @@ class Features(Section):
         description="a sensitive attribute is a feature only if it is named here with the reason",
     )
     top_categories: int = Field(8, ge=0, le=100, description="categories that get shares of their own")
+
+
+MODELS = ("recommender", "value", "offers", "variants", "send-time")
+"""Registered models that are no propensities."""
+
+
+def _no_other_model(label: str) -> str:
+    if label in MODELS:
+        raise ValueError(f"{label!r} is the name of another model. Call the label otherwise, such as 'buys_much'")
+    return label
+
+
+LabelName = Annotated[str, AfterValidator(_no_other_model)]
 
 
 class Propensity(Section):
@@ -249,7 +262,7 @@ class Settings(BaseSettings):
     data: Data = Data()
     features: Features = Features()
     segments: dict[str, str] = Field(default_factory=dict, description="NAME = an expression over features")
-    propensity: dict[str, Propensity] = Field(default_factory=_default_propensity)
+    propensity: dict[LabelName, Propensity] = Field(default_factory=_default_propensity)
     training: Training = Training()
     drift: Drift = Drift()
     value: Value = Value()

@@ -53,6 +53,8 @@ def test_a_named_label_changes_or_joins_the_default_ones(file: Path) -> None:
         ("propensity = 3", "propensity"),
         ("[propensity]\nchurn = 3", "propensity.churn"),
         ("[propensity.tea]\n", "propensity.tea.event"),
+        ('[propensity.value]\nevent = "order"', r"propensity\.value.*'value' is the name of another model.*otherwise"),
+        ('[propensity.send-time]\nevent = "open"', r"'send-time' is the name of another model"),
         ("[data", "not valid TOML.*Mend that line"),
     ],
 )
