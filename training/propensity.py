@@ -36,7 +36,7 @@ from training.labelled import LabelledRows, Rows, declared, labelled_rows
 from training.propensity_search import MAX_JUDGED_ROWS, MAX_TRAIN_ROWS, METRIC, Recipe, as_json, search_recipe
 from training.recipes import CARD
 from training.reference import write_reference
-from training.report import drawn, in_detail, log_pictures
+from training.report import MAX_JUDGED, in_detail, log_pictures
 from training.results import Comparison, Judged, TrainingResult, flat
 from training.tracking import child_run, log_comparison, parent_run, pictures, register_challenger
 
@@ -266,7 +266,7 @@ def again(rows: LabelledRows, card: Card, *, like: StoredPropensity) -> StoredPr
 
 def compared(workspace: Workspace, name: str, models: Mapping[str, Scorer], rows: LabelledRows) -> Comparison:
     """Models and baselines on the test rows, the first model against each other one; baselines see the same cutoffs."""
-    test = drawn(rows.test, workspace.settings.training.seed)
+    test = rows.test.drawn(MAX_JUDGED, workspace.settings.training.seed)
     contestants = {**models, **baselines_of(rows.together(rows.split.seen))}
     probability = {who: scorer.predict(test.features) for who, scorer in contestants.items()}
     recipes = {who: recipe_of(model) for who, model in models.items()}
@@ -293,7 +293,7 @@ def rolling(
     answers, tests = [], []
     for number in reversed(range(cutoffs)):
         rows = labelled_rows(workspace, label, end=end - timedelta(days=number * settings.step_days))
-        test = drawn(rows.test, settings.seed)
+        test = rows.test.drawn(MAX_JUDGED, settings.seed)
         with timed(f"fitting {label} for {rows.split.test:%Y-%m-%d}"):
             contestants = {
                 MODEL: fit(rows, recipe or Recipe(), seed),

@@ -15,7 +15,7 @@ from evaluation.importance import partial_dependence, permutation_importance
 from features.profile import attributes_at
 from features.segments import STAGES, lifecycle_of, parsed
 from models.stored import StoredPropensity
-from training.labelled import LabelledRows, Rows
+from training.labelled import LabelledRows
 from training.results import InDetail
 from training.tracking import pictures
 
@@ -28,13 +28,6 @@ TENURE_EDGES_DAYS = (30, 90, 365)
 MOST_GROUPS, NUMBER_BANDS = 12, 4
 """Of one attribute: the most frequent values; bands of equal mass where it is a number."""
 OTHERS = "(others)"
-
-
-def drawn(rows: Rows, seed: int) -> Rows:
-    """The rows, or a seeded draw of them where they are many."""
-    if len(rows.label) <= MAX_JUDGED:
-        return rows
-    return rows.of(np.sort(np.random.default_rng(seed).choice(len(rows.label), MAX_JUDGED, replace=False)))
 
 
 def in_detail(
@@ -70,7 +63,7 @@ def in_detail(
 def log_pictures(model: StoredPropensity, rows: LabelledRows, detail: InDetail, what: str, seed: int) -> None:
     """Pictures, tables and features of the model, kept with the open run: measured on the test rows."""
     test, probability = rows.test, model.predict(rows.test.features)
-    some = drawn(test, seed)
+    some = test.drawn(MAX_JUDGED, seed)
     features = some.features[model.features]
     importance = permutation_importance(
         model.predict, features, some.label, features=list(model.importance().index[:DRAWN]), seed=seed

@@ -126,7 +126,7 @@ def train_send_time(workspace: Workspace, *, seed: int | None = None) -> Trainin
             run_id=run_id,
             pyfunc="send_time.py",
             packages=("mlflow", "numpy", "pandas", "scipy"),
-            metrics={name: value for name, value in flat(test.rows[0].metrics).items() if not np.isnan(value)},
+            metrics=flat(test.rows[0].metrics),
         )
     return TrainingResult(version=version, chosen=Timing.name, test=test)
 

@@ -176,7 +176,7 @@ def train_value(workspace: Workspace, *, seed: int | None = None) -> TrainingRes
             models = {name: fit(rows, name, seed) for name in sorted(candidates(rows), key=lambda one: one != chosen)}
             test = compared(workspace, models, rows)
         for row in test.rows:
-            child_run(row.name, params={}, metrics=_known(row.metrics))
+            child_run(row.name, params={}, metrics=row.metrics)
         mlflow.log_params({"chosen": chosen, **_parameters(models[chosen].habits)})
         log_comparison(test)
         _draw(models[chosen], rows, workspace.settings.shop.currency)
@@ -202,7 +202,7 @@ def train_value(workspace: Workspace, *, seed: int | None = None) -> TrainingRes
             run_id=run_id,
             pyfunc="value.py",
             packages=("lightgbm", "mlflow", "numpy", "pandas", "scipy"),
-            metrics=flat(_known(test.rows[0].metrics)),
+            metrics=flat(test.rows[0].metrics),
             tags={"definitions_hash": rows.definitions_hash},
         )
     return TrainingResult(version=version, chosen=chosen, test=test)
@@ -447,11 +447,6 @@ def _recipe(model: CustomerValue) -> str:
     """How a model is made, whatever the data: two of one recipe differ in these only."""
     trees = model.trees[0].params if model.trees else "no trees"
     return f"buying and leaving over {model.horizon_days} days, {trees}"
-
-
-def _known(metrics: Mapping[str, Interval]) -> dict[str, Interval]:
-    """Those that are numbers."""
-    return {name: interval for name, interval in metrics.items() if not np.isnan(interval.estimate)}
 
 
 def _parameters(habits: Habits) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from data.checks import check
 from data.errors import DataError
 from data.workspace import Workspace
 from registry.versions import CHAMPION, Registry
@@ -80,6 +81,37 @@ def test_a_model_that_learnt_too_long_ago_is_stale(
     code, said = attune(later(pd.concat([orders.assign(order_id="old " + orders.order_id), moved])))
     assert code == 1
     assert "ended 2.3 horizons before the data do. It is stale." in said
+
+
+def test_columns_that_vanished_or_became_empty_are_alarms_by_name(
+    later: Callable[[pd.DataFrame], Workspace], some_orders: Callable[..., pd.DataFrame]
+) -> None:
+    workspace = later(some_orders(users=240).drop(columns="unit_price"))
+    check(workspace)
+    [churn] = check_drift(workspace).models
+    assert any(alarm.startswith("spend_365d is not there any more") for alarm in churn.alarms)
+    assert churn.score is None
+    assert any("nobody can be scored" in note for note in churn.notes)
+
+    orders = some_orders(users=240).assign(unit_price=float("nan"))
+    orders.to_parquet(workspace.path / "tables" / "orders.parquet")
+    workspace = Workspace.open(workspace.path)
+    check(workspace)
+    [churn] = check_drift(workspace).models
+    assert {one.name: one.verdict for one in churn.features}["spend_365d"] == "alarm"
+
+
+def test_a_population_without_people_is_an_alarm(
+    later: Callable[[pd.DataFrame], Workspace], some_orders: Callable[..., pd.DataFrame]
+) -> None:
+    orders = some_orders(users=240)
+    guest = orders.tail(1).assign(user_id=None, order_id="guest")
+    early = orders.assign(occurred_at=orders.occurred_at - pd.Timedelta(days=200))
+    workspace = later(pd.concat([early, guest]))
+    check(workspace)
+    report = check_drift(workspace)
+    assert report.models[0].people == 0
+    assert "propensity-churn 1: nobody is left whom it could be asked about" in report.alarms
 
 
 def test_without_a_champion_the_remedy_is_told(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
+from cli.main import app, main
 from data.workspace import Workspace
 from registry.versions import CHALLENGER, CHAMPION, Registry
 from training.gate import SUSPECTED_LEAK
+from training.tracking import parent_run
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +54,22 @@ def test_promote_asks_for_a_name_or_all(opened: Workspace, tmp_path: Path) -> No
     code, output = run(empty, "promote", "--all")
     assert code == 1
     assert "No model has a challenger" in output
+
+
+def test_a_verb_that_is_terminated_leaves_its_run_as_failed(opened: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, run_ids = Registry.of(opened), []
+
+    def verb() -> None:
+        with parent_run(opened, "recommender", seed=0, params={}) as run_id:
+            run_ids.append(run_id)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("cli.main.app", verb)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert registry.client.get_run(run_ids[0]).info.status == "FAILED"
