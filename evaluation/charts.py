@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 38
+LEFT, RIGHT, TOP, BOTTOM = 62, 22, 10, 38
 ROW = 24
 NAMES = 150
 """Width that the names of rows get."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,9 @@ from evaluation.uplift_report import Offers, Profit, Run, Unit, UpliftReport, Wh
 from features.rules import Rule
 from models.uplift import fit_policy_tree
 from training import uplift
+from training.uplift import CrossFitted
 
-MOST_LEARNT = 100_000
+MOST_LEARNT = 50_000
 """People that models learn from and are judged on, a seeded draw of more; everything else is of everybody."""
 MOST_GROUPS = 8
 """Columns of words, or of few numbers, known before are looked at group by group, if they have so few."""
@@ -71,6 +73,10 @@ def uplift_report(
     Raises:
         DataError: a column that is not there, no control, nobody treated, a cost of an arm that is not there.
     """
+    if not margin > 0:
+        raise DataError(f"margin is {margin:g}; give what is earned of 1, above 0.")
+    if late := set(before) & {treatment, outcome, money, date}:
+        raise DataError(f"{min(map(str, late))} is part of the experiment, not known before; leave it out of --before.")
     numbers = tuple(name for name in before if name in rows and pd.api.types.is_numeric_dtype(rows[name]))
     segments = tuple(name for name in before if name in rows and 2 <= rows[name].nunique() <= MOST_GROUPS)
     experiment = read_experiment(rows, treatment=treatment, control=control, before=before, segments=segments)
@@ -93,27 +99,36 @@ def uplift_report(
         seed=seed,
     )
     periods = {} if date is None else _periods(experiment, values[names[0]], date)
-    learnt: tuple[Who | None, tuple[Offers, ...], str] = (None, (), "")
-    left_out = ""
+    found: Who | None = None
+    offers: tuple[Offers, ...] = ()
+    tree = left_out = ""
     if analysis.verdict.kind == "not to be trusted":
         left_out = "Left out: a check failed, so nothing can be learnt from it."
     elif not before:
         left_out = "Left out: name columns known before (--before) to learn who gains."
     else:
+        drawn = _drawn(len(experiment.rows), seed)
+        earned = {} if by_arm is None else {"margin": margin, "costs": by_arm}
+        judged = {name: (values[name][drawn], units[name]) for name in names}
         try:
-            learnt = _learnt(experiment, analysis, names, values, units, margin, by_arm, before, rule, currency, seed)
+            fitted = _learn(experiment, drawn, values[names[0]], before, earned=earned, seed=seed)
+            unit = units[names[0]] if by_arm is None else Unit("money", currency)
+            promising = next(arm for arm, verdict in analysis.verdicts.items() if verdict is analysis.verdict)
+            found = _who(fitted, promising, unit, rule, seed)
+            offers = _offers(fitted, unit, judged, rule, after_cost=by_arm is not None)
+            tree = str(fit_policy_tree(fitted.experiment.table, fitted.values, names=experiment.arms, seed=seed))
         except DataError as error:
-            left_out = f"Left out: {error}"
+            found, offers, left_out = None, (), f"Left out: {error}"
     return UpliftReport(
         analysis=analysis,
         units=units,
         profits=() if by_arm is None else _profits(analysis, margin, by_arm),
-        who=learnt[0],
-        offers=learnt[1],
-        tree=learnt[2],
+        who=found,
+        offers=offers,
+        tree=tree,
         periods=periods,
         left_out=left_out,
-        notes=tuple(_notes(experiment, learnt[0] is not None, by_arm is not None)),
+        notes=tuple(_notes(experiment, found is not None, by_arm is not None)),
         run=run,
     )
 
@@ -140,50 +155,60 @@ def run_of(path: Path, rows: int, options: Mapping[str, str]) -> Run:
     return Run(path.name, digest, rows, version("attune"), options)
 
 
-def _learnt(  # noqa: PLR0917 - all are needed
+def _drawn(n: int, seed: int) -> np.ndarray:
+    """Rows that models learn from."""
+    if n <= MOST_LEARNT:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, MOST_LEARNT, replace=False))
+
+
+def _learn(
     experiment: Experiment,
-    analysis: Analysis,
-    names: Sequence[str],
-    values: Mapping[str, np.ndarray],
-    units: Mapping[str, Unit],
-    margin: float,
-    costs: Mapping[str, float] | None,
+    drawn: np.ndarray,
+    outcome: np.ndarray,
     before: Sequence[str],
-    rule: Rule | None,
-    currency: str,
+    *,
+    earned: Mapping[str, Any],
     seed: int,
-) -> tuple[Who, tuple[Offers, ...], str]:
-    n = len(experiment.rows)
-    drawn = np.arange(n)
-    if n > MOST_LEARNT:
-        drawn = np.sort(np.random.default_rng(seed).choice(n, MOST_LEARNT, replace=False))
+) -> CrossFitted:
     table = experiment.rows.loc[drawn, list(before)].reset_index(drop=True)
     arm = np.asarray(experiment.arms, dtype=object)[experiment.arm[drawn]]
-    earned = {} if costs is None else {"margin": margin, "costs": costs}
-    of = uplift.experiment(table, arm, values[names[0]][drawn], control=experiment.arms[0], **earned, seed=seed)  # type: ignore[arg-type]
-    fitted = uplift.cross_fit(of, seed=seed)
-    unit = Unit("money", currency) if costs is not None else units[names[0]]
-    promising = next(name for name, verdict in analysis.verdicts.items() if verdict is analysis.verdict)
-    code = of.arms.index(promising)
+    of = uplift.experiment(table, arm, outcome[drawn], control=experiment.arms[0], **earned, seed=seed)
+    return uplift.cross_fit(of, seed=seed)
+
+
+def _who(fitted: CrossFitted, arm: str, unit: Unit, rule: Rule | None, seed: int) -> Who:
+    of = fitted.experiment
+    code = of.arms.index(arm)
     others = {"the response model": fitted.expected[:, code]}
     if rule is not None:
-        others[rule.text] = (rule.codes(table, of.arms) == code).astype(np.float64)
+        others[rule.text] = (rule.codes(of.table, of.arms) == code).astype(np.float64)
     people = contrast(of.logged, of.probabilities, arm=code, predicted=fitted.expected)
-    found = who(people, fitted.effects[:, code], arm=promising, unit=unit, others=others, seed=seed)
+    return who(people, fitted.effects[:, code], arm=arm, unit=unit, others=others, seed=seed)
+
+
+def _offers(
+    fitted: CrossFitted,
+    unit: Unit,
+    judged: Mapping[str, tuple[np.ndarray, Unit]],
+    rule: Rule | None,
+    *,
+    after_cost: bool,
+) -> tuple[Offers, ...]:
+    """The policies by what was learnt, then by the other outcomes, whose arms' means stand in for a model."""
+    of = fitted.experiment
     chosen = uplift.policies(fitted, rule=rule)
-    earned_name = f"{names[0]} after cost" if costs is not None else names[0]
-    first = compare_policies(of.logged, chosen, fitted.expected, arms=of.arms, probabilities=of.probabilities)
-    offers = [Offers(earned_name, unit, first)]
-    for name in names[1:]:
-        y = values[name][drawn]
+    first, *others = judged
+    name = f"{first} after cost" if after_cost else first
+    found = compare_policies(of.logged, chosen, fitted.expected, arms=of.arms, probabilities=of.probabilities)
+    told = [Offers(name, unit, found)]
+    for other in others:
+        y, its_unit = judged[other]
         means = np.bincount(of.arm, y) / np.bincount(of.arm)
-        log = Logged(of.arm, y, of.logged.probability)
-        compared = compare_policies(
-            log, chosen, np.tile(means, (len(y), 1)), arms=of.arms, probabilities=of.probabilities
-        )
-        offers.append(Offers(name, units[name], compared))
-    tree = str(fit_policy_tree(table, fitted.values, names=of.arms, seed=seed))
-    return found, tuple(offers), tree
+        log, predicted = Logged(of.arm, y, of.logged.probability), np.tile(means, (len(y), 1))
+        found = compare_policies(log, chosen, predicted, arms=of.arms, probabilities=of.probabilities)
+        told.append(Offers(other, its_unit, found))
+    return tuple(told)
 
 
 def _costs(costs: Mapping[str, float] | float | None, arms: Sequence[str]) -> dict[str, float] | None:
@@ -212,21 +237,28 @@ def _profits(analysis: Analysis, margin: float, costs: Mapping[str, float]) -> t
     found = []
     for comparison in analysis.comparisons[: len(costs)]:
         i, cost = comparison.decisive.interval, costs[comparison.arm]
-        ends = (margin * end - cost for end in (i.estimate, i.low, i.high))
-        found.append(Profit(comparison.arm, margin, cost, Interval(*ends, i.level)))
+        estimate, low, high = (margin * end - cost for end in (i.estimate, i.low, i.high))
+        found.append(Profit(comparison.arm, margin, cost, Interval(estimate, low, high, i.level)))
     return tuple(found)
 
 
 def _people_per_day(experiment: Experiment, date: str | None) -> float | None:
     if date is None:
         return None
-    at = pd.to_datetime(experiment.rows[date])
+    at = _times(experiment, date)
     days = (at.max() - at.min()).days + 1
     return len(at) / days if days > 1 else None
 
 
+def _times(experiment: Experiment, date: str) -> pd.Series:
+    try:
+        return pd.to_datetime(experiment.rows[date], format="ISO8601")
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{date}: not all are dates: {error}. Write them like 2026-01-31.") from error
+
+
 def _periods(experiment: Experiment, y: np.ndarray, date: str) -> dict[str, tuple[Period, ...]]:
-    at = pd.to_datetime(experiment.rows[date])
+    at = _times(experiment, date)
     control = experiment.arm == 0
     return {
         arm: over_time(y[experiment.arm == code], y[control], at[experiment.arm == code], at[control])

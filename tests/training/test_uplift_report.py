@@ -1,0 +1,103 @@
+"""A table of any experiment becomes its report: profit decides where there is a cost, bad tables are told why."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import DataError
+from evaluation.uplift_report import Run, UpliftReport
+from training import uplift
+from training.uplift_report import read_rows, run_of, uplift_report
+
+RUN = Run("mail.csv", "00", 1, "0", {})
+
+
+def shop(n: int = 1200, *, seed: int = 0) -> pd.DataFrame:
+    """The mail makes half of the old visit and spend 20, and does nothing to the young."""
+    rng = np.random.default_rng(seed)
+    age = rng.uniform(20, 60, n)
+    arm = rng.permutation(n) % 2
+    visit = (rng.random(n) < 0.1 + 0.5 * arm * (age > 40)).astype(int)
+    return pd.DataFrame({
+        "arm": np.where(arm == 1, "mail", "none"), "visit": visit, "spend": 20.0 * visit * rng.uniform(0.5, 1.5, n),
+        "age": age, "town": rng.choice(["Graz", "Linz"], n),
+    })  # fmt: skip
+
+
+def told(rows: pd.DataFrame, **options: object) -> UpliftReport:
+    return uplift_report(rows, treatment="arm", outcome="visit", run=RUN, **options)  # type: ignore[arg-type]
+
+
+def test_who_gains_is_found_and_what_it_earns_after_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uplift, "cross_fit", partial(uplift.cross_fit, folds=2))
+    found = told(shop(), money="spend", margin=0.5, costs=1.0, currency="EUR", before=["age", "town"])
+    assert found.verdict.sentence.startswith("Act: mail. It raises spend")
+    [profit] = found.profits
+    effect = found.analysis.comparisons[0].decisive.interval
+    assert profit.profit.estimate == pytest.approx(0.5 * effect.estimate - 1)
+    assert found.who is not None
+    assert found.who.differ
+    assert found.who.curve.best_share.estimate == pytest.approx(0.5, abs=0.15)
+    assert found.who.unit.currency == "EUR"
+    assert [offers.outcome for offers in found.offers] == ["spend after cost", "visit"]
+    assert "is worth" in found.offers[0].sentence
+    assert "age" in found.tree
+
+
+def test_a_cost_above_what_it_brings_says_do_not() -> None:
+    assert told(shop(), money="spend", costs={"mail": 50.0}).verdict.kind == "do not"
+
+
+def test_without_columns_known_before_the_page_says_what_is_missing() -> None:
+    found = told(shop())
+    assert found.verdict.kind == "act"
+    assert found.who is None
+    assert "--before" in found.left_out
+
+
+def test_an_outcome_that_nobody_has_is_no_error() -> None:
+    rows = shop()
+    rows["visit"] = 0
+    found = told(rows, before=["age"])
+    assert found.verdict.kind == "cannot tell"
+    assert found.left_out.startswith("Left out: ")
+
+
+def test_a_broken_assignment_is_not_learnt_from() -> None:
+    rows = shop(4000)
+    rows = rows[(rows.arm == "mail") | (rows.age > 30)]
+    found = told(rows, before=["age"])
+    assert found.verdict.kind == "not to be trusted"
+    assert found.who is None
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"money": "revenue"}, "revenue"),
+        ({"costs": {"Mail": 1.0}}, "Mail"),
+        ({"before": ["visit"]}, "visit"),
+        ({"margin": 0.0}, "margin"),
+        ({"date": "town"}, "town"),
+        ({"control": "nothing"}, "nothing"),
+    ],
+)
+def test_what_does_not_fit_is_named(options: dict[str, object], word: str) -> None:
+    with pytest.raises(DataError, match=word):
+        told(shop(), **options)
+
+
+def test_a_table_is_read_from_parquet_or_csv_and_nothing_else(tmp_path: Path) -> None:
+    rows = shop(50)
+    rows.to_csv(tmp_path / "mail.csv", index=False)
+    rows.to_parquet(tmp_path / "mail.parquet")
+    assert read_rows(tmp_path / "mail.csv").columns.equals(read_rows(tmp_path / "mail.parquet").columns)
+    assert run_of(tmp_path / "mail.csv", 50, {}).sha256 != run_of(tmp_path / "mail.parquet", 50, {}).sha256
+    for name in ("mail.xlsx", "none.csv"):
+        with pytest.raises(DataError, match=name):
+            read_rows(tmp_path / name)
