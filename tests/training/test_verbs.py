@@ -57,7 +57,7 @@ def test_promote_asks_for_a_name_or_all(opened: Workspace, tmp_path: Path) -> No
 
 
 def test_a_verb_that_is_terminated_leaves_its_run_as_failed(opened: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry, run_ids = Registry.of(opened), []
+    run_ids: list[str] = []
 
     def verb() -> None:
         with parent_run(opened, "recommender", seed=0, params={}) as run_id:
@@ -72,4 +72,4 @@ def test_a_verb_that_is_terminated_leaves_its_run_as_failed(opened: Workspace, m
     finally:
         signal.signal(signal.SIGTERM, before)
     assert ended.value.code == 128 + signal.SIGTERM
-    assert registry.client.get_run(run_ids[0]).info.status == "FAILED"
+    assert Registry.of(opened).client.get_run(run_ids[0]).info.status == "FAILED"
