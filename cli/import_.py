@@ -21,7 +21,8 @@ def import_(
     """Import a shop's data into the workspace, which is made if it is not there.
 
     SOURCE is **segment** (Segment or RudderStack JSON lines), **online-retail**, **retailrocket**,
-    **complete-journey**, **movielens**, or **tables** (any CSV, Parquet or JSON lines, with --mapping).
+    **complete-journey**, **movielens**, **hillstrom**, **starbucks-offers**, or **tables** (any CSV, Parquet or JSON
+    lines, with --mapping).
 
     Files are streamed, so they may be larger than memory. Importing twice never doubles a row: tables that are there
     stay untouched unless you say --replace, and the same file gives the same rows with the same ids.

@@ -16,11 +16,13 @@ import duckdb
 from data.errors import DataError
 from data.progress import timed
 from data.sources.complete_journey import complete_journey
+from data.sources.hillstrom import hillstrom
 from data.sources.intake import Brought, Intake, literal
 from data.sources.movielens import movielens
 from data.sources.online_retail import online_retail
 from data.sources.retailrocket import retailrocket
 from data.sources.segment import segment
+from data.sources.starbucks_offers import starbucks_offers
 from data.sources.tables import tables
 from data.sources.write import ImportSummary, refuse_overwriting, write_refused, write_tables
 from data.tables import connect
@@ -63,6 +65,8 @@ SOURCES: dict[str, Source] = {
         Source("retailrocket", "Retailrocket: views, carts and purchases, no prices", retailrocket),
         Source("complete-journey", "Dunnhumby Complete Journey: a folder of its tables", complete_journey),
         Source("movielens", "MovieLens: a folder with ratings, and films and users if there are", movielens),
+        Source("hillstrom", "Hillstrom's e-mail experiment: two mails or none, drawn at random", hillstrom),
+        Source("starbucks-offers", "Starbucks: ten offers or none, dealt at random in six waves", starbucks_offers),
         Source("tables", "Any CSV, Parquet or JSON lines, with --mapping FILE.toml", tables, needs_mapping=True),
     )
 }

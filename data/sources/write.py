@@ -102,7 +102,7 @@ def _write(backend: Backend, table: ir.Table, spec: TableSpec, file: Path) -> in
     """
     found = {name: (values, nulls) for name, values, nulls in backend.raw_sql(statistics).fetchall()}
     empty = [name for name in table.columns if name in found and found[name][0] == found[name][1]]
-    rows = int(next(iter(found.values()))[0]) if found else 0
+    rows = int(found.get(spec.key[0], (0, 0))[0])  # not of a list, which counts its elements
     if empty and rows:
         whole = file.rename(file.with_suffix(".all"))
         kept = f"SELECT * EXCLUDE ({', '.join(map(quoted, empty))}) FROM read_parquet({literal(whole)})"
