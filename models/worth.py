@@ -159,7 +159,7 @@ class CustomerValue:
         own = {
             name: pd.to_numeric(features[name], errors="coerce").to_numpy(np.float64, na_value=np.nan) for name in names
         }
-        return said.assign(**own)
+        return pd.concat([said, pd.DataFrame(own, index=said.index)], axis=1)
 
     def predict(self, features: pd.DataFrame) -> Worth:
         """What each row is worth.
