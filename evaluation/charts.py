@@ -13,7 +13,7 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 22, 10, 38
 ROW = 24
 NAMES = 150
 """Width that the names of rows get."""
-TICKS = 4
+TICKS = 5
 
 Show = Callable[[float], str]
 
@@ -127,7 +127,7 @@ def interval_chart(bars: Sequence[Bar], *, alt: str, title: str, show: Show) -> 
     parts = [f'<line class="mark" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{foot}"/>']
     parts += [
         f'<text x="{at(tick):.1f}" y="{foot + 16}" text-anchor="middle">{escape(show(tick))}</text>'
-        for tick in _ticks(min(ends), max(ends), count=3)
+        for tick in _ticks(min(ends), max(ends))
     ]
     for row, bar in enumerate(bars):
         y = TOP + ROW * (row + 0.5)
@@ -157,9 +157,9 @@ def _points(pairs: object, at_x: Callable[[float], float], at_y: Callable[[float
     return " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in pairs)  # type: ignore[attr-defined]
 
 
-def _ticks(low: float, high: float, count: int = TICKS) -> list[float]:
+def _ticks(low: float, high: float) -> list[float]:
     """Round numbers from low to high: steps of 1, 2 or 5 times a power of ten."""
-    rough = (high - low or 1.0) / count
+    rough = (high - low or 1.0) / TICKS
     power = 10.0 ** np.floor(np.log10(rough))
     step = power * next(times for times in (1, 2, 5, 10) if times * power >= rough * (1 - 1e-9))
     first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))

@@ -233,15 +233,28 @@ class Offers:
         gain = self.best_single
         if gain is None or not np.isfinite(gain.gain.estimate):
             return "The experiment cannot tell what choosing for each person is worth."
-        i, unit = gain.gain, self.unit
-        told = f"{unit.change(i, times=THOUSAND)} per 1,000 people ({unit.ends(i, times=THOUSAND)})"
+        i, told = gain.gain, self._told(gain)
         if gain.differently_treated == 0:
-            return f"The model gives everybody what “{gain.against}” does."
+            return f"The model gives everybody what “{gain.against}” does.{self._better}"
         if i.low > 0:
-            return f"Choosing for each person is worth {told} more in {self.outcome} than “{gain.against}”."
+            return (
+                f"Choosing for each person is worth {told} more in {self.outcome} than “{gain.against}”.{self._better}"
+            )
         if i.high < 0:
             return f"Choosing for each person is worth less in {self.outcome} than “{gain.against}”: {told}."
-        return f"Choosing for each person is not shown to beat “{gain.against}” in {self.outcome}: {told}."
+        return (
+            f"Choosing for each person is not shown to beat “{gain.against}” in {self.outcome}: {told}.{self._better}"
+        )
+
+    @property
+    def _better(self) -> str:
+        """Names what does better than the model."""
+        better = [gain for gain in self.found.gains if gain.gain.high < 0]
+        return "".join(f" “{gain.against}” does better than the model: {self._told(gain)}." for gain in better)
+
+    def _told(self, gain: PolicyGain) -> str:
+        change, ends = (tell(gain.gain, times=THOUSAND) for tell in (self.unit.change, self.unit.ends))
+        return f"{change} per 1,000 people ({ends})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +389,10 @@ def text(report: UpliftReport) -> str:
     for c in report.analysis.comparisons:
         i, unit = c.decisive.interval, report.unit(c)
         lines.append(f"  {c.metric.told}, {c.arm}: {unit.change(i)} ({unit.ends(i)})")
-    lines += [f"  {p.arm}: {_money(report, p)} after cost per 1,000 people" for p in report.profits]
+    money = _currency(report)
+    for p in report.profits:
+        change, ends = (tell(p.profit, times=THOUSAND) for tell in (money.change, money.ends))
+        lines.append(f"  {p.arm}: {change} ({ends}) after cost per 1,000 people")
     if report.who:
         lines += [f"  {report.who.sentence}", f"  {report.who.how_many}"]
     lines += [f"  {offers.sentence}" for offers in report.offers]
@@ -415,7 +431,7 @@ def _html(report: UpliftReport) -> str:
         r=report,
         width="52rem",
         thousand=THOUSAND,
-        money=lambda profit: _money(report, profit),
+        money=_currency(report),
         segments=[
             (arm, name, found.differ[name], [e for e in found.effects if e.attribute == name])
             for arm, found in report.analysis.segments.items()
@@ -432,10 +448,9 @@ def _html(report: UpliftReport) -> str:
     )
 
 
-def _money(report: UpliftReport, profit: Profit) -> str:
-    unit = Unit("money", next((u.currency for u in report.units.values() if u.currency), ""))
-    i = profit.profit
-    return f"{unit.change(i, times=THOUSAND)} ({unit.ends(i, times=THOUSAND)})"
+def _currency(report: UpliftReport) -> Unit:
+    """In which profits are."""
+    return Unit("money", next((unit.currency for unit in report.units.values() if unit.currency), ""))
 
 
 def _segment_chart(effects: list[SegmentEffect], unit: Unit, name: str) -> str:

@@ -185,6 +185,10 @@ def test_offers_are_told_by_their_paired_interval(good: UpliftReport) -> None:
     assert "not shown to beat" in said(-0.01, 0.02)
     assert "is worth less" in said(-0.02, -0.01)
     assert "cannot tell" in said(np.nan, np.nan)
+    rule = replace(gain, against="a rule", gain=Interval(-0.01, -0.02, -0.001, 0.95))
+    even = replace(gain, gain=Interval(0.0, -0.01, 0.01, 0.95))
+    both = replace(offers, found=replace(offers.found, gains=(even, rule)))
+    assert "“a rule” does better than the model: −10 per 1,000" in both.sentence
 
 
 def test_numbers_are_as_exact_as_their_intervals() -> None:
