@@ -132,11 +132,12 @@ class Bulk:
             labels = [*labels, *(name for name in condition.names if name in declared or name in OTHERS)]
         value = value_champion(workspace) if labels is None or not set(VALUES).isdisjoint(labels) else None
         hours = SendTimeChampion.of(workspace, end) if labels is None or not HOURS.isdisjoint(labels) else None
+        asked = {*(labels or ()), *condition.names}
+        if not value and not asked.isdisjoint(VALUES):
+            raise DataError(_without_value())
+        if not hours and not asked.isdisjoint(HOURS):
+            raise DataError(_without_hours())
         if labels is not None:
-            if not value and not set(VALUES).isdisjoint(labels):
-                raise DataError(_without_value())
-            if not hours and not HOURS.isdisjoint(labels):
-                raise DataError(_without_hours())
             labels = [label for label in labels if label not in OTHERS]
         champions = label_champions(workspace, labels, none_will_do=bool(value or hours))
         [snapshot] = build(workspace, [end])
@@ -218,10 +219,6 @@ class Bulk:
         for name in self.where.names:
             if name in workspace.settings.propensity and name not in self.champions:
                 raise DataError(_without_champion(name))
-            if name in VALUES and self.value is None:
-                raise DataError(_without_value())
-            if name in HOURS and self.hours is None:
-                raise DataError(_without_hours())
         told = f"There are {', '.join(self.columns[1:])}, and the features of docs/features.md."
         self.where.check([*self.columns[1:], *self.snapshot.columns], called="column", told=told)
 
