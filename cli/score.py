@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -37,4 +38,5 @@ def score(
         typer.echo(f"  {label}: {count:,.0f} are expected to do it")
     if found.spend:
         typer.echo(f"  value: {found.spend} are expected of them")
-    typer.echo(f"Scored by {', '.join(found.versions)}. More of them: attune report audience --where '{where}'")
+    typer.echo(f"Scored by {', '.join(found.versions)}.")
+    typer.echo(f"More of them: attune report audience --where {shlex.quote(where)}")
