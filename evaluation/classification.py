@@ -264,7 +264,7 @@ def calibration_noise(probability: np.ndarray, *, draws: int = 50, seed: int = 0
 
     Example:
         >>> round(calibration_noise(np.linspace(0, 1, 1000)), 3)
-        0.022
+        0.033
     """
     rng, one = np.random.default_rng(seed), np.ones((1, len(probability)))
     drawn = [(rng.random(len(probability)) < probability).astype(np.float64) for _ in range(draws)]

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.optimize import minimize
-from scipy.special import betaln, expit, logsumexp, softmax
-from scipy.stats import beta
+from scipy.special import betaincinv, betaln, expit, logsumexp, softmax
 
 from data.errors import DataError, NotFittedError
 from models import saving
@@ -376,7 +375,7 @@ class Timing:
         self._check_known(told)
         opened, unopened = _open_counts(told)
         a, b = self.beta[:, 0] + opened, self.beta[:, 1] + unopened
-        return Rates(a / (a + b), beta.ppf((1 - level) / 2, a, b), beta.ppf((1 + level) / 2, a, b))
+        return Rates(a / (a + b), betaincinv(a, b, (1 - level) / 2), betaincinv(a, b, (1 + level) / 2))
 
     def save(self, folder: Path) -> None:
         """Write `model.json`; the folder appears whole or not at all."""

@@ -211,7 +211,7 @@ def test_online_rows_equal_the_snapshot_of_the_same_history(shared):
     profiles = Profiles(engine.workspace, engine.workspace.checked, engine.state, engine.view.past.until)
     at = (pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(days=40)).to_pydatetime()
     ids = ["u1", "u2", "u3"]
-    online = profiles._online.compute(profiles._rows(ids), at).set_index("user_id")
+    online = profiles._online.compute(profiles.rows(ids), at).set_index("user_id")
     offline, order = profiles.of(ids)
     pd.testing.assert_frame_equal(
         online.loc[ids],

@@ -130,7 +130,7 @@ def test_hours_that_hang_on_the_person_are_seen() -> None:
     user = np.repeat(np.arange(200), 10)
     sent = pd.DataFrame(
         {"user_id": user.astype(str), "campaign_id": rng.integers(0, 20, 2000).astype(str), "channel": "email",
-         "sent_at": START, "hour": rng.integers(7, 22, 2000)}
+         "at": START, "hour": rng.integers(7, 22, 2000)}
     )  # fmt: skip
     allowed = np.arange(24) >= 7
     assert why_not_random(sent, allowed) == ""
