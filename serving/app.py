@@ -1,4 +1,4 @@
-"""The HTTP routes: keys, sizes, bodies and errors in one place; what is answered comes from the engine."""
+"""The service over HTTP: keys, sizes, bodies and errors in one place; what is answered comes from `routes`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import gc
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -22,36 +20,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from data.contract import TABLES
 from data.errors import AttuneError, StateUnavailableError
 from data.state import keys
-from data.state.arrivals import Refusal, sort_events
-from data.state.rows import RowRefusedError, fit, refuse_future
-from data.state.schema import UPSERTED
-from data.state.writes import append, upsert
 from data.workspace import Workspace
 from serving.engine import Engine
 from serving.metrics import Metrics
 from serving.openapi import document
 from serving.recommending import FieldError, UnknownItemError
-from serving.schemas import (
-    Answer,
-    Ask,
-    ErrorAnswer,
-    ErrorBody,
-    ErrorDetail,
-    EventsAnswer,
-    EventsAsk,
-    RecommendAnswer,
-    RecommendAsk,
-    Refused,
-    ScoreAnswer,
-    ScoreAsk,
-    SimilarAnswer,
-    SimilarAsk,
-    TablesAnswer,
-    TablesAsk,
-)
+from serving.routes import ROUTES, RouteSpec
+from serving.schemas import Ask, ErrorAnswer, ErrorBody, ErrorDetail
 from serving.writer import Writer
 
 log = logging.getLogger("attune")
@@ -59,7 +36,6 @@ T = TypeVar("T")
 
 THREADS = 4
 REFRESH_SECONDS = 0.5
-DECISION_PATIENCE_SECONDS = 0.25
 RETRY_AFTER_SECONDS = 1
 REQUEST_ID = "X-Request-ID"
 
@@ -76,25 +52,6 @@ class RequestError(Exception):
         super().__init__(message)
         self.status = status
         self.body = ErrorAnswer(error=ErrorBody(code=code, message=message, details=list(details)))
-
-
-@dataclass(frozen=True)
-class RouteSpec:
-    """One route of the contract.
-
-    Attributes:
-        path: Where it is.
-        ask: Its body.
-        answer: What it says.
-        role: Whose key it wants.
-        run: Answers, given the request's id.
-    """
-
-    path: str
-    ask: type[Ask]
-    answer: type[Answer]
-    role: keys.Role
-    run: Callable[[Service, Any, str], Awaitable[Answer]]
 
 
 class Service:
@@ -213,103 +170,6 @@ def create_app(workspace: Workspace, *, address: str = "this process") -> Starle
 def not_ready(message: str) -> RequestError:
     """503: try again later."""
     return RequestError(503, "not_ready", message)
-
-
-async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> RecommendAnswer:
-    found = await service.in_thread(service.ready.recommend, ask)
-    decision_id = found.decision["decision_id"] if await _stored(service, [found.decision]) else None
-    return RecommendAnswer(
-        request_id=request_id,
-        model_version=found.model_version,
-        decision_id=decision_id,
-        degraded=found.degraded or decision_id is None,
-        items=found.items,
-        note=found.note,
-    )
-
-
-async def _stored(service: Service, decisions: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the decisions are stored; what is not is no evidence."""
-    # Not flushed: an answer must not wait for the disk, and a power cut takes the last moments of decisions at most.
-    storing = service.writer.write(lambda connection: append(connection, "decisions", decisions), flush=False)
-    try:
-        await asyncio.wait_for(storing, DECISION_PATIENCE_SECONDS)
-    except (StateUnavailableError, TimeoutError) as error:
-        log.warning("decisions could not be stored: %s", str(error) or "the state did not take them in time")
-        service.metrics.decisions_lost.inc(len(decisions))
-        return False
-    return True
-
-
-async def _similar(service: Service, ask: SimilarAsk, request_id: str) -> SimilarAnswer:
-    found = await service.in_thread(service.ready.similar, ask)
-    return SimilarAnswer(
-        request_id=request_id, model_version=found.model_version, degraded=found.degraded, items=found.items
-    )
-
-
-async def _score(service: Service, ask: ScoreAsk, request_id: str) -> ScoreAnswer:
-    found = await service.in_thread(service.ready.score, ask)
-    if found.decisions and not await _stored(service, found.decisions):
-        for user in found.users:
-            if user.send_time is not None:
-                user.send_time.decision_id = None
-    return ScoreAnswer(
-        request_id=request_id, model_version=found.model_version, users=found.users, warnings=found.warnings
-    )
-
-
-async def _events(service: Service, ask: EventsAsk, request_id: str) -> EventsAnswer:
-    engine = service.ready
-    arrivals = sort_events(
-        ask.events, now=datetime.now(UTC), max_clock_skew_minutes=engine.settings.data.max_clock_skew_minutes
-    )
-    accepted = await service.writer.write(arrivals.store) if arrivals.events else 0
-    return EventsAnswer(
-        request_id=request_id,
-        model_version=engine.view.version,
-        accepted=accepted,
-        duplicates=len(arrivals.events) - accepted,
-        refused=[_refused("events", refusal) for refusal in arrivals.refused],
-    )
-
-
-async def _tables(service: Service, ask: TablesAsk, request_id: str) -> TablesAnswer:
-    engine = service.ready
-    now = datetime.now(UTC)
-    latest = now + timedelta(minutes=engine.settings.data.max_clock_skew_minutes)
-    rows: dict[str, list[dict[str, Any]]] = {}
-    refused: list[Refused] = []
-    for name in UPSERTED:
-        for position, row in enumerate(getattr(ask, name)):
-            try:
-                fitted = fit(TABLES[name], row)
-                refuse_future(TABLES[name], fitted, latest)
-                rows.setdefault(name, []).append(fitted)
-            except RowRefusedError as error:
-                row_id = row.get(TABLES[name].key[0])
-                shown = row_id[:512] if isinstance(row_id, str) else None
-                refused.append(_refused(name, Refusal(position, shown, error.field, error.reason)))
-    upserted = await service.writer.write(
-        lambda connection: {name: upsert(connection, name, found, at=now) for name, found in rows.items()}
-    )
-    return TablesAnswer(request_id=request_id, model_version=engine.view.version, upserted=upserted, refused=refused)
-
-
-def _refused(table: str, refusal: Refusal) -> Refused:
-    return Refused(
-        table=table, position=refusal.position, id=refusal.row_id, field=refusal.field, message=refusal.message
-    )
-
-
-ROUTES = (
-    RouteSpec("/v1/recommend", RecommendAsk, RecommendAnswer, "app", _recommend),
-    RouteSpec("/v1/similar", SimilarAsk, SimilarAnswer, "app", _similar),
-    RouteSpec("/v1/score", ScoreAsk, ScoreAnswer, "app", _score),
-    RouteSpec("/v1/events", EventsAsk, EventsAnswer, "app", _events),
-    RouteSpec("/v1/tables", TablesAsk, TablesAnswer, "admin", _tables),
-)
-"""Every route that wants a key."""
 
 
 def _endpoint(service: Service, spec: RouteSpec) -> Callable[[Request], Awaitable[Response]]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.app import ROUTES
+from serving.routes import ROUTES
 
 BODIES = {
     "/v1/recommend": {"user_id": "u1"},
