@@ -24,6 +24,7 @@ from data.errors import DataError
 from data.progress import track
 from evaluation.experiments import Analysis, Experiment, Metric, analyse, read_experiment
 from evaluation.intervals import wilson
+from training.uplift_report import read_rows
 
 DRAWS = 300
 """Of each kind."""
@@ -133,7 +134,7 @@ def _asked(
     file = data / HILLSTROM if data.is_dir() else data
     if not file.is_file():
         raise DataError(f"{data} holds neither {HILLSTROM} nor {COMPLETE_JOURNEY}; name a FILE, and its --treatment.")
-    rows = pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
+    rows = read_rows(file)
     if treatment is None and {"segment", "visit", "conversion", "spend"} <= set(rows):
         treatment, outcome = "segment", ("visit", "conversion", "spend")
     if treatment is None or not outcome:

@@ -1,4 +1,4 @@
-"""Chance that can be drawn again: a number for an id, the same at every asking and on every machine."""
+"""Chance that can be drawn again: a number for an id, a draw of rows; the same at every asking and on every machine."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ def stable_uniform(ids: Iterable[str], *, salt: str) -> np.ndarray:
         int.from_bytes(blake2b(f"{salt}\0{id_}".encode(errors="replace"), digest_size=8).digest()) >> 11 for id_ in ids
     ]
     return np.array(bits, dtype=np.float64) / 2**53
+
+
+def some_rows(n: int, most: int, *, seed: int) -> np.ndarray:
+    """Positions of all n rows, or of a seeded draw of `most` of them, in their order; int64 (n or most,).
+
+    Example:
+        >>> some_rows(3, 5, seed=0).tolist(), some_rows(5, 3, seed=0).tolist()
+        ([0, 1, 2], [2, 3, 4])
+    """
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))

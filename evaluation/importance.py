@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from data.chance import some_rows
 from evaluation.classification import MEASURES
 from evaluation.intervals import Interval
 
@@ -91,8 +92,7 @@ def partial_dependence(
         >>> curve.mean.round(2).tolist()
         [0.01, 0.25, 0.49]
     """
-    if len(frame) > MAX_ROWS:
-        frame = frame.iloc[np.sort(np.random.default_rng(seed).choice(len(frame), MAX_ROWS, replace=False))]
+    frame = frame.iloc[some_rows(len(frame), MAX_ROWS, seed=seed)]
     known = frame[feature].dropna()
     values: list[float] | list[str]
     if pd.api.types.is_numeric_dtype(known.dtype):

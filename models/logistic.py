@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from data.chance import some_rows
 from data.errors import NotFittedError
 from models.views import Views
 
@@ -57,9 +58,8 @@ class RidgeLogistic:
             weight: Of the rows, shape (n,); by default all count one.
             seed: Of the draw where there are many rows.
         """
-        if len(matrix) > MAX_ROWS:
-            drawn = np.sort(np.random.default_rng(seed).choice(len(matrix), MAX_ROWS, replace=False))
-            matrix, label, weight = matrix[drawn], label[drawn], None if weight is None else weight[drawn]
+        drawn = some_rows(len(matrix), MAX_ROWS, seed=seed)
+        matrix, label, weight = matrix[drawn], label[drawn], None if weight is None else weight[drawn]
         w = np.ones(len(label)) if weight is None else weight
         self.views = Views(matrix, categories)
         D = self.views(matrix)

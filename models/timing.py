@@ -14,12 +14,11 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import betaincinv, betaln, expit, logsumexp, softmax
 
+from data.chance import some_rows
 from data.errors import DataError, NotFittedError
 from models import saving
 
 HOURS = 24
-NO_HOUR = HOURS
-"""The kind of person whose opening does not depend on the hour."""
 LEVELS = np.linspace(-5, 4, 13)
 """How readily kinds of people open at all: log-odds beside their channel's."""
 MAX_PEOPLE = 10_000
@@ -134,8 +133,7 @@ class Engagement:
     def drawn(self, most: int, seed: int) -> Self:
         """At most so many of the people who got a message, drawn with a seed; rows are renumbered."""
         told = np.unique(self.person)
-        if len(told) > most:
-            told = np.sort(np.random.default_rng(seed).choice(told, most, replace=False))
+        told = told[some_rows(len(told), most, seed=seed)]
         new = np.full(self.n, -1)
         new[told] = np.arange(len(told))
         kept = self.only(new[self.person] >= 0)

@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from scipy import sparse
 
+from data.chance import some_rows
 from data.errors import DataError
 from data.histories import Histories
 from data.interactions import CATEGORY, Interactions
@@ -86,7 +87,7 @@ class JudgedRows:
                 f"nobody did anything in the {horizon_days} days from {cutoff:%Y-%m-%d}. Bring "
                 "later events or orders with user_id and item_id, or set another recommender.horizon_days."
             )
-        judged = _drawn(np.unique(after.user), MAX_JUDGED_USERS, seed)
+        judged = _some(np.unique(after.user), MAX_JUDGED_USERS, seed)
         row = known.users.codes(after.users.ids(judged))
         items = Vocabulary([*known.items.all_ids, *(id_ for id_ in after.items.all_ids if id_ not in known.items)])
         return cls(
@@ -235,7 +236,7 @@ def _carved(taken: Interactions, held: np.ndarray, about: str, max_users: int, s
         raise DataError("nobody has two items, so nothing can be held out to choose a model on. Bring more history.")
     known, after = taken.where(~held), taken.where(held)
     users, first = np.unique(after.user, return_index=True)
-    chosen = np.isin(users, _drawn(users, max_users, seed))
+    chosen = np.isin(users, _some(users, max_users, seed))
     histories = Histories.from_interactions(known, users=users[chosen])
     return JudgedRows(
         known=known,
@@ -255,6 +256,6 @@ def _places(items: Vocabulary, among: Vocabulary) -> sparse.csr_matrix:
     return sparse.csr_matrix(cells, shape=(len(items), len(among)))
 
 
-def _drawn(users: np.ndarray, n: int, seed: int) -> np.ndarray:
+def _some(users: np.ndarray, n: int, seed: int) -> np.ndarray:
     """The users in their order, or a seeded draw of `n` of them."""
-    return users if len(users) <= n else np.sort(np.random.default_rng(seed).choice(users, n, replace=False))
+    return users[some_rows(len(users), n, seed=seed)]

@@ -10,6 +10,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
+from data.chance import some_rows
 from data.errors import DataError, WorkspaceError
 from data.progress import track
 from data.settings import Propensity as Declaration
@@ -45,9 +46,7 @@ class Rows:
 
     def drawn(self, n: int, seed: int) -> Rows:
         """All of them, or a seeded draw of `n` where they are more."""
-        if len(self.label) <= n:
-            return self
-        return self.of(np.sort(np.random.default_rng(seed).choice(len(self.label), n, replace=False)))
+        return self.of(some_rows(len(self.label), n, seed=seed))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.model_selection import StratifiedKFold
 
+from data.chance import some_rows
 from data.errors import DataError
 from models.calibration import Calibration
 from models.columns import Columns
@@ -178,10 +179,8 @@ class _Folds:
     """Inner folds, made ready once: what each setting foresees for the rows that it did not learn from."""
 
     def __init__(self, frame: pd.DataFrame, y: np.ndarray, seed: int) -> None:
-        if len(y) > SEARCH_ROWS:
-            drawn = np.sort(np.random.default_rng(seed).choice(len(y), SEARCH_ROWS, replace=False))
-            frame, y = frame.iloc[drawn], y[drawn]
-        self.frame, self.y, self.seed = frame.reset_index(drop=True), y, seed
+        drawn = some_rows(len(y), SEARCH_ROWS, seed=seed)
+        self.frame, self.y, self.seed = frame.iloc[drawn].reset_index(drop=True), y[drawn], seed
         if min(y.sum(), len(y) - y.sum()) < INNER_FOLDS:
             LearningRows(self.frame, y)  # says what is missing
         folds = StratifiedKFold(INNER_FOLDS, shuffle=True, random_state=seed).split(self.frame, y)

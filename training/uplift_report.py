@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.chance import some_rows
 from data.errors import DataError
 from evaluation.experiments import Analysis, Experiment, Metric, Period, analyse, over_time, read_experiment
 from evaluation.experiments.means import as_numbers
@@ -107,7 +108,7 @@ def uplift_report(
     elif not before:
         left_out = "Left out: name columns known before (--before) to learn who gains."
     else:
-        drawn = _drawn(len(experiment.rows), seed)
+        drawn = some_rows(len(experiment.rows), MOST_LEARNT, seed=seed)
         earned = {} if by_arm is None else {"margin": margin, "costs": by_arm}
         judged = {name: (values[name][drawn], units[name]) for name in names}
         try:
@@ -153,13 +154,6 @@ def run_of(path: Path, rows: int, options: Mapping[str, str]) -> Run:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Run(path.name, digest, rows, version("attune"), options)
-
-
-def _drawn(n: int, seed: int) -> np.ndarray:
-    """Rows that models learn from."""
-    if n <= MOST_LEARNT:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(seed).choice(n, MOST_LEARNT, replace=False))
 
 
 def _learn(

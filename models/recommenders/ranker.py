@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from data.chance import some_rows
 from data.errors import ModelFileError
 from data.histories import Histories
 from data.interactions import Interactions
@@ -187,9 +188,7 @@ class Ranker(Composite):
 
     def _some(self, users: np.ndarray) -> np.ndarray:
         """MAX_USERS of the users at most, in order."""
-        if len(users) <= MAX_USERS:
-            return users
-        return np.sort(np.random.default_rng(self.seed).choice(users, MAX_USERS, replace=False))
+        return users[some_rows(len(users), MAX_USERS, seed=self.seed)]
 
     def _windows(self, interactions: Interactions) -> Iterator[tuple[Interactions, Interactions, int]]:
         """What was known at a cutoff, what came in the horizon from then on, and the cutoff; the newest first."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from data.chance import some_rows
 from data.errors import DataError
 from models.columns import Columns
 
@@ -177,9 +178,8 @@ def fit_policy_tree(
         if age <= 39: none
         else: mail
     """
-    if len(table) > MAX_ROWS:
-        drawn = np.sort(np.random.default_rng(seed).choice(len(table), MAX_ROWS, replace=False))
-        table, values = table.iloc[drawn], values[drawn]
+    drawn = some_rows(len(table), MAX_ROWS, seed=seed)
+    table, values = table.iloc[drawn], values[drawn]
     columns, n = Columns.learn(table), len(table)
     read = columns(table)
     questions = _questions(columns, read)
