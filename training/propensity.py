@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import mlflow
 import numpy as np
@@ -19,7 +18,6 @@ import pandas as pd
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from data.errors import ModelFileError
 from data.progress import timed
 from data.settings import Propensity as Declaration
 from data.workspace import Workspace
@@ -30,11 +28,11 @@ from models.baselines import BaseRate, LogisticRFM
 from models.calibration import Calibration
 from models.propensity import Propensity
 from models.stored import StoredPropensity
+from training.cards import reading_card, write_card
 from training.examples import write_propensity_examples
 from training.gate import SUSPECTED_LEAK
 from training.labelled import LabelledRows, Rows, declared, labelled_rows
 from training.propensity_search import MAX_JUDGED_ROWS, MAX_TRAIN_ROWS, METRIC, Recipe, as_json, search_recipe
-from training.recipes import CARD
 from training.reference import write_reference
 from training.report import MAX_JUDGED, in_detail, log_pictures
 from training.results import Comparison, Judged, TrainingResult, flat
@@ -90,10 +88,10 @@ class Card:
             **self.declaration.model_dump(),
             "definitions_hash": self.definitions_hash,
             "seed": self.seed,
-            "fitted_until": self.fitted_until.isoformat(),
+            "fitted_until": self.fitted_until,
             "recipe": as_json(self.recipe),
         }
-        (folder / CARD).write_text(json.dumps(values, indent=1), encoding="utf-8")
+        write_card(folder, values)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -102,16 +100,10 @@ class Card:
         Raises:
             ModelFileError: it is missing or damaged.
         """
-        try:
-            values: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            fitted_until = datetime.fromisoformat(values.pop("fitted_until"))
+        with reading_card(folder, retrain="propensity") as values:
             label, definitions, seed = (values.pop(name) for name in ("label", "definitions_hash", "seed"))
-            recipe = Recipe(**values.pop("recipe"))
+            fitted_until, recipe = values.pop("fitted_until"), Recipe(**values.pop("recipe"))
             return cls(label, Declaration(**values), definitions, seed, fitted_until, recipe)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelFileError(
-                f"{folder / CARD} cannot be read: {error}. Train anew with `attune train propensity`."
-            ) from error
 
 
 def train_propensity(

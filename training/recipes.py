@@ -10,11 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from data.errors import ModelFileError
 from data.interactions import Interactions
 from models.recommenders import MODELS, Recommender
-
-CARD = "card.json"
+from training.cards import reading_card, write_card
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,7 @@ class Card:
 
     def save(self, folder: Path) -> None:
         """Write it, flat."""
-        values = {**asdict(self.recipe), "seed": self.seed, "fitted_until": self.fitted_until.isoformat()}
-        (folder / CARD).write_text(json.dumps(values, indent=1), encoding="utf-8")
+        write_card(folder, {**asdict(self.recipe), "seed": self.seed, "fitted_until": self.fitted_until})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -91,14 +88,9 @@ class Card:
         Raises:
             ModelFileError: it is missing or damaged.
         """
-        try:
-            values = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            recipe = Recipe(values["model"], values["params"], values["exclude_seen"])
-            return cls(recipe, values["seed"], datetime.fromisoformat(values["fitted_until"]))
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelFileError(
-                f"{folder / CARD} cannot be read: {error}. Train anew with `attune train recommender`."
-            ) from error
+        with reading_card(folder, retrain="recommender") as values:
+            seed, fitted_until = values.pop("seed"), values.pop("fitted_until")
+            return cls(Recipe(**values), seed, fitted_until)
 
 
 def _told(model: str, params: Mapping[str, Any]) -> str:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import mlflow
 import numpy as np
 import pandas as pd
 
-from data.errors import DataError, ModelFileError
+from data.errors import DataError
 from data.progress import timed
 from data.workspace import Workspace
 from evaluation.intervals import Interval, bootstrap
 from features.hours import SETTLED_DAYS, habits
 from features.snapshots import span
 from models.timing import HOURS, Engagement, Timing, choose
+from training.cards import reading_card, write_card
 from training.examples import write_timing_examples
-from training.recipes import CARD
 from training.results import Comparison, Judged, TrainingResult, flat
 from training.tracking import child_run, log_comparison, parent_run, register_challenger
 
@@ -56,8 +55,7 @@ class Card:
 
     def save(self, folder: Path) -> None:
         """Write it."""
-        values = {**asdict(self), "fitted_until": self.fitted_until.isoformat()}
-        (folder / CARD).write_text(json.dumps(values, indent=1), encoding="utf-8")
+        write_card(folder, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -66,13 +64,8 @@ class Card:
         Raises:
             ModelFileError: it is missing or damaged.
         """
-        try:
-            values: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            return cls(values["seed"], datetime.fromisoformat(values["fitted_until"]), values["horizon_days"])
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelFileError(
-                f"{folder / CARD} cannot be read: {error}. Train anew with `attune train send-time`."
-            ) from error
+        with reading_card(folder, retrain=NAME) as values:
+            return cls(**values)
 
 
 @dataclass(frozen=True, eq=False)

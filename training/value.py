@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from data.errors import DataError, ModelFileError
+from data.chance import some_rows
+from data.errors import DataError
 from data.progress import timed, track
 from data.tables import Tables, cutoff_literal
 from data.workspace import Workspace
@@ -30,9 +30,9 @@ from models.lifetime import Habits, from_features
 from models.lifetime.habits import EXPECTED_MONEY, EXPECTED_ORDERS
 from models.value import Value
 from models.worth import LEVEL, Band, CustomerValue
+from training.cards import reading_card, write_card
 from training.examples import write_value_examples
 from training.labelled import snapshots_of
-from training.recipes import CARD
 from training.results import Comparison, Judged, TrainingResult, flat
 from training.splits import PropensitySplit, propensity_split
 from training.tracking import child_run, log_comparison, parent_run, pictures, register_challenger
@@ -80,8 +80,7 @@ class Card:
 
     def save(self, folder: Path) -> None:
         """Write it."""
-        told = {**asdict(self), "fitted_until": self.fitted_until.isoformat()}
-        (folder / CARD).write_text(json.dumps(told, indent=1), encoding="utf-8")
+        write_card(folder, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -90,15 +89,8 @@ class Card:
         Raises:
             ModelFileError: it is missing or damaged.
         """
-        try:
-            told: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            told["fitted_until"] = datetime.fromisoformat(told["fitted_until"])
-            told["came_per_expected"] = tuple(told["came_per_expected"])
-            return cls(**told)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelFileError(
-                f"{folder / CARD} cannot be read: {error}. Train anew with `attune train value`."
-            ) from error
+        with reading_card(folder, retrain=NAME) as values:
+            return cls(**{**values, "came_per_expected": tuple(values["came_per_expected"])})
 
 
 @dataclass(frozen=True, eq=False)
@@ -470,7 +462,4 @@ def _draw(model: CustomerValue, rows: ValueRows, currency: str) -> None:
 
 def _drawn(customers: Customers, most: int, seed: int) -> Customers:
     """The customers, or a seeded draw of them where they are many."""
-    n = len(customers.features)
-    if n <= most:
-        return customers
-    return customers.of(np.sort(np.random.default_rng(seed).choice(n, most, replace=False)))
+    return customers.of(some_rows(len(customers.features), most, seed=seed))
