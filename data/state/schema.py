@@ -1,4 +1,4 @@
-"""The state's database schema, made from the contract: one table per contract table, and the API keys."""
+"""The state's database schema: a table per table of the contract, the API keys, counters, and who was erased."""
 
 from __future__ import annotations
 
@@ -90,3 +90,34 @@ api_keys = sa.Table(
     sa.Column("created_at", Utc(), nullable=False),
     sa.Column("revoked_at", Utc()),
 )
+
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("about", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text, primary_key=True, server_default=""),
+    sa.Column("used", sa.Double, nullable=False),
+    sa.Index("counters_by_user_id", "user_id"),
+)
+"""How much of something limited is used, such as an offer's redemptions; see `counting`."""
+
+tombstones = sa.Table(
+    "tombstones",
+    metadata,
+    sa.Column("person", sa.Text, primary_key=True),
+    sa.Column("erased_at", Utc(), nullable=False),
+    sa.Column("keep_orders", sa.Boolean, nullable=False),
+)
+"""Who was erased, by the keyed hash of each of their ids; see `tombs`."""
+
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    sa.Column("erasure_id", sa.Text, primary_key=True),
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("pending", sa.JSON(none_as_null=True)),
+    sa.Column("receipt", sa.JSON(none_as_null=True), nullable=False),
+    sa.Index("erasures_by_person", "person"),
+)
+"""What was removed of whom. `pending` holds the ids to look for in files, until those are done with."""
