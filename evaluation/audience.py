@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,10 +10,8 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from data.errors import DataError
-from data.files import replacing
 from evaluation.intervals import Interval
-from evaluation.pages import render
+from evaluation.pages import render, write_report
 
 Z_95 = 1.96
 TEMPLATE = Path(__file__).with_name("audience.html.jinja")
@@ -276,21 +273,9 @@ def write(found: Audience, path: Path) -> None:
     Raises:
         DataError: another suffix.
     """
-    if path.suffix not in (".html", ".json"):
-        raise DataError(f"{path}: {path.suffix or 'no suffix'!r} is no kind of report; end it on .html or .json.")
-    if path.suffix == ".json":
-        page = json.dumps(_without_nan(asdict(found)), indent=1) + "\n"
-    else:
-        title = f"{found.size:,} people where {found.where}"
-        page = render(TEMPLATE, a=found, groups=("lifecycle", "segment"), title=title)
-    with replacing(path) as beside:
-        beside.write_text(page, encoding="utf-8")
-
-
-def _without_nan(value: object) -> object:
-    """The same, null where a number is none."""
-    if isinstance(value, dict):
-        return {name: _without_nan(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
+    title = f"{found.size:,} people where {found.where}"
+    write_report(
+        path,
+        page=lambda: render(TEMPLATE, a=found, groups=("lifecycle", "segment"), title=title),
+        numbers=lambda: asdict(found),
+    )

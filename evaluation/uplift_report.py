@@ -7,7 +7,6 @@ models: `who` judges a ranking that comes from people it did not see, `evaluatio
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from data.errors import DataError
-from data.files import replacing
 from evaluation.charts import Bar, Line, interval_chart, line_chart
 from evaluation.experiments import Analysis, Comparison, Period, SegmentEffect, Verdict
 from evaluation.intervals import Interval
-from evaluation.pages import render
+from evaluation.pages import render, write_report
 from evaluation.policies import PolicyComparison, PolicyGain
 from evaluation.uplift import (
     Area,
@@ -405,15 +402,11 @@ def write(report: UpliftReport, path: Path) -> None:
     Raises:
         DataError: another suffix.
     """
-    if path.suffix not in (".html", ".json"):
-        raise DataError(f"{path}: {path.suffix or 'no suffix'!r} is no kind of report; end it on .html or .json.")
-    page = _json(report) if path.suffix == ".json" else _html(report)
-    with replacing(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+    write_report(path, page=lambda: _html(report), numbers=lambda: _numbers(report))
 
 
-def _json(report: UpliftReport) -> str:
-    whole = {
+def _numbers(report: UpliftReport) -> dict[str, object]:
+    return {
         "sentences": {
             "verdict": report.verdict.sentence,
             "who": report.who.sentence if report.who else report.left_out,
@@ -421,7 +414,6 @@ def _json(report: UpliftReport) -> str:
             "which_offer": [offers.sentence for offers in report.offers],
         }
     } | asdict(report)
-    return json.dumps(_plain(whole), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _html(report: UpliftReport) -> str:
@@ -550,14 +542,3 @@ def _places(i: Interval, factor: float) -> int:
     places = int(-np.floor(np.log10(half / 3)))
     hidden = any(end and round(end * factor, places) == 0 for end in (i.low, i.high))
     return places + hidden  # an end that is not zero is not written as zero
-
-
-def _plain(value: object) -> object:
-    """The same in what JSON has; null where a number is none."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
