@@ -19,7 +19,7 @@ def sync(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     from data.workspace import Workspace
 
     opened = Workspace.open(workspace)
-    done = run(opened, State.open(opened.state_url))
+    done = run(opened, State.of(opened))
     for name, count in done.rows.items():
         twice = done.already_imported[name]
         typer.echo(f"{name:12} {count:>12,} rows" + (f" ({twice:,} were imported already)" if twice else ""))

@@ -129,7 +129,7 @@ class Engine:
         self.settings: Settings = workspace.settings
         self.placements = Placements(self.settings.placements, columns=self.settings.recommender.item_columns)
         self.attributes = _attributes_allowed(self.settings)
-        self.state = State.open(workspace.state_url)
+        self.state = State.of(workspace)
         self.champions = Champions(workspace)
         self.api_keys = keys.in_force(self.state)
         self.view = View(None, Past.of(None, self.settings.recommender), Catalogue.of(Tables.from_frames()))

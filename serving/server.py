@@ -25,7 +25,7 @@ def run(workspace: Workspace, *, host: str, port: int) -> NoReturn:
     """
     address = "127.0.0.1" if host == "localhost" else host
     _refuse_taken(address, port)
-    state = State.open(workspace.state_url)
+    state = State.of(workspace)
     in_force = keys.in_force(state)
     state.close()
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from data.errors import StateUnavailableError
+from data.settings import Shop
+from data.state.tombstones import OPTION, Tombstones
+from data.workspace import Workspace
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_SECONDS = 1.0
@@ -20,6 +23,7 @@ SQLITE_PRAGMAS = {
     "journal_mode": "WAL",  # readers never wait for the writer
     "busy_timeout": int(BUSY_TIMEOUT_SECONDS * 1000),
     "foreign_keys": "ON",
+    "secure_delete": "ON",  # what is erased is overwritten
 }
 
 
@@ -29,6 +33,7 @@ class State:
 
     Attributes:
         engine: SQLAlchemy's; use `reading` and `writing` rather than the engine itself.
+        tombstones: Who was erased, as of the last write or `tombstones.refresh`.
 
     Example:
         >>> state = State.open("sqlite://")
@@ -38,10 +43,24 @@ class State:
     """
 
     engine: sa.Engine
+    tombstones: Tombstones = field(default_factory=lambda: Tombstones(Shop().salt))
 
     @classmethod
-    def open(cls, url: str) -> State:
+    def of(cls, workspace: Workspace) -> State:
+        """The state of a workspace.
+
+        Raises:
+            StateUnavailableError: as `open`.
+        """
+        return cls.open(workspace.state_url, salt=workspace.settings.shop.salt)
+
+    @classmethod
+    def open(cls, url: str, *, salt: str = Shop().salt) -> State:
         """The state at a SQLAlchemy URL, its schema brought up to date.
+
+        Args:
+            url: Where it is.
+            salt: The workspace's, by which those who were erased are known again.
 
         Raises:
             StateUnavailableError: the database cannot be reached, is locked, or is no database.
@@ -57,13 +76,15 @@ class State:
             if in_memory:
                 options["poolclass"] = sa.StaticPool
         # What people did must not stand in logs: an error tells the statement, not its values.
-        engine = sa.create_engine(parsed, hide_parameters=True, **options)
+        tombstones = Tombstones(salt)
+        engine = sa.create_engine(parsed, hide_parameters=True, execution_options={OPTION: tombstones}, **options)
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _prepare_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
-        state = cls(engine)
+        state = cls(engine, tombstones)
         with state.writing() as connection:
             _upgrade(connection)
+            tombstones.refresh(connection)
         return state
 
     @contextmanager
@@ -91,6 +112,13 @@ class State:
             writer = connection.execution_options(attune_synchronous="FULL" if flush else "NORMAL")
             with writer.begin():
                 yield writer
+
+    def wipe(self) -> None:
+        """Let deleted rows go from the write-ahead log too; PostgreSQL's autovacuum does so by itself."""
+        if self.engine.dialect.name == "sqlite":
+            with _translated(self.engine), self.engine.connect() as connection:
+                raw = connection.connection.dbapi_connection
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()  # type: ignore[union-attr]
 
     def close(self) -> None:
         """Close the connections."""

@@ -105,11 +105,13 @@ counters = sa.Table(
 tombstones = sa.Table(
     "tombstones",
     metadata,
-    sa.Column("person", sa.Text, primary_key=True),
-    sa.Column("erased_at", Utc(), nullable=False),
+    sa.Column("seq", SERIAL, primary_key=True, autoincrement=True),
+    sa.Column("person", sa.Text, nullable=False),
     sa.Column("keep_orders", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("person", name="tombstones_key"),
+    sqlite_autoincrement=True,
 )
-"""Who was erased, by the keyed hash of each of their ids; see `tombs`."""
+"""Who was erased, by the keyed hash of each of their ids; see `tombstones.py`."""
 
 erasures = sa.Table(
     "erasures",
@@ -120,4 +122,4 @@ erasures = sa.Table(
     sa.Column("receipt", sa.JSON(none_as_null=True), nullable=False),
     sa.Index("erasures_by_person", "person"),
 )
-"""What was removed of whom. `pending` holds the ids to look for in files, until those are done with."""
+"""What was removed of whom. `pending` lists the hashes to look for in files, until those are done with."""

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from data.contract import TABLES
+from data.state import tombstones
 from data.state.schema import tables
 
 Row = Mapping[str, Any]
@@ -21,6 +22,8 @@ INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.ins
 
 def append(connection: sa.Connection, name: str, rows: Sequence[Row]) -> set[Key]:
     """Store rows whose key is not there yet; the keys newly stored (of two rows with one key, the first is kept).
+
+    Nothing of people who were erased is stored, see `tombstones.without_erased`.
 
     Args:
         connection: From `State.writing`.
@@ -34,6 +37,7 @@ def append(connection: sa.Connection, name: str, rows: Sequence[Row]) -> set[Key
         ...     [append(connection, "identities", [row]) for sending in (1, 2)]
         [{('a1', 'ann')}, set()]
     """
+    rows = tombstones.without_erased(tombstones.of(connection), name, rows) if rows else ()
     if not rows:
         return set()
     return {tuple(stored) for stored in connection.execute(_append(connection.dialect.name, name), list(rows))}
@@ -49,12 +53,15 @@ def _append(dialect: str, name: str) -> sa.Executable:
 def upsert(connection: sa.Connection, name: str, rows: Sequence[Row], *, at: datetime) -> int:
     """Store rows, each in the place of the one with its key; the number of different keys.
 
+    Nothing of people who were erased is stored.
+
     Args:
         connection: From `State.writing`.
         name: One of `schema.UPSERTED`.
         rows: As `rows.fit` gives them; of two rows with one key the later is kept.
         at: The moment of the change. A history (users, items) without `updated_at` is known from then on.
     """
+    rows = tombstones.without_erased(tombstones.of(connection), name, rows) if rows else ()
     if not rows:
         return 0
     table, spec = tables[name], TABLES[name]

@@ -20,10 +20,12 @@ def upgrade() -> None:
     op.create_index("counters_by_user_id", "counters", ["user_id"], unique=False)
     op.create_table(
         "tombstones",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("person", sa.Text(), nullable=False),
-        sa.Column("erased_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("keep_orders", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("person"),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("person", name="tombstones_key"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "erasures",
