@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
@@ -55,10 +55,11 @@ class Features(Section):
     sensitive: tuple[str, ...] = Field((
         "age", "birthday", "birthdate", "date_of_birth", "gender", "sex", "religion", "health", "ethnicity",
         "race", "politics", "sexual_orientation", "disability", "income", "marital_status", "pregnancy",
-    ), description="attributes and answers that are no features without a reason")  # fmt: skip
+    ), description="attributes and answers that are no features without a reason, and categories that nothing is "
+    "chosen by and no reason tells of")  # fmt: skip
     sensitive_reasons: dict[str, str] = Field(
         default_factory=dict,
-        description="a sensitive attribute is a feature only if it is named here with the reason",
+        description="a sensitive attribute or category is used only if it is named here with the reason",
     )
     top_categories: int = Field(8, ge=0, le=100, description="categories that get shares of their own")
 
@@ -169,6 +170,61 @@ class Recommender(Section):
     )
 
 
+class Arms(Section):
+    """[arms]: how people are shared out, to tell what personalisation earns; for all others the models decide."""
+
+    random: Share = Field(0.05, description="share of the people for whom chance decides, evenly")
+    usual: Share = Field(0.05, description="share of the people for whom the rule decides that the shop had before")
+    holdout: Share = Field(0.05, description="share of the people for whom nothing personal is done")
+    period_days: int = Field(90, ge=1, le=3650, description="after so many days people are shared out anew")
+
+    @model_validator(mode="after")
+    def _leaves_a_rest(self) -> Self:
+        if self.model < 0:
+            total = self.random + self.usual + self.holdout
+            raise ValueError(f"random + usual + holdout = {total:g}; they must leave a share for the models, or 0")
+        return self
+
+    @property
+    def model(self) -> float:
+        """Share of the people for whom models decide."""
+        return round(1 - self.random - self.usual - self.holdout, 12)
+
+
+CapText = Annotated[str, Field(pattern=r"^\d{1,4} in [1-9]\d{0,3}$")]
+HoursText = Annotated[str, Field(pattern=r"^([01]?\d|2[0-3])-([01]?\d|2[0-4])$")]
+
+
+class Rules(Section):
+    """[rules]: what is held back, whoever decides."""
+
+    on_site: tuple[str, ...] = Field(
+        ("web", "in_app"),
+        description="channels on which people come to us: allowed until somebody says no, and never too often or too "
+        "late. Every other channel goes to people, and needs their yes",
+    )
+    assumed: tuple[str, ...] = Field(
+        ("marketing", "personalisation"), description="purposes that are allowed until somebody says no"
+    )
+    caps: dict[str, CapText] = Field(
+        default_factory=lambda: {"all": "5 in 7", "email": "3 in 7", "push": "3 in 7", "sms": "2 in 30"},
+        description="at most so many messages in so many days, by channel; `all` over all channels together",
+    )
+    quiet_hours: dict[str, HoursText] = Field(
+        default_factory=lambda: {"push": "21-8", "sms": "21-8"},
+        description="by channel, hours of the person's own day at which nothing is sent; hours they chose go before",
+    )
+    days_after_purchase: float = Field(
+        7, ge=0, allow_inf_nan=False, description="who ordered is left alone so long, but for what is about the order"
+    )
+    bounce_days: float = Field(
+        180, ge=0, allow_inf_nan=False, description="a channel that bounced is not used for so long, or until a new yes"
+    )
+    re_entry_days: float = Field(
+        30, ge=0, allow_inf_nan=False, description="a trigger does not begin anew for somebody within so many days"
+    )
+
+
 class RegistrySettings(Section):
     """[registry]: where model versions live."""
 
@@ -268,6 +324,8 @@ class Settings(BaseSettings):
     value: Value = Value()
     send_time: SendTime = SendTime()
     recommender: Recommender = Recommender()
+    arms: Arms = Arms()
+    rules: Rules = Rules()
     registry: RegistrySettings = RegistrySettings()
     state: StateSettings = StateSettings()
     serving: Serving = Serving()

@@ -68,6 +68,36 @@ def attributes_at(tables: Tables, cutoff: datetime, names: Sequence[str]) -> pd.
     return users.select("user_id", *(_plain(users, name).name(name) for name in names)).execute().set_index("user_id")
 
 
+def sensitive(name: str, settings: config.Features) -> str | None:
+    """What makes an attribute of a person sensitive: a word of the settings that its name holds.
+
+    None if nothing does, or if the settings give a reason to use it.
+
+    Example:
+        >>> sensitive("customerAge", config.Features()), sensitive("language", config.Features())
+        ('age', None)
+    """
+    if settings.sensitive_reasons.get(name, "").strip():
+        return None
+    return next((word for word in settings.sensitive if _words(word) in _words(name)), None)
+
+
+def sensitive_category(category: str, settings: config.Features) -> str | None:
+    """What makes a category of items sensitive: a word of the settings that it, or one it lies in, is called.
+
+    None if nothing does, or if the settings give a reason to use it.
+
+    Example:
+        >>> features = config.Features(sensitive=("health",))
+        >>> [sensitive_category(name, features) for name in ("Health", "Home > Health", "Health & Beauty")]
+        ['health', 'health', None]
+    """
+    if settings.sensitive_reasons.get(category, "").strip():
+        return None
+    names = {_words(name) for name in re.split(r"[>/]", category)}
+    return next((word for word in settings.sensitive if _words(word) in names), None)
+
+
 def _attributes(users: ir.Table, at: Moment, settings: config.Features) -> Iterator[Feature]:
     yield Feature(
         "tenure_days", "since signing up", "days", at.days_since(users.created_at), needs=("users.created_at",)
@@ -110,10 +140,9 @@ def _plain(rows: ir.Table, name: str) -> ir.Value:
 
 def _refuse_sensitive(setting: str, names: tuple[str, ...], settings: config.Features) -> None:
     for name in names:
-        sensitive = next((word for word in settings.sensitive if _words(word) in _words(name)), None)
-        if sensitive and not settings.sensitive_reasons.get(name, "").strip():
+        if word := sensitive(name, settings):
             raise WorkspaceError(
-                f"features.{setting}: {name!r} is sensitive ({sensitive}). Leave it out, or say why it is needed: "
+                f"features.{setting}: {name!r} is sensitive ({word}). Leave it out, or say why it is needed: "
                 f'[features.sensitive_reasons] {name} = "the reason".'
             )
 
