@@ -75,7 +75,7 @@ def _settings_section(name: str, field: FieldInfo) -> str:
         return _section(f"[{name}]", field.annotation)
     if _is_section(of_value):
         named = field.get_default(call_default_factory=True).items()
-        there = [f"- `{label}`: {json.dumps(values.model_dump())}" for label, values in named]
+        there = [f"- `{label}`: {json.dumps(values.model_dump(exclude_defaults=True))}" for label, values in named]
         written = ["There without being written:", "\n".join(there)] if there else []
         return "\n\n".join([_section(f"[{name}.NAME]", of_value), *written])
     return f"## [{name}]\n\n{field.description}"
@@ -88,7 +88,10 @@ def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
 def _section(title: str, section: type[BaseModel]) -> str:
     about = (section.__doc__ or "").partition(": ")[2]
     rows = [(f"`{name}`", _default(field), _meaning(field)) for name, field in section.model_fields.items()]
-    return f"## {title}\n\n{about[:1].upper()}{about[1:]}\n\n{table_of(('setting', 'default', ''), rows)}"
+    told = f"## {title}\n\n{about[:1].upper()}{about[1:]}\n\n{table_of(('setting', 'default', ''), rows)}"
+    lists = [(name, (get_args(field.annotation) or (None,))[0]) for name, field in section.model_fields.items()]
+    within = [_section(f"[{title[:-1]}.{name}]]", kind) for name, kind in lists if _is_section(kind)]
+    return "\n\n".join([told, *within])
 
 
 def _default(field: FieldInfo) -> str:

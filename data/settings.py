@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from data.errors import WorkspaceError
+
+SHIPPED_ACTIONS = Path(__file__).with_name("actions.toml")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -225,6 +229,71 @@ class Rules(Section):
     )
 
 
+WAIT = re.compile(r"(?:(?:(\d+(?:\.\d+)?) )?(minute|hour|day|rhythm)s?)?")
+
+
+def _a_wait(text: str) -> str:
+    if WAIT.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is no wait. Write it like '30 minutes', '4 hours', '2 days' or '0.9 rhythms'")
+    return text
+
+
+class ActionStep(Section):
+    """[[actions.NAME.steps]]: one message of a journey."""
+
+    wait: Annotated[str, AfterValidator(_a_wait)] = Field(
+        "",
+        description="how long after the step before, or after what began the journey: '30 minutes', '4 hours', "
+        "'2 days', or '0.9 rhythms' of the person's own: the median of days between the events that begin it",
+    )
+    condition: str = Field(
+        "", description="left out where it does not hold; over features, labels, segments, lifecycle"
+    )
+    channels: tuple[str, ...] = Field((), description="on the first of these that may be used; empty = the journey's")
+    offer: str = Field("none", description="'none', 'best' or an offer_id")
+    slots: tuple[str, ...] | None = Field(
+        None,
+        description="the message's slots; empty = all with variants whose `campaign_id` is this action's name",
+    )
+    items: int = Field(0, ge=0, le=50, description="so many items for this person")
+    placement: str = Field("default", description="by whose rules the items are chosen")
+
+
+class Action(Section):
+    """[actions.NAME]: what begins a journey, its messages, and what ends it."""
+
+    enabled: bool = Field(True, description="false turns it off")
+    events: tuple[str, ...] = Field(
+        (),
+        description="what people do that begins it, each `EVENT [where CONDITION]`; the newest counts. Empty = it "
+        "begins when `condition` comes to hold",
+    )
+    same: str = Field(
+        "", description="column that the events must have in common, such as `category`: a journey for each"
+    )
+    times: int = Field(1, ge=1, le=1000, description="so many events at least")
+    within_days: float = Field(30, gt=0, le=3650, description="in so many days up to the newest")
+    condition: str = Field("", description="who is written to, over features, labels, segments and `lifecycle`")
+    due_days: float = Field(3, gt=0, le=365, description="a step that could not be done for so long is given up")
+    again_days: float | None = Field(
+        None, ge=0, le=3650, description="it does not begin anew within so many days; empty = `rules.re_entry_days`"
+    )
+    goal: str = Field(
+        "order", description="an event that ends it, reached; of the same item or category where `same` is"
+    )
+    exit: str = Field("", description="a condition that ends it, not reached")
+    value: str = Field(
+        "",
+        description="what a message is expected to earn, such as 'order_value_mean * purchase'. Of several due the "
+        "one that is worth most goes first",
+    )
+    priority: int = Field(0, description="where a worth is not known, the one with the highest goes first")
+    purpose: str = Field("marketing", description="the consent that it needs beside the channel's")
+    about_order: bool = Field(False, description="it is about an order, and so may follow one at once")
+    channels: tuple[str, ...] = Field(("email",), min_length=1, description="on the first of these that may be used")
+    steps: tuple[ActionStep, ...] = Field(description="its messages, in their order")
+
+
 class RegistrySettings(Section):
     """[registry]: where model versions live."""
 
@@ -304,6 +373,16 @@ def _default_propensity() -> dict[str, Propensity]:
     }
 
 
+def _default_actions() -> dict[str, Action]:
+    """What `data/actions.toml` declares."""
+    return {name: Action(**declared) for name, declared in _shipped_actions().items()}
+
+
+@cache
+def _shipped_actions() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(SHIPPED_ACTIONS.read_text(encoding="utf-8"))
+
+
 class Settings(BaseSettings):
     """All settings of a workspace.
 
@@ -330,6 +409,7 @@ class Settings(BaseSettings):
     state: StateSettings = StateSettings()
     serving: Serving = Serving()
     placements: dict[str, Placement] = Field(default_factory=dict)
+    actions: dict[str, Action] = Field(default_factory=_default_actions)
 
     @classmethod
     def settings_customise_sources(
@@ -352,13 +432,13 @@ class Settings(BaseSettings):
         """
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
-            labels = values.get("propensity")
-            if isinstance(labels, dict):
-                known = {name: label.model_dump() for name, label in _default_propensity().items()}
-                values["propensity"] = known | {
-                    name: {**known.get(name, {}), **label} if isinstance(label, dict) else label
-                    for name, label in labels.items()
-                }
+            labels = {name: label.model_dump() for name, label in _default_propensity().items()}
+            for section, there in (("propensity", labels), ("actions", _shipped_actions())):
+                if isinstance(declared := values.get(section), dict):
+                    values[section] = there | {
+                        name: {**there.get(name, {}), **one} if isinstance(one, dict) else one
+                        for name, one in declared.items()
+                    }
             return cls(**values)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise WorkspaceError(f"{path}: not valid TOML: {error}. Mend that line.") from error
