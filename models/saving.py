@@ -14,6 +14,8 @@ from data.files import replacing
 
 ABOUT = "model.json"
 TREES = "trees.txt"
+EXAMPLES = "examples.json"
+"""Questions with the answers that a version must still give after it was moved, see `models.kinds`."""
 
 
 def write(folder: Path, about: Mapping[str, Any], *, trees: str | None = None) -> None:

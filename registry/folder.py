@@ -9,8 +9,6 @@ from pathlib import Path
 from data.errors import ModelFileError
 
 CHECKSUMS = "checksums.json"
-EXAMPLES = "examples.json"
-"""Stored requests with their expected answers: serving asks them of a version before it swaps it in."""
 
 _PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth"}
 

@@ -9,19 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from data.errors import AttuneError, ModelFileError
-from data.histories import Histories, Step
 from data.workspace import Workspace
-from models.recommenders import Recommender, load
-from models.stored import StoredPropensity, load_propensity
-from models.timing import Engagement, Timing
+from models.kinds import load_answering
+from models.recommenders import Recommender
+from models.stored import StoredPropensity
+from models.timing import Timing
 from models.worth import CustomerValue
-from registry.folder import EXAMPLES
 from registry.versions import CHAMPION, Registry
 
 log = logging.getLogger("attune")
@@ -41,7 +36,7 @@ class Champion:
         number: Of the version.
         model: What answers.
         exclude_seen: Of a recommender: whether what somebody had before is left out.
-        fitted_until: Just after what it learnt from; None of a recommender.
+        fitted_until: Just after what it learnt from; None where its card does not say.
         horizon_days: How far a propensity or a value looks; over how many days the hours to send at were judged.
     """
 
@@ -134,38 +129,17 @@ def load_champion(name: str, number: int, folder: Path) -> Champion:
     Raises:
         ModelFileError: it does not, or a file is damaged.
     """
+    model = load_answering(name, folder)
     try:
-        examples = json.loads((folder / EXAMPLES).read_text(encoding="utf-8"))
-        if name == RECOMMENDER:
-            recommender = load(folder)
-            exclude_seen = bool(json.loads((folder / "card.json").read_text(encoding="utf-8"))["exclude_seen"])
-            answered = _recommend(recommender, examples)
-            champion = Champion(name, number, recommender, exclude_seen)
-        else:
-            model: StoredPropensity | CustomerValue | Timing
-            if name == SEND_TIME:
-                model = Timing.load(folder)
-                found = model.score(Engagement.from_lists(model.channels, examples["people"])).rate
-            elif name == VALUE:
-                model = CustomerValue.load(folder)
-                found = model.predict(pd.DataFrame(examples["rows"])).value
-            else:
-                model = load_propensity(folder)
-                found = model.predict(pd.DataFrame(examples["rows"]))
-            answered = np.allclose(found, examples["expected"], rtol=0, atol=1e-6)
-            card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-            until = datetime.fromisoformat(card["fitted_until"])
-            champion = Champion(name, number, model, fitted_until=until, horizon_days=int(card["horizon_days"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        until = card.get("fitted_until")
+        return Champion(
+            name,
+            number,
+            model,
+            exclude_seen=bool(card.get("exclude_seen", True)),
+            fitted_until=datetime.fromisoformat(until) if until else None,
+            horizon_days=int(card.get("horizon_days", 1)),
+        )
+    except (OSError, ValueError, TypeError) as error:
         raise ModelFileError(f"{folder} is damaged: {error}. Train anew with `attune train`.") from error
-    if not answered:
-        raise ModelFileError(f"{folder}: the model does not answer its stored examples as when it was saved.")
-    return champion
-
-
-def _recommend(model: Recommender, examples: Mapping[str, Any]) -> bool:
-    lists = [list(zip(h["items"], h["weights"], strict=True)) for h in examples["histories"]]
-    rows = [[Step(item, weight, at) for at, (item, weight) in enumerate(row)] for row in lists]
-    histories = Histories.of_steps(model.items, rows, now=[len(row) for row in rows])
-    ranking = model.recommend(histories, examples["k"])
-    return [model.items.ids(found[found >= 0]) for found in ranking.items] == examples["expected"]

@@ -12,29 +12,15 @@ from data.errors import DataError, ModelFileError, WorkspaceError
 from data.state import State
 from data.state.sync import sync
 from data.workspace import Workspace
-from models.recommenders import load
-from models.stored import load_propensity
-from models.timing import Timing
-from models.worth import CustomerValue
+from models.kinds import PROPENSITY, load_answering
 from registry.versions import CHALLENGER, CHAMPION, Registry, Version
 from training.compare import compare
-from training.examples import (
-    check_propensity_examples,
-    check_recommender_examples,
-    check_timing_examples,
-    check_value_examples,
-)
 from training.gate import Verdict, decide
+from training.kinds import KINDS, Search, kind_of
 from training.lock import only_one
-from training.propensity import PREFIX, train_propensity
-from training.recommender import NAME as RECOMMENDER
-from training.recommender import train_recommender
+from training.propensity import PREFIX
 from training.results import TrainingResult
-from training.send_time import NAME as SEND_TIME
-from training.send_time import train_send_time
 from training.tracking import FINGERPRINT, log_verdict, logged_comparison
-from training.value import NAME as VALUE
-from training.value import train_value
 
 
 @dataclass(frozen=True)
@@ -81,29 +67,16 @@ def train(
         DataError: nothing could be trained.
         WorkspaceError: the tables are not checked, another training runs here, or no such label.
     """
-    labels = [label] if label else list(workspace.settings.propensity)
-    names = [RECOMMENDER] * (what in {"recommender", "all"})
-    names += [f"{PREFIX}{one}" for one in labels] * (what in {"propensity", "all"})
     tables = workspace.checked
-    names += [VALUE] * (what == "value" or (what == "all" and tables.has("orders", "unit_price")))
-    writes = tables.has("messages", "opened_at")  # who sends nothing has no hour to choose
-    names += [SEND_TIME] * (what == "send-time" or (what == "all" and writes))
+    names = []
+    for called, kind in KINDS.items():
+        if what == called or (what == "all" and kind.carried(tables)):
+            names += [f"{PREFIX}{label}"] if label and called == PROPENSITY else kind.names(workspace.settings)
     results, left_out = [], {}
     with only_one(workspace, "train"):
         for name in names:
             try:
-                if name == RECOMMENDER:
-                    results.append(train_recommender(workspace, trials=trials, minutes=minutes, seed=seed))
-                elif name == SEND_TIME:
-                    results.append(train_send_time(workspace, seed=seed))
-                elif name == VALUE:
-                    results.append(train_value(workspace, seed=seed))
-                else:
-                    results.append(
-                        train_propensity(
-                            workspace, name.removeprefix(PREFIX), trials=trials, minutes=minutes, seed=seed
-                        )
-                    )
+                results.append(kind_of(name).train(workspace, name, Search(trials, minutes, seed)))
             except (DataError, WorkspaceError) as error:
                 if len(names) == 1:
                     raise
@@ -128,7 +101,7 @@ def promote(workspace: Workspace, name: str) -> Verdict:
         comparison = logged_comparison(registry, challenger.run_id)  # measured anew, it would be the same
     else:
         comparison = compare(workspace, name)
-    verdict = decide(challenger, comparison, broken=_broken(registry.fetch(challenger, workspace.models_dir)))
+    verdict = decide(challenger, comparison, broken=_broken(name, registry.fetch(challenger, workspace.models_dir)))
     log_verdict(registry, comparison, verdict)
     if verdict.passed:
         registry.crown(challenger)
@@ -145,7 +118,7 @@ def retrain(workspace: Workspace) -> Retrained:
         DataError: the tables are not fit to train on, or nothing could be trained.
     """
     with only_one(workspace, "retrain"):
-        sync(workspace, State.open(workspace.state_url))
+        sync(workspace, State.of(workspace))
         audit = check(workspace)
         if not audit.fit:
             raise DataError(f"not fit to train on: {'; '.join(audit.failures)}. See {workspace.reports_dir}.")
@@ -168,17 +141,10 @@ def rollback(workspace: Workspace, name: str) -> Version:
     return Registry.of(workspace).rollback(name)
 
 
-def _broken(folder: Path) -> str:
+def _broken(name: str, folder: Path) -> str:
     """Why a version does not answer its stored examples as when it was saved; empty if it does."""
     try:
-        if folder.parent.name == RECOMMENDER:
-            check_recommender_examples(load(folder), folder)
-        elif folder.parent.name == SEND_TIME:
-            check_timing_examples(Timing.load(folder), folder)
-        elif folder.parent.name == VALUE:
-            check_value_examples(CustomerValue.load(folder), folder)
-        else:
-            check_propensity_examples(load_propensity(folder), folder)
+        load_answering(name, folder)
     except ModelFileError as error:
         return str(error)
     return ""

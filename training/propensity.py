@@ -29,7 +29,7 @@ from models.calibration import Calibration
 from models.propensity import Propensity
 from models.stored import StoredPropensity
 from training.cards import reading_card, write_card
-from training.examples import write_propensity_examples
+from training.examples import write_feature_examples
 from training.gate import SUSPECTED_LEAK
 from training.labelled import LabelledRows, Rows, declared, labelled_rows
 from training.propensity_search import MAX_JUDGED_ROWS, MAX_TRAIN_ROWS, METRIC, Recipe, as_json, search_recipe
@@ -172,7 +172,7 @@ def train_propensity(
             final.save(folder)
             until = split.live[-1] + timedelta(days=split.horizon_days)
             Card(label, declaration, rows.definitions_hash, seed, until, recipe).save(folder)
-            write_propensity_examples(final, rows.test.features, folder)
+            write_feature_examples(name, final, rows.test.features, folder)
             write_reference(final, rows.test.features, name, folder)
         version = register_challenger(
             workspace,

@@ -31,7 +31,7 @@ from models.lifetime.habits import EXPECTED_MONEY, EXPECTED_ORDERS
 from models.value import Value
 from models.worth import LEVEL, Band, CustomerValue
 from training.cards import reading_card, write_card
-from training.examples import write_value_examples
+from training.examples import write_feature_examples
 from training.labelled import snapshots_of
 from training.results import Comparison, Judged, TrainingResult, flat
 from training.splits import PropensitySplit, propensity_split
@@ -186,7 +186,7 @@ def train_value(workspace: Workspace, *, seed: int | None = None) -> TrainingRes
                 rows.end,
                 (ratio.estimate, ratio.low, ratio.high),
             ).save(folder)
-            write_value_examples(final, rows.test.features, folder)
+            write_feature_examples(NAME, final, rows.test.features, folder)
         version = register_challenger(
             workspace,
             NAME,

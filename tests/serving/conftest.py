@@ -27,7 +27,8 @@ from data.workspace import Workspace
 from features.snapshots import build
 from models.propensity import Propensity
 from models.recommenders.item_neighbours import ItemNeighbours
-from registry.folder import EXAMPLES, seal, verify
+from models.saving import EXAMPLES
+from registry.folder import seal, verify
 from serving.app import create_app
 
 START = pd.Timestamp("2026-01-01", tz="UTC")

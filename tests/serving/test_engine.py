@@ -18,7 +18,8 @@ from data.state.schema import tables
 from data.state.sync import sync
 from data.workspace import Workspace
 from models.recommenders.repeat_purchase import RepeatPurchase
-from registry.folder import EXAMPLES, seal
+from models.saving import EXAMPLES
+from registry.folder import seal
 from serving.engine import Engine
 from serving.profiles import Profiles
 from serving.recommending import FALLBACK

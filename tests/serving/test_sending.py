@@ -16,8 +16,9 @@ from data.state.schema import tables as state_tables
 from data.tables import Tables
 from features.hours import Habits, habits
 from features.snapshots import build
+from models.saving import EXAMPLES
 from models.timing import Engagement, Timing
-from registry.folder import EXAMPLES, seal
+from registry.folder import seal
 from serving.sending import send_times
 
 START, DAYS, WRITTEN_TO = pd.Timestamp("2026-01-01", tz="UTC"), 40, 30

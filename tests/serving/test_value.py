@@ -14,8 +14,8 @@ import pytest
 from data.errors import ModelFileError
 from data.workspace import Workspace
 from models.lifetime import BgNbd, GammaGamma, Habits
+from models.saving import EXAMPLES
 from models.worth import Band, CustomerValue
-from registry.folder import EXAMPLES
 from serving.champions import VALUE, Champion, load_champion
 from serving.engine import Engine
 from serving.schemas import ScoreAsk

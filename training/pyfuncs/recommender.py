@@ -9,8 +9,8 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
+from models.kinds import histories, ranked_ids
 from models.recommenders import load
-from training.examples import histories, ranked_ids
 from training.recipes import Card
 
 
