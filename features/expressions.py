@@ -77,6 +77,20 @@ class Expression:
             held = _Reader(_ArrayValues(frame), self).holds(self.tree)
         return np.array(np.broadcast_to(held, (rows,)))
 
+    def numbers(self, frame: pd.DataFrame) -> np.ndarray:
+        """What an expression that is no condition, such as `cart_value * purchase`, comes to: float of shape (rows,).
+
+        Raises:
+            WorkspaceError: it is a condition or text, or names no feature.
+
+        Example:
+            >>> parse("cart_value * purchase").numbers(pd.DataFrame({"cart_value": [20.0], "purchase": [0.1]})).tolist()
+            [2.0]
+        """
+        self.check(frame)
+        found = _Reader(_ArrayValues(frame), self).amount(self.tree)
+        return np.array(np.broadcast_to(found, (len(frame),)), dtype=float)
+
     def holds(self, row: Mapping[str, Any]) -> bool:
         """Whether the condition holds for one customer's features."""
         return bool(self.mask({name: np.asarray([value]) for name, value in row.items()})[0])
@@ -244,11 +258,11 @@ class _Reader:
             case ast.Constant(value=bool() | int() | float() | str() as value):
                 return self.values.constant(value)
             case ast.UnaryOp(op=ast.USub(), operand=part):
-                return -self._numeric(part)
+                return -self.amount(part)
             case ast.BinOp(left=left, op=ast.Div(), right=right):
-                return self.values.divide(self._numeric(left), self._numeric(right))
+                return self.values.divide(self.amount(left), self.amount(right))
             case ast.BinOp(left=left, op=sign, right=right):
-                return ARITHMETIC[type(sign)](self._numeric(left), self._numeric(right))
+                return ARITHMETIC[type(sign)](self.amount(left), self.amount(right))
             case _:
                 raise self._refusal(node, "is no value to compare or to reckon with")
 
@@ -268,7 +282,8 @@ class _Reader:
             raise self._refusal(left, f"cannot be compared: {words[0]}, {words[1]}")
         return self.values.compare(COMPARISONS[type(compare)], one, other)
 
-    def _numeric(self, node: ast.expr) -> Any:
+    def amount(self, node: ast.expr) -> Any:
+        """`node` as a number."""
         value = self.number(node)
         if self.values.is_text(value):
             raise self._refusal(node, "is text, not a number")
