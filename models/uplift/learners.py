@@ -7,10 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from models.uplift.regressors import Linear, LinearRegressor, TreeRegressor, Trees, ridge
+from models.uplift.regressors import (
+    Family,
+    Linear,
+    LinearRegressor,
+    Logistic,
+    LogisticRegressor,
+    Regressor,
+    Trees,
+    logistic_ridge,
+    ridge,
+)
 
 ArmTerms = tuple["Term", ...]
 
@@ -26,7 +37,7 @@ class Term:
     """
 
     weight: float
-    regressor: LinearRegressor | TreeRegressor
+    regressor: Regressor
     arm: int | None = None
 
     def predict(self, matrix: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -76,11 +87,11 @@ class Rows:
         return values
 
 
-Learner = Callable[[Linear | Trees, Rows], list[ArmTerms]]
-"""From a family and rows to the terms of each arm but the control."""
+Learner = Callable[[Any, Rows], list[ArmTerms]]
+"""From a family of regressions and rows to the terms of each arm but the control."""
 
 
-def s_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
+def s_learner(family: Family, rows: Rows) -> list[ArmTerms]:
     """One model of columns and arm (Kuenzel et al. 2019, section 2); an effect is the difference it makes of the arm.
 
     The linear one has, beside the columns and the arms, what all treatments share of each column and what is each
@@ -91,6 +102,8 @@ def s_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
         aware = Trees({**family.categories, rows.matrix.shape[1]: K}, family.seed)
         model = aware.fit(np.column_stack([rows.matrix, rows.arm.astype(np.float64)]), rows.y)
         return [(Term(1.0, model, arm), Term(-1.0, model, 0)) for arm in range(1, K)]
+    if isinstance(family, Logistic):
+        return _s_logistic(family, rows)
     D, level = family.views(rows.matrix), rows.level
     ins = np.eye(K)[rows.arm][:, 1:]
     free = np.column_stack([np.ones(len(D)), D, ins, ins * (level - level.mean())[:, None]])
@@ -107,7 +120,7 @@ def s_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
     ]
 
 
-def t_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
+def t_learner(family: Family, rows: Rows) -> list[ArmTerms]:
     """A model for each arm (ibid.); an effect is the difference of two."""
     models = outcome_models(family, rows)
     return [(Term(1.0, model), Term(-1.0, models[0])) for model in models[1:]]
@@ -139,9 +152,11 @@ def dr_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
 
 
 LEARNERS: dict[str, Learner] = {"S": s_learner, "T": t_learner, "X": x_learner, "DR": dr_learner}
+OF_OUTCOMES = ("S", "T")
+"""Those that regress outcomes and not effects, which are no yes or no: what a logistic regression can serve."""
 
 
-def outcome_models(family: Linear | Trees, rows: Rows) -> list[LinearRegressor | TreeRegressor]:
+def outcome_models(family: Family, rows: Rows) -> list[Regressor]:
     """The outcome in each arm."""
     return [family.fit(rows.matrix[rows.arm == arm], rows.y[rows.arm == arm]) for arm in range(rows.n_arms)]
 
@@ -154,3 +169,18 @@ def summed(terms: ArmTerms, matrix: np.ndarray, level: np.ndarray) -> np.ndarray
 def scaled(terms: ArmTerms, by: float) -> ArmTerms:
     """The same terms, each counting `by` times what it did."""
     return tuple(replace(term, weight=term.weight * by) for term in terms)
+
+
+def _s_logistic(family: Logistic, rows: Rows) -> list[ArmTerms]:
+    """As the linear one, in log-odds; the level is in them anyway."""
+    D, K = family.views(rows.matrix), rows.n_arms
+    ins = np.eye(K)[:, 1:]
+    away = np.column_stack([np.arange(K) > 0, *([ins] if K > 2 else [])]).astype(np.float64)
+    away -= away[rows.arm].mean(axis=0)
+    free = np.column_stack([np.ones(len(D)), D, ins[rows.arm]])
+    both = (away[rows.arm][:, :, None] * D[:, None, :]).reshape(len(D), -1)
+    weights = logistic_ridge(np.column_stack([free, both]), rows.y, free.shape[1])
+    base, of_arms = weights[1 : 1 + D.shape[1]], weights[1 + D.shape[1] : free.shape[1]]
+    blocks = weights[free.shape[1] :].reshape(-1, D.shape[1])
+    model = LogisticRegressor(family.views, weights[0] + ins @ of_arms, base + away @ blocks)
+    return [(Term(1.0, model, arm), Term(-1.0, model, 0)) for arm in range(1, K)]

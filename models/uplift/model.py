@@ -1,4 +1,4 @@
-"""What a treatment changes for whom: eight learners stacked, and believed as far as held-out people bear them out."""
+"""What a treatment changes for whom: learners stacked, and believed as far as held-out people bear them out."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from data.errors import DataError, NotFittedError
 from models import saving
 from models.columns import Column, Columns
 from models.uplift.encoding import category_sizes, encoded
-from models.uplift.learners import LEARNERS, ArmTerms, Rows, Term, outcome_models, scaled, summed
-from models.uplift.regressors import Linear, LinearRegressor, TreeRegressor, Trees, from_json, to_json
+from models.uplift.learners import LEARNERS, OF_OUTCOMES, ArmTerms, Rows, Term, outcome_models, scaled, summed
+from models.uplift.regressors import Family, Linear, Logistic, Regressor, Trees, from_json, to_json
 from models.views import Views
 
 FOLDS = 3
@@ -27,7 +27,7 @@ MIN_ARM = 50
 """People of an arm, below which nothing is learnt about it."""
 WEIGHT_SPREAD = 0.1
 """Standard deviation of the normal prior on the weight of each learner."""
-PRIOR = {"linear": 4.0, "trees": 1.0}
+PRIOR = {"linear": 4.0, "logistic": 4.0, "trees": 1.0}
 """Its mean, relative: on effects as small as a mail's, straight lines err less than steps; data may say otherwise."""
 BETWEEN = "\n=== next booster ===\n"
 
@@ -55,17 +55,17 @@ class ArmEffect:
 
 
 class UpliftModel:
-    """S, T, X and DR learners over ridge regression and small trees, in a stack, shrunk toward the average effect.
+    """S, T, X and DR learners over ridge, logistic regression and small trees, stacked, shrunk to the average effect.
 
     Within folds every learner predicts the effect for people it did not see, and is brought to size by what they bear
     out. The learners' weights, at least 0 and held near `PRIOR`, minimise the doubly robust loss, the squared distance
     to Gamma_k - Gamma_0 (Nie, Wager 2021, section 4.2, for such stacking). How much of the stack's differences between
-    people is kept, arm by arm, `ArmEffect.believed` says; the average effect is the doubly robust one. Binary outcomes
-    are learnt by squared error, as differences of probabilities. The same data and seed give the same model.
+    people is kept, arm by arm, `ArmEffect.believed` says; the average effect is the doubly robust one. Effects on a yes
+    or a no are differences of probabilities. The same data and seed give the same model.
 
     Args:
         learners: Names of `LEARNERS`.
-        families: Of `linear` and `trees`.
+        families: Of `linear`, `logistic` (of a yes or a no, for learners that regress outcomes) and `trees`.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -83,7 +83,7 @@ class UpliftModel:
     effects: tuple[ArmEffect, ...]
     weights: dict[str, float]
 
-    def __init__(self, *, learners: Sequence[str] = tuple(LEARNERS), families: Sequence[str] = ("linear", "trees")):
+    def __init__(self, *, learners: Sequence[str] = tuple(LEARNERS), families: Sequence[str] = tuple(PRIOR)) -> None:
         self.learners, self.families = tuple(learners), tuple(families)
 
     def fit(
@@ -117,7 +117,7 @@ class UpliftModel:
         self.columns = Columns.learn(table)
         matrix = encoded(self.columns, table)
         self._views = Views(matrix, category_sizes(self.columns))
-        families = self._families(seed)
+        families = self._families(binary=bool(np.isin(y, (0, 1)).all()), seed=seed)
         member = _folds(arm, seed)
         rows = Rows(matrix, arm, y, p, np.empty(p.shape))
         for fold in range(FOLDS):
@@ -125,7 +125,8 @@ class UpliftModel:
             rows.expected[member == fold] = _mean_outcomes(models, matrix[member == fold])
         values = rows.values
         gained = values[:, 1:] - values[:, :1]
-        names = [f"{learner} {family}" for learner in self.learners for family in self.families]
+        pairs = self._pairs(families)
+        names = [f"{learner} {family.name}" for learner, family in pairs]
         held_out = np.empty((len(names), *gained.shape))
         for fold in range(FOLDS):
             for place, terms in enumerate(self._learnt(families, rows[member != fold])):
@@ -136,7 +137,7 @@ class UpliftModel:
         to_size = np.array(
             [[_believed(one[:, k], gained[:, k]).believed for k in range(n_arms - 1)] for one in centred]
         )
-        prior = np.array([PRIOR[family] for _ in self.learners for family in self.families])
+        prior = np.array([PRIOR[family.name] for _, family in pairs])
         stack = _stacked(centred * to_size[:, None, :], gained, prior / prior.sum())
         counted = stack[:, None] * to_size
         together = (centred * counted[:, None, :]).sum(axis=0)
@@ -221,10 +222,18 @@ class UpliftModel:
             ]
         return model
 
-    def _learnt(self, families: Sequence[Linear | Trees], rows: Rows) -> list[list[ArmTerms]]:
-        return [LEARNERS[learner](family, rows) for learner in self.learners for family in families]
+    def _learnt(self, families: Sequence[Family], rows: Rows) -> list[list[ArmTerms]]:
+        return [LEARNERS[learner](family, rows) for learner, family in self._pairs(families)]
 
-    def _finish(self, families: Sequence[Linear | Trees], rows: Rows, counted: np.ndarray) -> None:
+    def _pairs(self, families: Sequence[Family]) -> list[tuple[str, Family]]:
+        return [
+            (learner, family)
+            for learner in self.learners
+            for family in families
+            if learner in OF_OUTCOMES or not isinstance(family, Logistic)
+        ]
+
+    def _finish(self, families: Sequence[Family], rows: Rows, counted: np.ndarray) -> None:
         """Learn on all rows what counts, (C, K - 1); differences are about the mean of the people learnt from."""
         learnt = self._learnt(families, rows)
         self._terms: list[ArmTerms] = []
@@ -237,12 +246,13 @@ class UpliftModel:
         self._shifts = tuple(shifts)
         self._outcomes = [outcome_models(family, rows) for family in families]
 
-    def _families(self, seed: int) -> list[Linear | Trees]:
-        made: dict[str, Linear | Trees] = {
+    def _families(self, *, binary: bool, seed: int) -> list[Family]:
+        made: dict[str, Family] = {
             "linear": Linear(self._views),
+            "logistic": Logistic(self._views),
             "trees": Trees(category_sizes(self.columns), seed),
         }
-        return [made[name] for name in self.families]
+        return [made[name] for name in self.families if binary or name != Logistic.name]
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "_terms"):
@@ -274,7 +284,7 @@ def _believed(predicted: np.ndarray, gained: np.ndarray) -> ArmEffect:
     return ArmEffect(average, standard_error, slope, error, believed, float(norm.sf(t)))
 
 
-def _mean_outcomes(models: Sequence[Sequence[LinearRegressor | TreeRegressor]], matrix: np.ndarray) -> np.ndarray:
+def _mean_outcomes(models: Sequence[Sequence[Regressor]], matrix: np.ndarray) -> np.ndarray:
     """(families, K) regressors -> (n, K)."""
     return np.mean([np.column_stack([model.predict(matrix) for model in of_family]) for of_family in models], axis=0)
 
