@@ -22,7 +22,7 @@ INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     "identities": (("user_id",),),
     "consents": (("user_id",),),
     "preferences": (("user_id",),),
-    "decisions": (("user_id",),),
+    "decisions": (("user_id", "kind"),),
     "outcomes": (("decision_id",),),
     "messages": (("user_id",),),
 }

@@ -1,0 +1,113 @@
+"""What people said, were sent and bought lately, as the rules of a decision want it: one prepared round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import sqlalchemy as sa
+
+from data.state.reads import Watermarks
+from data.state.schema import Utc, tables
+
+What = Literal[
+    "consent", "preference", "zone", "channels", "sent", "unsubscribed", "bounced", "answered", "order", "action"
+]
+NOTHING_CHOSEN = '["none"]'
+NO_ACTION = "send-time"
+"""Slot of decisions that choose an hour to send at: nothing was sent by them."""
+
+
+class Fact(NamedTuple):
+    """Something about somebody.
+
+    Attributes:
+        user_id: Whom it is about.
+        what: What kind of thing. Of `answered`, the last open or click on a channel.
+        name: The purpose, the preference, the channel or, of an action, its trigger.
+        value: `yes` or `no`, the value chosen, the time zone; as JSON the channels or, of an action, its context.
+        decision_id: What a message or an action was decided by.
+        at: When; None where it was always so.
+    """
+
+    user_id: str
+    what: What
+    name: str | None
+    value: str | None
+    decision_id: str | None
+    at: datetime | None
+
+
+def _facts() -> sa.Select[Any]:
+    said, chose, sent, bought = (tables[name].c for name in ("consents", "preferences", "messages", "orders"))
+    did, users, decided = (tables[name].c for name in ("events", "users", "decisions"))
+    asked: sa.BindParameter[list[str]] = sa.bindparam("user_ids", expanding=True)
+    nothing = sa.literal_column("CAST(NULL AS TEXT)")
+
+    def select(
+        of: Any, what: What, at: Any, *, name: Any = nothing, value: Any = nothing, decision_id: Any = nothing
+    ) -> sa.Select[Any]:
+        columns = {"user_id": of.user_id, "name": name, "value": value, "decision_id": decision_id, "at": at}
+        named = [column.label(label) for label, column in columns.items()]
+        return sa.select(named[0], sa.literal_column(f"'{what}'", sa.Text).label("what"), *named[1:]).where(
+            of.user_id.in_(asked)
+        )
+
+    def newest(what: What, at: Any) -> sa.Select[Any]:
+        """By channel; the times are Utc, which a function of them is not known to be."""
+        latest = sa.type_coerce(sa.func.max(at), Utc())
+        found = select(sent, what, latest, name=sent.channel)
+        return found.where(at.is_not(None)).group_by(sent.user_id, sent.channel)
+
+    answered = sa.func.coalesce(sent.clicked_at, sent.opened_at)
+    yes = sa.case((said.granted, sa.literal_column("'yes'")), else_=sa.literal_column("'no'"))
+    ordered = sa.type_coerce(sa.func.max(bought.occurred_at), Utc())
+    completed = sa.type_coerce(sa.func.max(did.occurred_at), Utc())
+    every = (
+        select(said, "consent", said["at"], name=said.purpose, value=yes),
+        select(chose, "preference", chose["at"], name=chose["name"], value=chose["value"]),
+        select(users, "zone", users.updated_at, value=users.timezone),
+        select(users, "channels", users.updated_at, value=sa.cast(users.channels, sa.Text)),
+        select(sent, "sent", sent.sent_at, name=sent.channel, decision_id=sent.decision_id).where(
+            sent.sent_at > sa.bindparam("sent_after", type_=Utc())
+        ),
+        newest("unsubscribed", sent.unsubscribed_at),
+        newest("bounced", sent.bounced_at),
+        newest("answered", answered),
+        select(bought, "order", ordered)
+        .where(bought.seq > sa.bindparam("orders"), bought.quantity > 0)
+        .group_by(bought.user_id),
+        select(did, "order", completed)
+        .where(did.seq > sa.bindparam("events"), did.event == "order_completed")
+        .group_by(did.user_id),
+        select(
+            decided, "action", decided["at"], name=decided.slot, value=decided.context, decision_id=decided.decision_id
+        ).where(
+            decided.kind == "action", decided.slot != NO_ACTION, sa.cast(decided.chosen, sa.Text) != NOTHING_CHOSEN
+        ),
+    )
+    return sa.union_all(*every)  # type: ignore[return-value]
+
+
+FACTS = _facts()
+
+
+def facts(connection: sa.Connection, user_ids: Sequence[str], *, sent_after: datetime, since: Watermarks) -> list[Fact]:
+    """What the state knows of people.
+
+    Args:
+        connection: From `State.reading`.
+        user_ids: Of whom.
+        sent_after: Older messages are not told, but for what they were answered with.
+        since: Orders and events that are in the checked tables are not told again.
+
+    Example:
+        >>> from datetime import UTC
+        >>> from data.state import State
+        >>> with State.open("sqlite://").reading() as connection:
+        ...     facts(connection, ["ann"], sent_after=datetime(2026, 1, 1, tzinfo=UTC), since=Watermarks())
+        []
+    """
+    values = {"user_ids": list(user_ids), "sent_after": sent_after, "orders": since.orders, "events": since.events}
+    return [Fact(*row) for row in connection.execute(FACTS, values)]
