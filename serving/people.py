@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from ibis.expr import types as ir
 
+from data.errors import StateUnavailableError
 from data.settings import Settings
 from data.state import State
 from data.state.facts import Fact, facts
@@ -25,6 +27,8 @@ from features.hours import NO_ZONE, zone_of_most
 from features.purchases import purchases
 from serving.decisions.arms import STRANGER, Arm, arm_of
 from serving.decisions.rules import Consent, Person, cap_of
+
+log = logging.getLogger("attune")
 
 MOST_DAYS = 31
 """How far back messages count at least, for how often somebody chose to hear; caps may reach further."""
@@ -51,35 +55,42 @@ class People:
         self._checked = None if tables is None else _Checked.of(tables, sent_after=now - self._window)
         self._usual_zone = NO_ZONE if tables is None else zone_of_most(tables)
 
-    def of(self, ids: Sequence[str], *, now: datetime, live: bool = True) -> list[Person]:
-        """What is known of users and of visitors (who have an arm, and what was told of them by that id).
+    def of(self, ids: Sequence[str], *, now: datetime) -> list[Person]:
+        """What is known of users, and of visitors by their anonymous ids; of somebody unknown nothing but the arm.
+
+        Where the state cannot be read they are as the checked tables know them, and not `live`.
 
         Args:
-            ids: Of whom; somebody nobody knows is nobody's enemy: a person without facts.
-            now: Whose arm it is.
-            live: False leaves out what the state knows: better than nothing where it cannot be read, but a consent
-                that was taken back since the last check is not known then, so nothing may be sent.
-
-        Raises:
-            StateUnavailableError: the state cannot be read.
+            ids: Of whom.
+            now: When it is decided: whose arm it is.
         """
         found: dict[str, list[Fact]] = {id_: [] for id_ in ids}
-        if live and found:
+        live = True
+        try:
             with self._state.reading() as connection:
-                told = facts(connection, list(found), sent_after=now - self._window, since=self._since)
-            for fact in told:
-                found[fact.user_id].append(fact)
+                for fact in facts(connection, list(found), sent_after=now - self._window, since=self._since):
+                    found[fact.user_id].append(fact)
+        except StateUnavailableError as error:
+            log.warning("people are as the checked tables know them: %s", error)
+            live = False
         if self._checked is not None:
             for id_, known in found.items():
                 known.extend(self._checked.of_user(id_))
         arms, salt = self._settings.arms, self._settings.shop.salt
-        return [
-            person_of(id_, found[id_], arm=arm_of(id_, arms, salt=salt, now=now), usual_zone=self._usual_zone)
-            for id_ in ids
-        ]
+        people = {
+            id_: person_of(id_, told, arm=arm_of(id_, arms, salt=salt, now=now), usual_zone=self._usual_zone, live=live)
+            for id_, told in found.items()
+        }
+        return [people[id_] for id_ in ids]
+
+    def one(self, id_: str | None, *, now: datetime) -> Person:
+        """As `of`; a request that names nobody is a stranger's."""
+        return Person(None, timezone=self._usual_zone) if id_ is None else self.of([id_], now=now)[0]
 
 
-def person_of(user_id: str, told: Iterable[Fact], *, arm: Arm = STRANGER, usual_zone: str = NO_ZONE) -> Person:
+def person_of(
+    user_id: str, told: Iterable[Fact], *, arm: Arm = STRANGER, usual_zone: str = NO_ZONE, live: bool = True
+) -> Person:
     """What facts come to: the last word on everything; a no goes before a yes of the same moment.
 
     Args:
@@ -87,6 +98,7 @@ def person_of(user_id: str, told: Iterable[Fact], *, arm: Arm = STRANGER, usual_
         told: In any order; told twice is as told once.
         arm: Theirs.
         usual_zone: The time zone of who has none that a clock knows.
+        live: Whether the state told its part.
 
     Example:
         >>> day = datetime(2026, 1, 31, tzinfo=UTC)
@@ -136,6 +148,7 @@ def person_of(user_id: str, told: Iterable[Fact], *, arm: Arm = STRANGER, usual_
             if what == "bounced" and when.get(("answered", name), LONG_AGO) <= at
         },
         entered=entered,
+        live=live,
     )
 
 

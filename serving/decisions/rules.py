@@ -51,6 +51,7 @@ class Person:
         unsubscribed: When they last unsubscribed, by channel.
         bounced: When a message last came back, by channel, if none was opened since.
         entered: When a trigger last began for them, by its name.
+        live: Whether the state was asked; without it a no of this morning may be missing.
     """
 
     user_id: str | None
@@ -64,6 +65,7 @@ class Person:
     unsubscribed: Mapping[str, datetime] = field(default_factory=dict)
     bounced: Mapping[str, datetime] = field(default_factory=dict)
     entered: Mapping[str, datetime] = field(default_factory=dict)
+    live: bool = True
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,11 @@ def _holdout(person: Person, _contact: Contact, _settings: Settings, _now: datet
     return "left alone in this period, to measure what the others gain" if person.arm.name == "holdout" else None
 
 
+def _live(person: Person, contact: Contact, settings: Settings, _now: datetime) -> str | None:
+    known = person.live or contact.channel in settings.rules.on_site
+    return None if known else "what they said lately cannot be read now"
+
+
 def _consent(person: Person, contact: Contact, settings: Settings, _now: datetime) -> str | None:
     for purpose in (contact.purpose, contact.channel):
         if not consents(person, purpose, settings.rules):
@@ -254,6 +261,7 @@ def _re_entry(person: Person, contact: Contact, settings: Settings, now: datetim
 RULES: Mapping[str, Callable[[Person, Contact, Settings, datetime], str | None]] = {
     "sensitive": _sensitive,
     "holdout": _holdout,
+    "live": _live,
     "consent": _consent,
     "unsubscribed": _unsubscribed,
     "bounced": _bounced,

@@ -1,11 +1,12 @@
 """What is known of people is the same whether the checked tables or the state tell it, and the last word counts."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
-import pytest
 
 from data.contract import TABLES
+from data.errors import StateUnavailableError
 from data.settings import Settings
 from data.state import State
 from data.state.reads import Watermarks
@@ -156,9 +157,20 @@ def test_caps_that_reach_further_back_see_further_back():
     assert len(ann.sent["email"]) == 2
 
 
-@pytest.mark.parametrize("live", [True, False])
-def test_what_the_state_knows_can_be_left_out(live):
+def test_where_the_state_cannot_be_read_people_are_as_they_were_and_it_is_said(monkeypatch):
     state = State.open("sqlite://")
-    store(state, **TOLD)
-    [ann] = people(None, state).of(["ann"], now=NOW, live=live)
-    assert bool(ann.consents) == live
+    known = people(tables(**TOLD), state)
+    [before] = known.of(["ann"], now=NOW)
+
+    def broken(*_, **__):
+        raise StateUnavailableError("gone")
+
+    monkeypatch.setattr(State, "reading", broken)
+    [after] = known.of(["ann"], now=NOW)
+    assert (before.live, after.live) == (True, False)
+    assert after == replace(before, live=False)
+
+
+def test_who_names_nobody_is_a_stranger():
+    stranger = people(tables(**TOLD)).one(None, now=NOW)
+    assert (stranger.arm.name, stranger.arm.share, stranger.timezone) == ("model", 1.0, "Asia/Tokyo")

@@ -53,6 +53,9 @@ TABLE = [
     (about(consents={"email": YES, "marketing": NO}), Contact("email", purpose="service"), NOW, ["consent"]),
     (about(consents={"email": YES, "marketing": NO, "service": YES}), Contact("email", purpose="service"), NOW, []),
     (about(consents={"web": NO}), WEB, NOW, ["consent"]),
+    # while the state cannot be read nothing is sent: they may have said no since
+    (about(live=False), EMAIL, NOW, ["live"]),
+    (about(live=False), WEB, NOW, []),
     # unsubscribed and bounced: until a later yes, a bounce for its days only
     (about(unsubscribed={"email": NOW - DAY}), EMAIL, NOW, ["unsubscribed"]),
     (about(unsubscribed={"email": NOW - DAY}), SMS, NOW, []),
