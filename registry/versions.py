@@ -218,6 +218,15 @@ class Registry:
         self.crown(previous)
         return self.version(name, CHAMPION) or previous
 
+    def champion(self, name: str, into: Path) -> tuple[Version, Path] | None:
+        """The champion and its folder, fetched and verified; None where there is none.
+
+        Raises:
+            ModelFileError: as `fetch`.
+        """
+        version = self.version(name, CHAMPION)
+        return None if version is None else (version, self.fetch(version, into))
+
     def fetch(self, version: Version, into: Path) -> Path:
         """The version's folder at `into/NAME/NUMBER`, downloaded once, whole and verified.
 

@@ -25,7 +25,7 @@ from features.segments import parsed as segments_of
 from features.snapshots import Snapshot, build, span
 from models.stored import StoredPropensity, load_propensity
 from models.worth import CustomerValue
-from registry.versions import CHAMPION, Registry, Version
+from registry.versions import Registry, Version
 from training.propensity import PREFIX, Card
 from training.send_time import NAME as SEND_TIME
 from training.sending import COLUMNS as SEND_COLUMNS
@@ -320,11 +320,10 @@ def value_champion(workspace: Workspace) -> ValueChampion | None:
     Raises:
         ModelFileError: it is damaged.
     """
-    registry = Registry.of(workspace)
-    version = registry.version(VALUE, CHAMPION)
-    if version is None:
+    found = Registry.of(workspace).champion(VALUE, workspace.models_dir)
+    if found is None:
         return None
-    folder = registry.fetch(version, workspace.models_dir)
+    version, folder = found
     return ValueChampion(version, ValueCard.load(folder), CustomerValue.load(folder))
 
 
@@ -351,12 +350,12 @@ def label_champions(
     for label, declaration in declared.items():
         if labels is not None and label not in labels:
             continue
-        version = registry.version(f"{PREFIX}{label}", CHAMPION)
-        if version is None:
+        champion = registry.champion(f"{PREFIX}{label}", workspace.models_dir)
+        if champion is None:
             if labels is not None:
                 raise DataError(_without_champion(label))
             continue
-        folder = registry.fetch(version, workspace.models_dir)
+        version, folder = champion
         population = parse(declaration.population, place=f"propensity.{label}.population")
         found[label] = LabelChampion(label, version, folder, Card.load(folder), load_propensity(folder), population)
     if not found and not none_will_do:

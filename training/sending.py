@@ -15,7 +15,7 @@ from data.tables import Tables
 from data.workspace import Workspace
 from features.hours import habits, zone_of_most
 from models.timing import Engagement, Timing
-from registry.versions import CHAMPION, Registry, Version
+from registry.versions import Registry, Version
 from training.send_time import NAME
 
 COLUMNS = pa.schema([
@@ -54,12 +54,11 @@ class SendTimeChampion:
         Raises:
             ModelFileError: it is damaged.
         """
-        registry = Registry.of(workspace)
-        version = registry.version(NAME, CHAMPION)
-        if version is None:
+        found = Registry.of(workspace).champion(NAME, workspace.models_dir)
+        if found is None:
             return None
-        known = workspace.checked.as_of(at)
-        model = Timing.load(registry.fetch(version, workspace.models_dir))
+        version, folder = found
+        known, model = workspace.checked.as_of(at), Timing.load(folder)
         return cls(version, model, known, at, zone_of_most(known), workspace.settings.send_time.explore)
 
     def predict(self, users: pd.Series) -> dict[str, pd.Series | np.ndarray]:
