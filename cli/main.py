@@ -25,6 +25,7 @@ VERBS: tuple[str, ...] = (
     "rollback",
     "retrain",
     "score",
+    "erase",
 )
 """Verbs in the order that `attune --help` shows them; a verb named like a keyword lives in `<verb>_.py`."""
 

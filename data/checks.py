@@ -20,8 +20,9 @@ from ibis.expr import types as ir
 from data import audit
 from data.audit import Audit, Finding
 from data.contract import EVENT_NAMES, TABLES, ColumnType, TableSpec
+from data.erasing import keep_out
 from data.errors import DataError
-from data.files import replacing
+from data.files import alone, replacing
 from data.progress import track
 from data.tables import EPOCH, READERS, cause, connect, read_raw, typed
 from data.workspace import Workspace
@@ -277,7 +278,8 @@ def check(workspace: Workspace, *, now: datetime | None = None) -> Audit:
 
     Writes `checked/NAME.parquet` (good rows in the contract's types, sorted by user and time),
     `quarantine/NAME.parquet` (bad rows as brought, with `row_number` and `reasons`), `reports/audit.json` and
-    `reports/audit.md`. The folders are replaced whole. Tables are streamed: memory stays within `data.memory_limit_gb`.
+    `reports/audit.md`. The folders are replaced whole. Rows of people who were erased are removed beforehand.
+    Tables are streamed: memory stays within `data.memory_limit_gb`.
 
     Args:
         workspace: The shop.
@@ -296,8 +298,13 @@ def check(workspace: Workspace, *, now: datetime | None = None) -> Audit:
         >>> shop.checked["orders"].count().execute()
         1
     """
+    with alone(workspace.path):
+        keep_out(workspace)
+        return _check(workspace, now or datetime.now(UTC))
+
+
+def _check(workspace: Workspace, moment: datetime) -> Audit:
     started = time.time_ns()
-    moment = now or datetime.now(UTC)
     settings = workspace.settings.data
     fingerprint = workspace.fingerprint()
     with replacing(workspace.checked_dir) as checked, replacing(workspace.quarantine_dir) as quarantine:

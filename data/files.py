@@ -1,7 +1,8 @@
-"""Files that are either whole or not there: written beside and renamed."""
+"""Files that are either whole or not there: written beside and renamed; folders that one process at a time changes."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -45,3 +46,20 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process changes a folder, then keep others waiting; a killed process keeps nobody.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder, alone(Path(folder)):
+        ...     os.listdir(folder)
+        []
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

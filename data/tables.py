@@ -6,7 +6,7 @@ import contextlib
 import csv
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,8 +40,10 @@ def connect(*, memory_limit_gb: float | None = None) -> Backend:
     return backend
 
 
-def read_raw(backend: Backend, folder: Path) -> dict[str, ir.Table]:
+def read_raw(backend: Backend, folder: Path, *, names: Collection[str] = tuple(TABLES)) -> dict[str, ir.Table]:
     """The tables of a folder as brought: `NAME.parquet|csv|jsonl`, `NAME/*.parquet`, or one `*.duckdb`.
+
+    Of those in `names`; all by default.
 
     CSV columns are all strings, so that a wrong value can be told from a missing one. Column names that differ from
     the contract's by case or blanks alone (`Order_ID`) get the contract's spelling.
@@ -51,8 +53,8 @@ def read_raw(backend: Backend, folder: Path) -> dict[str, ir.Table]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. `attune import` makes it.")
-    found: dict[str, list[Path]] = {name: [] for name in TABLES}
-    for name in TABLES:
+    found: dict[str, list[Path]] = {name: [] for name in names}
+    for name in names:
         files = [folder / f"{name}{ending}" for ending in READERS]
         found[name] += [path for path in files if path.is_file()]
         if (folder / name).is_dir():
@@ -63,7 +65,7 @@ def read_raw(backend: Backend, folder: Path) -> dict[str, ir.Table]:
             backend.attach(file, name=f"shop{number}", read_only=True)
             # Not backend.list_tables: Ibis 12 asks DuckDB 2 for a method that it no longer has.
             query = f"SELECT table_name FROM information_schema.tables WHERE table_catalog = 'shop{number}'"
-            for name in sorted({row[0] for row in backend.con.execute(query).fetchall()} & set(TABLES)):
+            for name in sorted({row[0] for row in backend.con.execute(query).fetchall()} & set(names)):
                 found[name].append(file)
                 raw[name] = backend.table(name, database=(f"shop{number}", "main"))
     for name, paths in found.items():
@@ -99,7 +101,7 @@ def _read_csv(backend: Backend, path: Path) -> ir.Table:
         header = file.readline()
     if not header.strip():
         raise DataError(f"{path} is empty. Write at least a line with the column names, or remove it.")
-    delimiter = max(",;\t", key=header.count)
+    delimiter = delimiter_of(header)
     names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
     if len({name.lower() for name in names}) < len(names) or "" in names:
         raise DataError(
@@ -107,6 +109,11 @@ def _read_csv(backend: Backend, path: Path) -> ir.Table:
         )
     columns = dict.fromkeys(names, "VARCHAR")
     return backend.read_csv(path, columns=columns, header=True, auto_detect=False, delim=delimiter)
+
+
+def delimiter_of(header: str) -> str:
+    """What parts the columns of a CSV file, by its first line."""
+    return max(",;\t", key=header.count)
 
 
 def _read_json_lines(backend: Backend, path: Path) -> ir.Table:

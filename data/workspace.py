@@ -91,6 +91,11 @@ class Workspace:
         return self.path / "reports"
 
     @property
+    def erasures_dir(self) -> Path:
+        """Receipts of who was erased, without their names."""
+        return self.path / "erasures"
+
+    @property
     def models_dir(self) -> Path:
         """Model versions fetched from the registry, ready to be memory-mapped."""
         return self.path / "models"

@@ -20,7 +20,7 @@ from sqlglot import expressions as sql
 
 from data import settings as config
 from data.errors import DataError
-from data.files import replacing
+from data.files import alone, replacing
 from data.progress import track
 from data.tables import Tables, cutoff_literal
 from data.workspace import Workspace
@@ -217,7 +217,8 @@ def build(workspace: Workspace, cutoffs: Sequence[datetime] | None = None) -> li
         path = folder / f"cutoff={cutoff.astimezone(UTC):%Y-%m-%dT%H%M%SZ}.parquet"
         if _fingerprint_of(path) != fingerprint:
             tables.backend.raw_sql(set_cutoff(cutoff))
-            write(query, tables, path, fingerprint=fingerprint)
+            with alone(workspace.path):  # not while somebody's rows are being removed
+                write(query, tables, path, fingerprint=fingerprint)
         found.append(_read(path, cutoff, hashed, fingerprint))
     return found
 

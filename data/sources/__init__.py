@@ -13,7 +13,9 @@ from pathlib import Path
 
 import duckdb
 
+from data.erasing import REASON, keep_out
 from data.errors import DataError
+from data.files import alone
 from data.progress import timed
 from data.sources.complete_journey import complete_journey
 from data.sources.hillstrom import hillstrom
@@ -79,7 +81,7 @@ def import_source(
     """Import a file or folder into a workspace, which is made if it is not there.
 
     Rows that became nothing go to `left-out/<source>.parquet`, each with its reason. The tables are written
-    whole or not at all.
+    whole or not at all. Rows of people who were erased are removed again, and counted.
 
     Args:
         source: A name in `SOURCES`.
@@ -94,7 +96,7 @@ def import_source(
     path, home = Path(path), Workspace(Path(workspace))
     chosen = _chosen(source, path, mapping)
     home.path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".import-", dir=home.path) as folder:
+    with alone(home.path), tempfile.TemporaryDirectory(prefix=".import-", dir=home.path) as folder:
         scratch = Path(folder)
         backend = connect(memory_limit_gb=home.settings.data.memory_limit_gb)
         backend.raw_sql(f"SET temp_directory={literal(scratch / 'spill')}")
@@ -111,6 +113,10 @@ def import_source(
             ) from error
         finally:
             backend.disconnect()
+    with alone(home.path):
+        erased = keep_out(home)
+    if erased:
+        refused |= {REASON: erased}
     if not rows:
         why = ", ".join(f"{reason} ({count} rows)" for reason, count in refused.items()) or "it has no rows"
         raise DataError(f"nothing in {path} could be imported: {why}. Is it a file of the source {source!r}?")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from data.contract import TABLES
 from data.state.rows import RowRefusedError, fit, number, refuse_future, text
+from data.state.tombstones import ERASED
 from data.state.writes import append
 
 SIGN_OF_LINES = {"order_completed": 1.0, "order_refunded": -1.0}
@@ -58,10 +59,22 @@ class Arrivals:
         return len(new)
 
 
-def sort_events(rows: Sequence[Mapping[str, Any]], *, now: datetime, max_clock_skew_minutes: float) -> Arrivals:
+def sort_events(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    now: datetime,
+    max_clock_skew_minutes: float,
+    erased: Callable[[str | None], bool] = lambda _: False,
+) -> Arrivals:
     """Sort events into what is to be stored and what is refused.
 
     `received_at` becomes `now`, whatever the row says: it is when the row reached us.
+
+    Args:
+        rows: As apps send them.
+        now: The moment they came in.
+        max_clock_skew_minutes: So far their clocks may be ahead.
+        erased: Tells whether a user or visitor was erased; their events are refused.
 
     Example:
         >>> from datetime import UTC
@@ -76,6 +89,7 @@ def sort_events(rows: Sequence[Mapping[str, Any]], *, now: datetime, max_clock_s
     for position, row in enumerate(rows):
         try:
             event, lines = _event(row, latest)
+            refuse_erased(event, erased)
         except RowRefusedError as refusal:
             row_id = row.get("event_id")
             shown = row_id[:512] if isinstance(row_id, str) else None
@@ -86,6 +100,17 @@ def sort_events(rows: Sequence[Mapping[str, Any]], *, now: datetime, max_clock_s
         arrivals.orders.setdefault(event["event_id"], [{**line, "received_at": now} for line in lines])
         arrivals.identities.setdefault(event["event_id"], _identities(event))
     return arrivals
+
+
+def refuse_erased(row: Mapping[str, Any], erased: Callable[[str | None], bool]) -> None:
+    """Refuse a fitted row of somebody who was erased, without naming them.
+
+    Raises:
+        RowRefusedError: it is.
+    """
+    field = "user_id" if row["user_id"] else "anonymous_id"
+    if erased(row.get(field)):
+        raise RowRefusedError(field, ERASED)
 
 
 def _identities(event: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ibis.backends.duckdb import Backend
 
 from data.contract import TABLES, TableSpec
-from data.files import replacing
+from data.files import alone, replacing
 from data.progress import timed, track
 from data.state.arrow import SEQ, batches
 from data.state.engine import State
@@ -54,7 +54,11 @@ def sync(workspace: Workspace, state: State) -> Synced:
     already: dict[str, int] = {}
     left_out = 0
     workspace.tables_dir.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".sync.", dir=workspace.path) as scratch, timed("sync"):
+    with (
+        alone(workspace.path),
+        tempfile.TemporaryDirectory(prefix=".sync.", dir=workspace.path) as scratch,
+        timed("sync"),
+    ):
         exported = _export(state, Path(scratch))
         if exported:
             _unpack(workspace)
