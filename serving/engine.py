@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from data.errors import DataError, StateUnavailableError, WorkspaceError
 from data.histories import Step
 from data.settings import Settings
 from data.state import State, keys
-from data.state.reads import Touch, recent
+from data.state.reads import Touch, Watermarks, recent
 from data.tables import Tables
 from data.workspace import Workspace
 from features import expressions, profile
@@ -32,10 +31,23 @@ from models.timing import Timing
 from models.worth import CustomerValue
 from serving.catalogue import Catalogue
 from serving.champions import PROPENSITY, RECOMMENDER, SEND_TIME, VALUE, Champion, Champions
+from serving.decisions.ids import new_decision_id, rng_of
+from serving.decisions.rules import PERSONALISATION, Person, consents
 from serving.past import Past
+from serving.people import People
 from serving.placements import Placements
 from serving.profiles import Profiles
-from serving.recommending import FieldError, Ranked, View, recommend, similar, steps_of
+from serving.recommending import (
+    EVERYBODY,
+    FieldError,
+    Ranked,
+    View,
+    at_random,
+    for_everybody,
+    recommend,
+    similar,
+    steps_of,
+)
 from serving.schemas import (
     Propensity,
     RankedItem,
@@ -51,6 +63,9 @@ from serving.schemas import (
 from serving.sending import no_time, send_times
 
 log = logging.getLogger("attune")
+
+IMPERSONAL = ("usual", "holdout")
+"""Arms in which items are what everybody gets."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +131,7 @@ class Engine:
         champions: The versions in force.
         view: What recommendations come from.
         profiles: The customers' features; None where nothing was checked.
+        people: What rules need to know of them.
         api_keys: Keys in force, by id.
     """
 
@@ -134,6 +150,7 @@ class Engine:
         self.api_keys = keys.in_force(self.state)
         self.view = View(None, Past.of(None, self.settings.recommender), Catalogue.of(Tables.from_frames()))
         self.profiles: Profiles | None = None
+        self.people = People(self.settings, None, self.state, Watermarks(), now=datetime.now(UTC))
         self._checked = ""
         self._changing = threading.Lock()
 
@@ -177,22 +194,31 @@ class Engine:
         Raises:
             DataError: a filter that cannot be read, an attribute that is none, or too large a k.
         """
-        view, now = self.view, datetime.now(UTC)
+        now = datetime.now(UTC)
+        return self.recommend_to(self.people.one(ask.user_id or ask.anonymous_id, now=now), ask, now=now)
+
+    def recommend_to(self, person: Person, ask: RecommendAsk, *, now: datetime) -> Recommended:
+        """As `recommend`, to somebody whose facts are known already."""
+        view, placed = self.view, self.placements[ask.placement]
         self._check_k(ask.k)
         self._check_attributes(ask.context.attributes)
-        degraded = view.champion is None
-        try:
-            touches = self._touches(ask, view)
-        except StateUnavailableError as error:
-            log.warning("answering without the live state: %s", error)
-            touches, degraded = [], True
-        steps = steps_of(ask.context, touches, self.settings.recommender.event_weights, now)
-        decision_id = f"{time.time_ns():016x}{secrets.token_hex(8)}"  # by time, so that the index grows at its end
-        rng = np.random.default_rng(int(decision_id, 16))  # the same decision is drawn alike
-        told = self._attributes(ask, view, steps)
-        found = recommend(view, ask, self.placements[ask.placement], steps, attributes=told, now=now, rng=rng)
-        decision = _decision(decision_id, ask, found, view.version, now)
-        return Recommended(found.items, view.version, degraded, found.note, decision)
+        decision_id = new_decision_id(now)
+        rng = rng_of(decision_id)
+        if person.arm.name in IMPERSONAL or not consents(person, PERSONALISATION, self.settings.rules):
+            found, version, degraded = for_everybody(view, ask, placed, now=now, rng=rng), EVERYBODY, False
+        else:
+            degraded = view.champion is None
+            try:
+                touches = self._touches(ask, view)
+            except StateUnavailableError as error:
+                log.warning("answering without the live state: %s", error)
+                touches, degraded = [], True
+            steps = steps_of(ask.context, touches, self.settings.recommender.event_weights, now)
+            told = self._attributes(ask, view, steps)
+            placed = at_random(placed) if person.arm.name == "random" else placed
+            found, version = recommend(view, ask, placed, steps, attributes=told, now=now, rng=rng), view.version
+        decision = _decision(decision_id, ask, found, version=version, person=person, now=now)
+        return Recommended(found.items, version, degraded or not person.live, found.note, decision)
 
     def similar(self, ask: SimilarAsk) -> Similar:
         """Items like one item.
@@ -373,10 +399,11 @@ class Engine:
         catalogue = Catalogue.of(items, columns=self.settings.recommender.item_columns)
         self.placements.check(catalogue)
         profiles = None if tables is None else self._profiles(tables, past)
+        people = People(self.settings, tables, self.state, past.until, now=datetime.now(UTC))
         with self._changing:
             champion = self.champions.current.get(RECOMMENDER)
             self.view = View(champion, past, catalogue.refreshed(self.state))
-            self.profiles = profiles
+            self.profiles, self.people = profiles, people
 
 
 def _attributes_allowed(settings: Settings) -> tuple[str, ...]:
@@ -388,7 +415,9 @@ def _attributes_allowed(settings: Settings) -> tuple[str, ...]:
         return profile.ATTRIBUTES
 
 
-def _decision(decision_id: str, ask: RecommendAsk, found: Ranked, version: str, now: datetime) -> dict[str, Any]:
+def _decision(
+    decision_id: str, ask: RecommendAsk, found: Ranked, *, version: str, person: Person, now: datetime
+) -> dict[str, Any]:
     context = ask.model_dump(include={"k", "context", "exclude", "filter"}, exclude_defaults=True)
     if ask.user_id is None:
         context["stranger"] = True
@@ -399,8 +428,8 @@ def _decision(decision_id: str, ask: RecommendAsk, found: Ranked, version: str, 
         "at": now,
         "kind": "items",
         "placement": ask.placement,
-        "arm": "model",
-        "arm_share": 1.0,
+        "arm": person.arm.name,
+        "arm_share": person.arm.share,
         "chosen": [item.item_id for item in found.items],
         "probability": found.probability,
         "model_version": version,

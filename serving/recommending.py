@@ -35,6 +35,8 @@ NEW = "new"
 """Source of items that are for sale and that nobody touched yet, where the model does not rank them."""
 PROMOTED = "promoted"
 EXPLORE = "explore"
+EVERYBODY = "popularity"
+"""The version that answers where nothing personal is done: on purpose, so it is no fallback."""
 SPARE = 200
 """So many candidates more than are shown are looked at where the best need not be shown first."""
 MOST_ROUNDS = 5
@@ -95,6 +97,11 @@ class View:
     def version(self) -> str:
         """What the answers call it."""
         return FALLBACK if self.champion is None else str(self.champion)
+
+    @cached_property
+    def everybody(self) -> View:
+        """Without a model of anybody."""
+        return replace(self, champion=None)
 
     @cached_property
     def items(self) -> Vocabulary:
@@ -214,6 +221,23 @@ def recommend(
         probability=[place.probability for place in places],
         note=None if places else _nothing(view, only),
     )
+
+
+def for_everybody(view: View, ask: RecommendAsk, placed: Placed, *, now: datetime, rng: np.random.Generator) -> Ranked:
+    """What everybody gets in this place: what is popular, of the category on the page; nothing of the person counts.
+
+    Raises:
+        FieldError: a filter that cannot be read.
+    """
+    context = Context(cart=ask.context.cart, viewing=ask.context.viewing)
+    nobody = ask.model_copy(update={"user_id": None, "anonymous_id": None, "context": context})
+    rules = placed.rules.model_copy(update={"kind": "items", "explore": 0.0})
+    return recommend(view.everybody, nobody, replace(placed, rules=rules), [], now=now, rng=rng)
+
+
+def at_random(placed: Placed) -> Placed:
+    """The placement with every place drawn evenly from the best `explore_among` that may stand there."""
+    return replace(placed, rules=placed.rules.model_copy(update={"explore": 1.0}))
 
 
 def similar(view: View, ask: SimilarAsk) -> list[RankedItem]:

@@ -34,6 +34,11 @@ from serving.app import create_app
 START = pd.Timestamp("2026-01-01", tz="UTC")
 USERS, ITEMS, DAYS = 60, 40, 40
 SETTINGS = """
+[arms]
+random = 0
+usual = 0
+holdout = 0
+
 [serving]
 poll_seconds = 0.2
 
