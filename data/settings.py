@@ -288,6 +288,9 @@ class Action(Section):
         "one that is worth most goes first",
     )
     priority: int = Field(0, description="where a worth is not known, the one with the highest goes first")
+    best_hour: bool = Field(
+        True, description="sent at the hour of their day that the send-time model tells; false = as soon as it is due"
+    )
     purpose: str = Field("marketing", description="the consent that it needs beside the channel's")
     about_order: bool = Field(False, description="it is about an order, and so may follow one at once")
     channels: tuple[str, ...] = Field(("email",), min_length=1, description="on the first of these that may be used")

@@ -1,4 +1,4 @@
-"""Features and habits online: the SQL of training, compiled once, run over the rows of a few customers."""
+"""Features, habits and happenings online: the SQL of training, compiled once, run over the rows of a few customers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from data import settings as config
 from data.errors import DataError
 from data.tables import Tables
 from features import hours
+from features.happenings import happenings
 from features.snapshots import compiled, feature_names, set_cutoff, symbolic, symbolic_sql
 
 
@@ -80,6 +81,25 @@ class OnlineHabits:
     def compute(self, rows: Mapping[str, pa.Table], cutoff: datetime) -> hours.Habits:
         """The habits of everybody in `rows`; arguments and errors are those of `OnlineFeatures.compute`."""
         return hours.from_rows(self._queries.run(rows, cutoff), usual_zone=self.usual_zone)
+
+
+class OnlineHappenings:
+    """Finds what `features.happenings.happenings` does. One object serves many threads, one at a time.
+
+    Attributes:
+        tables: Names of the tables it reads.
+    """
+
+    def __init__(self, tables: Tables, answers: Sequence[str] = ()) -> None:
+        """Compile for the columns that `tables` brought; `answers` are further columns of events."""
+        unbound, cutoff = symbolic(tables)
+        every = happenings(unbound.as_of(cutoff), cutoff, answers=answers)
+        self._queries = _Queries(tables, {"happenings": compiled(every, tables)})
+        self.tables = self._queries.tables
+
+    def compute(self, rows: Mapping[str, pa.Table], cutoff: datetime) -> pd.DataFrame:
+        """What everybody in `rows` did; arguments and errors are those of `OnlineFeatures.compute`."""
+        return self._queries.run(rows, cutoff)["happenings"]
 
 
 class _Queries:

@@ -29,10 +29,13 @@ from features.words import in_words
 from models.recommenders import Recommender
 from models.timing import Timing
 from models.worth import CustomerValue
+from serving.acting import Acting, channels_of
 from serving.catalogue import Catalogue
 from serving.champions import PROPENSITY, RECOMMENDER, SEND_TIME, VALUE, Champion, Champions
+from serving.contacting import Acted
 from serving.decisions.ids import new_decision_id, rng_of
 from serving.decisions.rules import PERSONALISATION, Person, consents
+from serving.filling import Filling
 from serving.past import Past
 from serving.people import People
 from serving.placements import Placements
@@ -132,6 +135,7 @@ class Engine:
         view: What recommendations come from.
         profiles: The customers' features; None where nothing was checked.
         people: What rules need to know of them.
+        acting: Tells what is due for them; None where nothing was checked.
         api_keys: Keys in force, by id.
     """
 
@@ -150,6 +154,7 @@ class Engine:
         self.api_keys = keys.in_force(self.state)
         self.view = View(None, Past.of(None, self.settings.recommender), Catalogue.of(Tables.from_frames()))
         self.profiles: Profiles | None = None
+        self.acting: Acting | None = None
         self.people = People(self.settings, None, self.state, Watermarks(), now=datetime.now(UTC))
         self._checked = ""
         self._changing = threading.Lock()
@@ -231,6 +236,19 @@ class Engine:
         self._check_k(ask.k)
         return Similar(similar(view, ask), view.version, view.champion is None)
 
+    def act(self, user_ids: Sequence[str], *, now: datetime, channel: str | None = None) -> list[Acted]:
+        """What is to be done for each of these people now (see `Acting.decide`).
+
+        Raises:
+            FieldError: there is no such channel.
+            StateUnavailableError: the state cannot be read, so nobody knows what was sent.
+        """
+        if channel is not None and channel not in (known := channels_of(self.settings)):
+            raise FieldError("channel", f"{channel!r} is none of {', '.join(known)}")
+        if self.acting is None:
+            return [Acted(user_id) for user_id in user_ids]
+        return self.acting.decide(user_ids, now=now, channel=channel)
+
     def score(self, ask: ScoreAsk) -> Scored:
         """Propensities with their reasons, value, the hour and channel to write at, lifecycle stage and segments.
 
@@ -258,13 +276,13 @@ class Engine:
         decisions: list[dict[str, Any]] = []
         if SEND_TIME in asked:
             champions[SEND_TIME] = self.champions.current.get(SEND_TIME)
-            times, decisions = self._send_times(ask.user_ids, champions[SEND_TIME])
+            times, decisions = self.send_times(ask.user_ids, champions[SEND_TIME], now=datetime.now(UTC))
             users = [user.model_copy(update={"send_time": time}) for user, time in zip(users, times, strict=True)]
         answered = [champion for champion in champions.values() if champion]
         return Scored(users, ", ".join(map(str, answered)) or "none", self._warnings(answered), decisions)
 
-    def _send_times(
-        self, user_ids: Sequence[str], champion: Champion | None
+    def send_times(
+        self, user_ids: Sequence[str], champion: Champion | None, *, now: datetime
     ) -> tuple[list[SendTime], list[dict[str, Any]]]:
         """When and where to write to each, with the decisions; or why that cannot be told."""
         if champion is None or not isinstance(champion.model, Timing):
@@ -275,7 +293,7 @@ class Engine:
             return [no_time(str(error))] * len(user_ids), []
         if habits is None:
             return [no_time("no table tells which messages were opened")] * len(user_ids), []
-        explore, now = self.settings.send_time.explore, datetime.now(UTC)
+        explore = self.settings.send_time.explore
         return send_times(champion.model, str(champion), habits, user_ids, explore=explore, now=now)
 
     def _warnings(self, answered: Sequence[Champion]) -> list[str]:
@@ -400,10 +418,14 @@ class Engine:
         self.placements.check(catalogue)
         profiles = None if tables is None else self._profiles(tables, past)
         people = People(self.settings, tables, self.state, past.until, now=datetime.now(UTC))
+        acting = None
+        if tables is not None and profiles is not None:
+            filling = Filling(self)
+            acting = Acting(self.settings, tables, self.state, profiles=profiles, people=people, parts=filling)
         with self._changing:
             champion = self.champions.current.get(RECOMMENDER)
             self.view = View(champion, past, catalogue.refreshed(self.state))
-            self.profiles, self.people = profiles, people
+            self.profiles, self.people, self.acting = profiles, people, acting
 
 
 def _attributes_allowed(settings: Settings) -> tuple[str, ...]:

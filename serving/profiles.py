@@ -107,6 +107,11 @@ class Profiles:
         found = pd.concat([frame.iloc[positions] for frame, positions, _ in rows.values()], ignore_index=True)
         return found, [user_id for _, _, ids in rows.values() for user_id in ids]
 
+    @property
+    def everybody(self) -> list[str]:
+        """The ids of all who are known."""
+        return [*self._users.all_ids, *(user_id for user_id in self._touched if self._users.code(user_id) < 0)]
+
     def habits(self, user_ids: Sequence[str]) -> Habits | None:
         """When these customers answer and are in the shop, as of now; None where no message told of an open.
 

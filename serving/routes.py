@@ -17,6 +17,8 @@ from data.state.rows import RowRefusedError, fit, refuse_future
 from data.state.schema import UPSERTED
 from data.state.writes import append, upsert
 from serving.schemas import (
+    ActionsAnswer,
+    ActionsAsk,
     Answer,
     Ask,
     EventsAnswer,
@@ -103,6 +105,25 @@ async def _score(service: Service, ask: ScoreAsk, request_id: str) -> ScoreAnswe
     )
 
 
+async def _actions(service: Service, ask: ActionsAsk, request_id: str) -> ActionsAnswer:
+    """Stored before it is answered: what nobody knows to be handed out would be handed out again."""
+    engine = service.ready
+    for _ in range(2):  # where another worker was quicker, what it stored is the answer
+        [found] = await service.in_thread(lambda: engine.act([ask.user_id], now=datetime.now(UTC), channel=ask.channel))
+        if await service.writer.write(found.store):
+            break
+    else:
+        raise StateUnavailableError("This action is being handed out to another asker; try again shortly.")
+    return ActionsAnswer(
+        request_id=request_id,
+        model_version=engine.view.version,
+        actions=[] if found.action is None else [found.action],
+        held_back=list(found.held_back),
+        waiting=list(found.waiting),
+        note=found.note,
+    )
+
+
 async def _events(service: Service, ask: EventsAsk, request_id: str) -> EventsAnswer:
     engine = service.ready
     arrivals = sort_events(
@@ -150,6 +171,7 @@ ROUTES = (
     RouteSpec("/v1/recommend", RecommendAsk, RecommendAnswer, "app", _recommend),
     RouteSpec("/v1/similar", SimilarAsk, SimilarAnswer, "app", _similar),
     RouteSpec("/v1/score", ScoreAsk, ScoreAnswer, "app", _score),
+    RouteSpec("/v1/actions", ActionsAsk, ActionsAnswer, "app", _actions),
     RouteSpec("/v1/events", EventsAsk, EventsAnswer, "app", _events),
     RouteSpec("/v1/tables", TablesAsk, TablesAnswer, "admin", _tables),
 )

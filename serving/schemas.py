@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -248,6 +249,82 @@ class TablesAnswer(Answer):
 
     upserted: dict[str, int] = Field(description="rows by table")
     refused: list[Refused]
+
+
+class ActionsAsk(Ask):
+    """What is to be done for a person now."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "17850", "channel": "email"}]})
+
+    user_id: Id
+    channel: Id | None = Field(None, description="only what goes out on it")
+
+
+class ActionOffer(BaseModel):
+    """The offer of a message."""
+
+    offer_id: str
+    name: str | None
+    reason: str | None = Field(description="why this one")
+    decision_id: str | None
+
+
+class ActionVariant(BaseModel):
+    """What stands in one slot of a message."""
+
+    slot: str
+    variant_id: str
+    text: str | None = Field(description="its merge fields filled")
+    decision_id: str | None
+
+
+class DueAction(BaseModel):
+    """One message that is due."""
+
+    decision_id: str = Field(description="send it with the message and with outcomes; the same however often asked")
+    trigger: str
+    step: int = Field(description="of the trigger's journey, from 1")
+    began_at: datetime = Field(description="when the journey began")
+    about: str | None = Field(description="the item, category or page that it is about")
+    about_items: list[str] = Field(description="items that began it, the newest first: those in the cart, say")
+    channel: str
+    send_at: datetime = Field(description="when to send it")
+    hour: int | None = Field(description="of the person's own day, chosen for them; null = as soon as it is due")
+    hour_probability: float | None = Field(description="the chance with which the hour was chosen")
+    time_zone: str = Field(description="the person's, of `hour`")
+    offer: ActionOffer | None = Field(description="null = without one")
+    variants: list[ActionVariant]
+    items: list[RankedItem]
+    items_decision_id: str | None = Field(description="of the items; null where there are none")
+    expected_value: float | None = Field(description="as the trigger's `value` tells it; null where that is not known")
+    again: bool = Field(description="it was handed out before: whoever sent it already does not send it again")
+
+
+class HeldBack(BaseModel):
+    """Something that is due and is not done."""
+
+    action: str = Field(description="the trigger and its step, such as `cart_abandoned.1`")
+    channel: str
+    rule: str = Field(description="that speaks against it; `conflict`: another goes first")
+    reason: str
+
+
+class WaitingJourney(BaseModel):
+    """A journey of which nothing is due."""
+
+    trigger: str
+    about: str | None
+    why: str = Field(description="`waits`, `goal`, `exit`, `condition`, `late`, `re_entry` or `over`")
+    reason: str
+
+
+class ActionsAnswer(Answer):
+    """What is to be done for the person: one message at most, or why none."""
+
+    actions: list[DueAction]
+    held_back: list[HeldBack] = Field(description="what was due and is not done, each with the rule against it")
+    waiting: list[WaitingJourney] = Field(description="journeys under way of which nothing is due now")
+    note: str | None = Field(description="why nothing is to be done")
 
 
 class Status(BaseModel):

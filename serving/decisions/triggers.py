@@ -166,9 +166,9 @@ def check_catalogue(triggers: Sequence[Trigger], *, offers: Collection[str], slo
 def matches(event: Event, rows: pd.DataFrame) -> np.ndarray:
     """Which rows of `features.happenings` are such an event, bool (n,)."""
     if event.what == ENGAGEMENT:
-        held = ~rows["event"].isin(NO_ENGAGEMENT).to_numpy()
+        held = (~rows["event"].isin(NO_ENGAGEMENT)).to_numpy(copy=True)
     else:
-        held = rows["event"].eq(event.what).to_numpy()
+        held = rows["event"].eq(event.what).to_numpy(copy=True)
     if event.category is not None:
         held = held & rows["category"].eq(event.category).to_numpy()
     if event.condition is not None and held.any():

@@ -1,0 +1,337 @@
+"""One person's due steps: which of them goes out, on which channel and when, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from data.settings import Settings
+from data.state.writes import append
+from serving.decisions.journeys import Due, settle
+from serving.decisions.rules import Contact, Person, Suppressed, allowed_hours, held_back
+from serving.decisions.triggers import NONE
+from serving.happened import KIND, told_of
+from serving.schemas import ActionOffer, ActionVariant, DueAction, HeldBack, RankedItem, SendTime, WaitingJourney
+
+HOLDOUT, CONFLICT = "holdout", "conflict"
+OWN = frozenset({"frequency", "caps", "re_entry"})
+"""Rules that are not asked again of a step that was handed out: it counts towards them itself."""
+FIRST_BY = {"value": "is worth most", "priority": "has the highest priority", "chance": "was drawn"}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a message holds, each part a decision of its own.
+
+    Attributes:
+        offer: None = without one.
+        variants: A variant for each slot.
+        items: The best first.
+        items_decision_id: None where there are no items.
+        decisions: Rows of `decisions`; none of what was decided before.
+    """
+
+    offer: ActionOffer | None = None
+    variants: Sequence[ActionVariant] = ()
+    items: Sequence[RankedItem] = ()
+    items_decision_id: str | None = None
+    decisions: Sequence[Row] = ()
+
+
+class Parts(Protocol):
+    """What fills a message."""
+
+    def probabilities(self, label: str, frame: pd.DataFrame) -> np.ndarray:
+        """Of a propensity, float (n,); NaN where nothing tells it."""
+
+    def categories(self, item_ids: Sequence[str]) -> list[str | None]:
+        """What each item is filed under."""
+
+    def hours(self, user_ids: Sequence[str], *, now: datetime) -> tuple[list[SendTime], list[Row]]:
+        """When to write to each; and a row of `decisions` for each, or none at all."""
+
+    def fill(self, person: Person, due: Due, channel: str, *, now: datetime) -> Filled:
+        """Decide the offer, the variants and the items of a step."""
+
+    def again(self, person: Person, told: Mapping[str, Any]) -> Filled:
+        """What was decided before, as `parts_of` kept it."""
+
+
+@dataclass(frozen=True)
+class Acted:
+    """What is to be done for somebody.
+
+    Attributes:
+        user_id: Whom.
+        action: The message; None if there is none.
+        held_back: What was due and is not done, with the rules.
+        waiting: Journeys of which nothing is due.
+        decision: The row of `decisions` that is new; None where nothing was due, or it was decided before.
+        parts: The rows about its offer, variants, items and hour, to be stored if `decision` was not there yet.
+    """
+
+    user_id: str
+    action: DueAction | None = None
+    held_back: Sequence[HeldBack] = ()
+    waiting: Sequence[WaitingJourney] = ()
+    decision: Row | None = None
+    parts: Sequence[Row] = ()
+
+    @property
+    def note(self) -> str | None:
+        """Why nothing is to be done."""
+        if self.action is not None:
+            return None
+        if self.held_back:
+            return f"Nothing may be sent: {'; '.join(dict.fromkeys(one.reason for one in self.held_back))}."
+        return "Nothing is due now." if self.waiting else "No journey is under way."
+
+    def store(self, connection: sa.Connection) -> bool:
+        """Store what was decided, the parts only with it; False if the step was handed out meanwhile."""
+        if self.decision is None:
+            return True
+        new = append(connection, "decisions", [self.decision])
+        for row in self.parts if new else ():
+            append(connection, "decisions", [row])
+        return bool(new) or self.action is None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A person of whom something is due.
+
+    Attributes:
+        user_id: Who.
+        person: What the rules need to know.
+        due: The steps, in the order of the triggers.
+        worth: What each trigger's message is expected to earn, by its name; NaN where that is not known.
+        time: When to write to them; None where nothing tells it.
+        time_row: The decision about that.
+        channel: Only what goes out on it; None = any.
+        now: The moment.
+    """
+
+    user_id: str
+    person: Person
+    due: Sequence[Due]
+    worth: Mapping[str, float]
+    time: SendTime | None
+    time_row: Row | None
+    channel: str | None
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to do a step.
+
+    Attributes:
+        due: The step.
+        channel: On which.
+        send_at: When.
+        hour: Of the person's own day, chosen for them; None = as soon as it is due.
+        hour_probability: The chance with which it was chosen.
+        against: The rules that speak against it.
+    """
+
+    due: Due
+    channel: str
+    send_at: datetime
+    hour: int | None
+    hour_probability: float | None
+    against: tuple[Suppressed, ...]
+
+
+def act(asked: Asked, settings: Settings, parts: Parts) -> Acted:
+    """The first of the steps that are due and that no rule speaks against; all that was held back, and by which rule.
+
+    Whoever is left alone (the arm `holdout`) is logged when they would have been written to, and goes on to the next
+    step as if they had been, so that what follows can be compared.
+    """
+    alone = asked.person.arm.name == HOLDOUT
+    ways = [way for due in asked.due for way in _ways(asked, due, settings, parts)]
+    held = [_held(way, one) for way in ways for one in way.against]
+    open_ = [way for way in ways if all(alone and one.rule == HOLDOUT for one in way.against)]
+    may = list({way.due.decision_id: way for way in reversed(open_)}.values())[::-1]  # the first channel of each step
+    if not may:
+        return Acted(asked.user_id, held_back=held, decision=_blocked(asked, held) if held else None)
+    first, probability, why = _first(asked, may)
+    conflict = Suppressed(CONFLICT, f"{first.due.name} goes first: it {why}")
+    held += [_held(way, conflict) for way in may if way is not first]
+    names = [way.due.name for way in may]
+    handed = first.due.handed
+    if handed is not None and (alone or handed.nothing):
+        return Acted(asked.user_id, held_back=held)
+    if handed is not None:
+        filled = parts.again(asked.person, handed.told)
+        return Acted(asked.user_id, _action(asked, first, filled, handed.told["expected_value"]), held)
+    if alone:
+        told = told_of(first.due.beginning, first.due.number) | {"campaign_id": first.due.trigger.name}
+        row = _row(asked, first.due, NONE, probability, candidates=names, held=held, context=told)
+        return Acted(asked.user_id, held_back=held, decision=row)
+    filled = parts.fill(asked.person, first.due, first.channel, now=asked.now)
+    worth = asked.worth[first.due.trigger.name]
+    action = _action(asked, first, filled, None if math.isnan(worth) else worth)
+    told = {
+        **told_of(first.due.beginning, first.due.number),
+        "campaign_id": first.due.trigger.name,
+        "channel": first.channel,
+        "send_at": first.send_at.isoformat(),
+        "hour": first.hour,
+        "hour_probability": first.hour_probability,
+        "expected_value": action.expected_value,
+        **parts_of(filled),
+    }
+    rows = [*filled.decisions, *([asked.time_row] if asked.time_row and first.hour_probability else [])]
+    row = _row(asked, first.due, first.due.name, probability, candidates=names, held=held, context=told)
+    return Acted(asked.user_id, action, held, decision=row, parts=rows)
+
+
+def parts_of(filled: Filled) -> Row:
+    """What an action's decision keeps of its parts: ids, no texts, which may hold a name."""
+    return {
+        "offer": filled.offer and filled.offer.model_dump(include={"offer_id", "decision_id"}),
+        "variants": [one.model_dump(include={"slot", "variant_id", "decision_id"}) for one in filled.variants],
+        "items": [one.model_dump(include={"item_id", "score", "source"}) for one in filled.items],
+        "items_decision_id": filled.items_decision_id,
+    }
+
+
+def _first(asked: Asked, may: Sequence[Way]) -> tuple[Way, float, str]:
+    """Which goes first, with what chance and why. What was handed out and may not be sent yet stays the first."""
+    for way in may:
+        if way.due.handed is not None:
+            return way, 1.0, "was handed out before"
+    settled = settle(
+        [way.due for way in may],
+        [asked.worth[way.due.trigger.name] for way in may],
+        arm=asked.person.arm.name,
+        user_id=asked.user_id,
+    )
+    return may[settled.first], settled.probability, FIRST_BY[settled.by]
+
+
+def _ways(asked: Asked, due: Due, settings: Settings, parts: Parts) -> list[Way]:
+    """The channels of a step that are asked for, in their order."""
+    declared, told = due.trigger.declared, due.handed.told if due.handed is not None else {}
+    channels = [told["channel"]] if "channel" in told else due.step.channels
+    about = due.beginning.about
+    categories = [about] if declared.same == "category" else parts.categories(due.beginning.items)
+    found = []
+    for channel in channels:
+        if asked.channel not in (None, channel):
+            continue
+        contact = Contact(
+            channel,
+            purpose=declared.purpose,
+            categories=tuple(dict.fromkeys(name for name in categories if name)),
+            about_order=declared.about_order,
+            trigger=due.trigger.name if due.number == 0 and declared.again_days is None else None,
+        )
+        if told:
+            send_at, hour, chance = datetime.fromisoformat(told["send_at"]), told["hour"], told["hour_probability"]
+        else:
+            send_at, hour, chance = _moment(asked, due, channel, settings)
+        against = held_back(asked.person, contact, settings, now=send_at)
+        if due.handed is not None:
+            against = tuple(one for one in against if one.rule not in OWN)
+        found.append(Way(due, channel, send_at, hour, chance, against))
+    return found
+
+
+def _moment(asked: Asked, due: Due, channel: str, settings: Settings) -> tuple[datetime, int | None, float | None]:
+    """When to send, the hour of the person's own day, and the chance with which it was chosen.
+
+    Now, unless the trigger asks for the person's hour. An hour that is quiet on this channel gives way to the next that
+    is not: it was not chosen by the model then.
+    """
+    time = asked.time
+    if not due.trigger.declared.best_hour or channel in settings.rules.on_site or time is None or time.hour is None:
+        return asked.now, None, None
+    allowed = allowed_hours(asked.person, channel, settings.rules)
+    hours = [(time.hour + later) % 24 for later in range(24) if allowed[(time.hour + later) % 24]]
+    if not hours:
+        return asked.now, None, None
+    local = asked.now.astimezone(ZoneInfo(time.time_zone or asked.person.timezone))
+    at = local
+    if local.hour != hours[0]:
+        at = local.replace(hour=hours[0], minute=0, second=0, microsecond=0)
+        at += timedelta(days=1 if at <= local else 0)
+    return at.astimezone(UTC), hours[0], time.probability if hours[0] == time.hour else None
+
+
+def _action(asked: Asked, way: Way, filled: Filled, expected_value: float | None) -> DueAction:
+    due = way.due
+    return DueAction(
+        decision_id=due.decision_id,
+        trigger=due.trigger.name,
+        step=due.number + 1,
+        began_at=due.beginning.at,
+        about=due.beginning.about or None,
+        about_items=list(due.beginning.items),
+        channel=way.channel,
+        send_at=way.send_at,
+        hour=way.hour,
+        hour_probability=way.hour_probability,
+        time_zone=asked.person.timezone,
+        offer=filled.offer,
+        variants=list(filled.variants),
+        items=list(filled.items),
+        items_decision_id=filled.items_decision_id,
+        expected_value=expected_value,
+        again=due.handed is not None,
+    )
+
+
+def _row(
+    asked: Asked,
+    due: Due,
+    chosen: str,
+    probability: float,
+    *,
+    candidates: Sequence[str],
+    held: Sequence[HeldBack],
+    context: Mapping[str, Any],
+) -> Row:
+    """A row of `decisions`."""
+    return {
+        "decision_id": due.decision_id,
+        "user_id": asked.user_id,
+        "at": asked.now,
+        "kind": KIND,
+        "slot": due.trigger.name,
+        "arm": asked.person.arm.name,
+        "arm_share": asked.person.arm.share,
+        "chosen": [chosen],
+        "probability": [probability],
+        "candidates": list(candidates),
+        "suppressed": json.dumps([{"id": one.action, **one.model_dump(exclude={"action"})} for one in held]),
+        "model_version": "triggers",
+        "context": json.dumps(context),
+    }
+
+
+def _blocked(asked: Asked, held: Sequence[HeldBack]) -> Row:
+    """That nothing may be sent: once a day for the same steps and rules, however often it is asked."""
+    campaign = {"campaign_id": asked.due[0].trigger.name}
+    row = _row(asked, asked.due[0], NONE, 1.0, candidates=[], held=held, context=campaign)
+    day = asked.now.replace(hour=0, minute=0, second=0, microsecond=0)
+    told = json.dumps([asked.user_id, day.isoformat(), sorted({(one.action, one.rule) for one in held})])
+    digest = blake2b(told.encode(), digest_size=8).hexdigest()
+    return row | {"decision_id": f"{int(day.timestamp()) * 10**9:016x}{digest}"}
+
+
+def _held(way: Way, one: Suppressed) -> HeldBack:
+    return HeldBack(action=way.due.name, channel=way.channel, rule=one.rule, reason=one.reason)

@@ -1,0 +1,126 @@
+"""What people did and what was handed out to them, as journeys ask: read for a few people from tables and state."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import sqlalchemy as sa
+
+from data.state import State
+from data.state.schema import tables as state_tables
+from data.tables import Tables
+from features.happenings import (
+    BACK_IN_STOCK,
+    DAY,
+    LIFECYCLE_CHANGED,
+    PRICE_DROPPED,
+    changes_of_viewed,
+    item_changes,
+    lifecycle_changes,
+)
+from features.online import OnlineHappenings
+from serving.decisions.journeys import Beginning, Handed
+from serving.profiles import Profiles
+
+KIND = "action"
+CHANGED_DAYS = 30
+"""Changes of items and of the lifecycle stage are looked for so far back."""
+ITEM = ("item_id", "updated_at", "price", "available")
+
+
+class Happenings:
+    """Reads happenings and the log of actions; `asked` are the names of the events that triggers ask about."""
+
+    def __init__(
+        self, tables: Tables, state: State, profiles: Profiles, *, answers: Sequence[str], asked: Collection[str]
+    ) -> None:
+        self._state, self._profiles, self._asked = state, profiles, frozenset(asked)
+        self._online = OnlineHappenings(tables, answers)
+        self._read = [name for name in self._online.tables if name != "items"]
+        self._items = tables["items"].select(*ITEM).execute()
+
+    def of(self, user_ids: Sequence[str], now: datetime) -> tuple[pd.DataFrame, dict[str, list[Handed]]]:
+        """What these people did (rows of `features.happenings`), and the steps that were handed out to each.
+
+        Raises:
+            StateUnavailableError: the state cannot be read.
+        """
+        rows = self._profiles.rows(user_ids, list({*self._read, "messages"}))
+        did = self._online.compute(rows, now)
+        parts = [did]
+        if self._asked & {PRICE_DROPPED, BACK_IN_STOCK}:
+            parts.append(changes_of_viewed(did, self._changes(now)))
+        if LIFECYCLE_CHANGED in self._asked:
+            parts.append(lifecycle_changes(did, now, days=CHANGED_DAYS))
+        parts = [part for part in parts if len(part)] or [did]
+        return pd.concat(parts, ignore_index=True), self._handed(user_ids, rows["messages"], now)
+
+    def _changes(self, now: datetime) -> pd.DataFrame:
+        """What lately became of items, in the checked tables and in the state."""
+        table = state_tables["items"]
+        with self._state.reading() as connection:
+            live = connection.execute(sa.select(*(table.c[name] for name in ITEM))).all()
+        history = self._items
+        if live:
+            newer = pd.DataFrame(live, columns=ITEM).astype(history.dtypes.to_dict())
+            history = pd.concat([history, newer]).drop_duplicates(["item_id", "updated_at"], keep="last")
+        found = item_changes(history)
+        return found[(found["at"] < now) & (found["at"] >= pd.Timestamp(now) - CHANGED_DAYS * DAY)]
+
+    def _handed(self, user_ids: Sequence[str], messages: pa.Table, now: datetime) -> dict[str, list[Handed]]:
+        """The steps that were handed out before `now`, by person."""
+        decisions, outcomes = state_tables["decisions"].c, state_tables["outcomes"].c
+        query = sa.select(
+            decisions.decision_id, decisions.user_id, decisions["at"], decisions.slot, decisions.arm, decisions.context
+        ).where(decisions.user_id.in_(user_ids), decisions.kind == KIND, decisions["at"] <= now)
+        with self._state.reading() as connection:
+            logged = [(row, told) for row in connection.execute(query) if (told := _journey_of(row.context))]
+            asked = [row.decision_id for row, _ in logged]
+            shown = sa.select(outcomes.decision_id).where(outcomes.decision_id.in_(asked)).distinct()
+            done = {decision_id for (decision_id,) in connection.execute(shown)} if asked else set()
+        done |= set(messages["decision_id"].drop_null().to_pylist())
+        found: dict[str, list[Handed]] = defaultdict(list)
+        for row, told in logged:
+            found[row.user_id].append(
+                Handed(
+                    decision_id=row.decision_id,
+                    trigger=row.slot,
+                    beginning=beginning_of(told),
+                    step=int(told["step"]),
+                    at=row.at,
+                    sent=row.decision_id in done,
+                    nothing=row.arm == "holdout",
+                    told=told,
+                )
+            )
+        return found
+
+
+def told_of(beginning: Beginning, step: int) -> dict[str, Any]:
+    """What a decision keeps of a journey; `beginning_of` reads it."""
+    return {
+        "step": step,
+        "began": beginning.at.isoformat(),
+        "about": beginning.about,
+        "about_items": list(beginning.items),
+        "rhythm_days": beginning.rhythm_days,
+    }
+
+
+def beginning_of(told: Mapping[str, Any]) -> Beginning:
+    """What began a journey, as a decision keeps it."""
+    return Beginning(
+        datetime.fromisoformat(told["began"]), told["about"], tuple(told["about_items"]), told["rhythm_days"]
+    )
+
+
+def _journey_of(context: str | None) -> dict[str, Any] | None:
+    """The context of a decision that handed out a step; None of any other."""
+    told = json.loads(context) if context else {}
+    return told if isinstance(told, dict) and {"step", "began"} <= told.keys() else None
