@@ -26,12 +26,10 @@ from data.vocabulary import Vocabulary
 from features.hours import NO_ZONE, zone_of_most
 from features.purchases import purchases
 from serving.decisions.arms import STRANGER, Arm, arm_of
-from serving.decisions.rules import Consent, Person, cap_of
+from serving.decisions.rules import MOST_DAYS, Consent, Person, cap_of
 
 log = logging.getLogger("attune")
 
-MOST_DAYS = 31
-"""How far back messages count at least, for how often somebody chose to hear; caps may reach further."""
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -12,17 +12,28 @@ from typing import TYPE_CHECKING, Any
 from data.contract import TABLES
 from data.errors import StateUnavailableError
 from data.state import keys
+from data.state.answers import append_consents, sort_outcomes
 from data.state.arrivals import Refusal, sort_events
 from data.state.rows import RowRefusedError, fit, refuse_future
 from data.state.schema import UPSERTED
+from data.state.tombstones import ERASED
 from data.state.writes import append, upsert
+from serving.choices import consent_rows, consents_of, preference_rows
+from serving.decisions.rules import ANY, Person
+from serving.recommending import FieldError
 from serving.schemas import (
     ActionsAnswer,
     ActionsAsk,
     Answer,
     Ask,
+    ConsentsAnswer,
+    ConsentsAsk,
     EventsAnswer,
     EventsAsk,
+    OutcomesAnswer,
+    OutcomesAsk,
+    PreferencesAnswer,
+    PreferencesAsk,
     RecommendAnswer,
     RecommendAsk,
     Refused,
@@ -139,6 +150,68 @@ async def _events(service: Service, ask: EventsAsk, request_id: str) -> EventsAn
     )
 
 
+async def _outcomes(service: Service, ask: OutcomesAsk, request_id: str) -> OutcomesAnswer:
+    engine = service.ready
+    found = sort_outcomes(
+        ask.outcomes, now=datetime.now(UTC), max_clock_skew_minutes=engine.settings.data.max_clock_skew_minutes
+    )
+    stored = await service.writer.write(found.store)
+    return OutcomesAnswer(
+        request_id=request_id,
+        model_version=engine.view.version,
+        accepted=stored.accepted,
+        duplicates=stored.duplicates,
+        refused=[_refused("outcomes", refusal) for refusal in stored.refused],
+    )
+
+
+async def _consents(service: Service, ask: ConsentsAsk, request_id: str) -> ConsentsAnswer:
+    rows = consent_rows(ask, **_moments(service, ask))
+    if rows:
+        await service.writer.write(lambda connection: append_consents(connection, rows))
+    engine = service.ready
+    person = await _who(service, ask)
+    return ConsentsAnswer(
+        request_id=request_id,
+        model_version=engine.view.version,
+        user_id=ask.user_id,
+        consents=consents_of(person, engine.settings.rules),
+    )
+
+
+async def _preferences(service: Service, ask: PreferencesAsk, request_id: str) -> PreferencesAnswer:
+    rows = preference_rows(ask, **_moments(service, ask))
+    if rows:
+        await service.writer.write(lambda connection: append(connection, "preferences", rows))
+    person = await _who(service, ask)
+    return PreferencesAnswer(
+        request_id=request_id,
+        model_version=service.ready.view.version,
+        user_id=ask.user_id,
+        preferences={name: value for name, value in sorted(person.preferences.items()) if value != ANY},
+    )
+
+
+def _moments(service: Service, ask: ConsentsAsk | PreferencesAsk) -> dict[str, datetime]:
+    """Now, and the latest moment that anything may have; nothing is stored of somebody who was erased."""
+    engine, now = service.ready, datetime.now(UTC)
+    if engine.state.tombstones.holds(ask.user_id):
+        raise FieldError("user_id", ERASED)
+    return {"now": now, "latest": now + timedelta(minutes=engine.settings.data.max_clock_skew_minutes)}
+
+
+async def _who(service: Service, ask: ConsentsAsk | PreferencesAsk) -> Person:
+    """The person as of now.
+
+    Raises:
+        StateUnavailableError: what holds cannot be told.
+    """
+    person = await service.in_thread(lambda: service.ready.people.one(ask.user_id, now=datetime.now(UTC)))
+    if not person.live:
+        raise StateUnavailableError("What holds cannot be told: the state cannot be read. Ask again shortly.")
+    return person
+
+
 async def _tables(service: Service, ask: TablesAsk, request_id: str) -> TablesAnswer:
     engine = service.ready
     now = datetime.now(UTC)
@@ -173,6 +246,9 @@ ROUTES = (
     RouteSpec("/v1/score", ScoreAsk, ScoreAnswer, "app", _score),
     RouteSpec("/v1/actions", ActionsAsk, ActionsAnswer, "app", _actions),
     RouteSpec("/v1/events", EventsAsk, EventsAnswer, "app", _events),
+    RouteSpec("/v1/outcomes", OutcomesAsk, OutcomesAnswer, "app", _outcomes),
+    RouteSpec("/v1/consents", ConsentsAsk, ConsentsAnswer, "app", _consents),
+    RouteSpec("/v1/preferences", PreferencesAsk, PreferencesAnswer, "app", _preferences),
     RouteSpec("/v1/tables", TablesAsk, TablesAnswer, "admin", _tables),
 )
 """Every route that wants a key."""

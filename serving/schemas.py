@@ -228,6 +228,91 @@ class EventsAnswer(Answer):
     refused: list[Refused]
 
 
+class OutcomesAsk(Ask):
+    """What came of decisions, each with an `outcome_id`. Columns outside the contract are kept."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "outcomes": [
+                        {
+                            "outcome_id": "o-1",
+                            "decision_id": "18ea0f4b5c3d2e1f0a1b2c3d4e5f6071",
+                            "kind": "click",
+                            "chosen_id": "22086",
+                            "position": 0,
+                            "at": "2026-01-31T12:00:05Z",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    outcomes: list[dict[str, Any]] = Field(min_length=1, max_length=1000)
+
+
+class OutcomesAnswer(EventsAnswer):
+    """What became of each outcome; those accepted are on the disk."""
+
+
+class ConsentsAsk(Ask):
+    """What a person allows and forbids; without `consents` it is only told what holds."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"user_id": "17850", "consents": {"email": True, "personalisation": False}}]}
+    )
+
+    user_id: Id = Field(description="the customer, or a visitor by their anonymous id")
+    consents: dict[Id, bool] = Field(
+        {}, max_length=50, description="by purpose: `marketing`, `personalisation`, or a channel such as `email`"
+    )
+    at: Id | None = Field(None, description="when they said so; now if left out")
+
+
+class Holding(BaseModel):
+    """Whether something is allowed."""
+
+    granted: bool
+    at: datetime | None = Field(description="when they said so; null where they did not, and it is assumed")
+
+
+class ConsentsAnswer(Answer):
+    """What holds now. A purpose or channel that is not there needs a yes."""
+
+    user_id: str
+    consents: dict[str, Holding]
+
+
+class PreferencesAsk(Ask):
+    """What a person chooses for themselves; without `preferences` it is only told what holds."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_id": "17850", "preferences": {"topics": ["Tea"], "frequency": "weekly", "hours": "20-23"}}
+            ]
+        }
+    )
+
+    user_id: Id = Field(description="the customer, or a visitor by their anonymous id")
+    preferences: dict[Id, Id | list[Id] | None] = Field(
+        {},
+        max_length=50,
+        description="`topics` and `channels` (lists), `frequency` (`daily`, `weekly`, `monthly`, `never`, or `2 in 7` "
+        "days), `hours` (`20-23`), and any other, which is kept; null takes a choice back",
+    )
+    at: Id | None = Field(None, description="when they chose; now if left out")
+
+
+class PreferencesAnswer(Answer):
+    """What holds now."""
+
+    user_id: str
+    preferences: dict[str, str] = Field(description="the last choice of each name; lists with commas")
+
+
 class TablesAsk(Ask):
     """Rows of the catalogue and of customers. A row is whole: it replaces what was known under its key."""
 

@@ -13,6 +13,9 @@ from data.state.schema import tombstones as table
 OPTION = "attune_tombstones"
 """The execution option under which a state's connections carry its tombstones."""
 
+STRANGER = "stranger-"
+"""How the ids begin of those whom nobody knows."""
+
 ERASED = "belongs to a person who was erased"
 """Why a row is refused."""
 
@@ -89,7 +92,7 @@ def _allowed(tombstones: Tombstones, name: str, row: Mapping[str, Any]) -> Mappi
     if not tombstones.holds(user_id):
         return row
     if name == "decisions":
-        return {**row, "user_id": f"stranger-{row['decision_id']}"}
+        return {**row, "user_id": f"{STRANGER}{row['decision_id']}"}
     if name == "orders" and tombstones.keeps_orders(user_id):
         return {**row, "user_id": None, "extra": None}
     return None

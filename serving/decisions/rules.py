@@ -24,6 +24,10 @@ MARKETING, PERSONALISATION = "marketing", "personalisation"
 CHANNELS, TOPICS, FREQUENCY = "channels", "topics", "frequency"
 """Preferences, beside `hours`: names with commas between them, and a word of `FREQUENCIES` or `2 in 7` (days)."""
 FREQUENCIES = {"daily": "1 in 1", "weekly": "1 in 7", "monthly": "1 in 30", "never": "0 in 1"}
+ANY = "any"
+"""What somebody chooses who takes a choice back."""
+MOST_DAYS = 31
+"""The longest of somebody's own `frequency`, and so how far back messages count at least."""
 ALL = "all"
 """In `rules.caps`: every channel that goes to people, counted together."""
 
@@ -151,8 +155,28 @@ def allowed_hours(person: Person, channel: str, rules: Rules) -> np.ndarray:
 
 
 def chosen(person: Person, name: str) -> frozenset[str]:
-    """What somebody chose of several, in lower case: `Tea, Coffee` is two; empty if they chose nothing."""
-    return frozenset(part.strip().casefold() for part in person.preferences.get(name, "").split(",")) - {""}
+    """What somebody chose of several, in lower case: `Tea, Coffee` is two; empty if they chose nothing, or `any`."""
+    said = frozenset(part.strip().casefold() for part in person.preferences.get(name, "").split(",")) - {""}
+    return frozenset() if ANY in said else said
+
+
+def refuse_preference(name: str, value: str) -> None:
+    """Refuse a choice that no rule could follow; what no rule reads is only kept.
+
+    Raises:
+        ValueError: it cannot be read; says what can.
+
+    Example:
+        >>> refuse_preference("hours", "evenings")
+        Traceback (most recent call last):
+        ValueError: 'evenings' is no span of hours; write it like 20-23, or any
+    """
+    if value == ANY:
+        return
+    if name == WANTED and not wanted_hours(value).any():
+        raise ValueError(f"{value!r} is no span of hours; write it like 20-23, or {ANY}")
+    if name == FREQUENCY and ((cap := cap_of(value)) is None or cap[1] > MOST_DAYS):
+        raise ValueError(f"{value!r} is none of {', '.join(FREQUENCIES)}, 2 in 7 (days, up to {MOST_DAYS}) or {ANY}")
 
 
 def cap_of(text: str) -> tuple[int, int] | None:

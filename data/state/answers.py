@@ -1,0 +1,148 @@
+"""What came of decisions, and what people say of themselves: fitted to the contract, held against what is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from data.checks import ONE_OF
+from data.contract import TABLES
+from data.state.arrivals import Refusal
+from data.state.rows import RowRefusedError, fit, refuse_future
+from data.state.schema import tables
+from data.state.tombstones import STRANGER
+from data.state.writes import append
+
+KINDS = ONE_OF["outcomes", "kind"]
+UNSUBSCRIBE, MARKETING = "unsubscribe", "marketing"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of a batch of outcomes.
+
+    Attributes:
+        accepted: How many are new.
+        duplicates: How many were known by their ids.
+        refused: The rows that are no outcome of a decision.
+    """
+
+    accepted: int
+    duplicates: int
+    refused: Sequence[Refusal]
+
+
+@dataclass
+class Outcomes:
+    """A batch of outcomes on its way into the state.
+
+    Attributes:
+        rows: Rows for `outcomes`, by their positions in the request.
+        refused: The rows that do not fit.
+        skew: By how much clocks may disagree.
+    """
+
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    refused: list[Refusal] = field(default_factory=list)
+    skew: timedelta = timedelta(0)
+
+    def store(self, connection: sa.Connection) -> Stored:
+        """Store, in one transaction, those whose decision is known; an unsubscription is a no to the channel as well.
+
+        A decision is stored before its id is answered, so an id that is not known was never given out, or its person
+        was erased: either way nothing can be learnt from the outcome.
+        """
+        decided = _decided(connection, {row["decision_id"] for row in self.rows.values()})
+        good: list[dict[str, Any]] = []
+        refused = list(self.refused)
+        for position, row in self.rows.items():
+            try:
+                _check(row, decided.get(row["decision_id"]), self.skew)
+                good.append(row)
+            except RowRefusedError as error:
+                refused.append(Refusal(position, row["outcome_id"], error.field, error.reason))
+        new = {outcome_id for (outcome_id,) in append(connection, "outcomes", good)}
+        left = [row for row in good if row["kind"] == UNSUBSCRIBE and row["outcome_id"] in new]
+        refusals = [_refusal(row, decided[row["decision_id"]]) for row in left]
+        append_consents(connection, [row for row in refusals if not row["user_id"].startswith(STRANGER)])
+        return Stored(len(new), len(good) - len(new), sorted(refused, key=lambda refusal: refusal.position))
+
+
+def sort_outcomes(rows: Sequence[Mapping[str, Any]], *, now: datetime, max_clock_skew_minutes: float) -> Outcomes:
+    """Sort outcomes into what may be stored and what is refused whatever the state holds.
+
+    Example:
+        >>> from datetime import UTC
+        >>> row = {"outcome_id": "1", "decision_id": "d1", "kind": "applause", "at": "2026-01-01T00:00:00Z"}
+        >>> sort_outcomes([row], now=datetime(2026, 1, 1, tzinfo=UTC), max_clock_skew_minutes=60).refused[0].message
+        "'applause' is none of impression, open, click, conversion, unsubscribe"
+    """
+    found = Outcomes(skew=timedelta(minutes=max_clock_skew_minutes))
+    for position, row in enumerate(rows):
+        try:
+            fitted = fit(TABLES["outcomes"], row)
+            if fitted["kind"] not in KINDS:
+                raise RowRefusedError("kind", f"{fitted['kind'][:64]!r} is none of {', '.join(KINDS)}")  # noqa: TRY301
+            refuse_future(TABLES["outcomes"], fitted, now + found.skew)
+        except RowRefusedError as error:
+            row_id = row.get("outcome_id")
+            shown = row_id[:512] if isinstance(row_id, str) else None
+            found.refused.append(Refusal(position, shown, error.field, error.reason))
+            continue
+        found.rows[position] = fitted
+    return found
+
+
+def append_consents(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store somebody's words on purposes. Of two about one purpose at one moment the no holds, whichever came first."""
+    append(connection, "consents", rows)
+    if refused := [{f"of_{name}": row[name] for name in KEY} for row in rows if not row["granted"]]:
+        connection.execute(OVERRULE, refused)
+
+
+class Decided(NamedTuple):
+    """What an outcome is held against."""
+
+    decision_id: str
+    user_id: str
+    at: datetime
+    chosen: list[str]
+    context: str | None
+
+
+KEY = TABLES["consents"].key
+OVERRULE = (
+    sa.update(tables["consents"])
+    .where(*(tables["consents"].c[name] == sa.bindparam(f"of_{name}") for name in KEY))
+    .values(granted=False)
+)
+DECIDED = sa.select(*(tables["decisions"].c[name] for name in Decided._fields)).where(
+    tables["decisions"].c.decision_id.in_(sa.bindparam("ids", expanding=True))
+)
+
+
+def _decided(connection: sa.Connection, ids: set[str]) -> dict[str, Decided]:
+    found = connection.execute(DECIDED, {"ids": sorted(ids)}) if ids else ()
+    return {row.decision_id: Decided(*row) for row in found}
+
+
+def _check(row: Mapping[str, Any], decided: Decided | None, skew: timedelta) -> None:
+    """Refuse what is no outcome of its decision."""
+    if decided is None:
+        raise RowRefusedError("decision_id", "is not known: it was never answered, or its person was erased")
+    if row["at"] < decided.at - skew:
+        raise RowRefusedError("at", f"lies before the decision ({decided.at.isoformat()})")
+    if row["chosen_id"] is not None and row["chosen_id"] not in decided.chosen:
+        raise RowRefusedError("chosen_id", f"is none of what was chosen: {', '.join(decided.chosen[:10])}"[:300])
+
+
+def _refusal(row: Mapping[str, Any], decided: Decided) -> dict[str, Any]:
+    """Who unsubscribes says no to the channel: the outcome's own, else the decision's, else to all marketing."""
+    channel = (row["extra"] or {}).get("channel") or json.loads(decided.context or "{}").get("channel")
+    purpose = channel if isinstance(channel, str) else MARKETING
+    return {"user_id": decided.user_id, "purpose": purpose, "granted": False, "at": row["at"], "extra": None}

@@ -1,0 +1,89 @@
+"""What people say for themselves: consents and preferences, as rows to be stored and as what holds now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from data.contract import TABLES
+from data.settings import Rules
+from data.state.rows import RowRefusedError, fit, refuse_future
+from serving.decisions.rules import ANY, Person, refuse_preference
+from serving.recommending import FieldError
+from serving.schemas import ConsentsAsk, Holding, PreferencesAsk
+
+
+def consent_rows(ask: ConsentsAsk, *, now: datetime, latest: datetime) -> list[dict[str, Any]]:
+    """Rows of `consents`.
+
+    Args:
+        ask: What was said.
+        now: When, if the request does not say.
+        latest: No word is later.
+
+    Raises:
+        FieldError: one cannot be stored.
+
+    Example:
+        >>> from datetime import UTC
+        >>> day = datetime(2026, 1, 31, tzinfo=UTC)
+        >>> [row] = consent_rows(ConsentsAsk(user_id="ann", consents={"email": False}), now=day, latest=day)
+        >>> row["purpose"], row["granted"]
+        ('email', False)
+    """
+    said = {purpose: {"purpose": purpose, "granted": granted} for purpose, granted in ask.consents.items()}
+    return _rows("consents", ask, said, now=now, latest=latest)
+
+
+def preference_rows(ask: PreferencesAsk, *, now: datetime, latest: datetime) -> list[dict[str, Any]]:
+    """Rows of `preferences`; a choice that is taken back is `any`. Arguments as those of `consent_rows`.
+
+    Raises:
+        FieldError: one cannot be stored, or no rule could follow it.
+    """
+    chosen: dict[str, dict[str, Any]] = {}
+    for name, given in ask.preferences.items():
+        value = ANY if given is None else ", ".join(given) if isinstance(given, list) else given.strip()
+        try:
+            refuse_preference(name, value)
+        except ValueError as error:
+            raise FieldError(f"preferences.{name}", str(error)) from error
+        chosen[name] = {"name": name, "value": value}
+    return _rows("preferences", ask, chosen, now=now, latest=latest)
+
+
+def consents_of(person: Person, rules: Rules) -> dict[str, Holding]:
+    """Whether each purpose and channel that is known is allowed now, and since when; every other needs a yes.
+
+    Example:
+        >>> consents_of(Person("ann"), Rules(assumed=("marketing",), on_site=()))
+        {'marketing': Holding(granted=True, at=None)}
+    """
+    found = {purpose: Holding(granted=True, at=None) for purpose in (*rules.assumed, *rules.on_site)}
+    found |= {purpose: Holding(granted=said.granted, at=said.at) for purpose, said in person.consents.items()}
+    for channel, at in person.unsubscribed.items():
+        said = person.consents.get(channel)
+        if said is None or said.at <= at:
+            found[channel] = Holding(granted=False, at=at)
+    return dict(sorted(found.items()))
+
+
+def _rows(
+    table: str,
+    ask: ConsentsAsk | PreferencesAsk,
+    said: Mapping[str, dict[str, Any]],
+    *,
+    now: datetime,
+    latest: datetime,
+) -> list[dict[str, Any]]:
+    rows = []
+    for name, row in said.items():
+        try:
+            fitted = fit(TABLES[table], {**row, "user_id": ask.user_id, "at": ask.at or now.isoformat()})
+            refuse_future(TABLES[table], fitted, latest)
+        except RowRefusedError as error:
+            field = "at" if error.field == "at" else f"{table}.{name}"
+            raise FieldError(field, error.reason) from error
+        rows.append(fitted)
+    return rows
