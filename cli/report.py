@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,8 @@ import typer
 from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
 
 app = typer.Typer(
-    help="Write reports: `attune report audience --where 'churn > .6'`, `attune report uplift --experiment FILE ...`.",
+    help="Write reports: `attune report audience --where 'churn > .6'`, `attune report uplift --campaign ID`, "
+    "`attune report recommender`.",
     no_args_is_help=True,
 )
 
@@ -33,23 +36,66 @@ def audience(
     Example: `attune report audience --where 'churn > .6 and spend_365d > 200'`
     """
     from data.workspace import Workspace
-    from evaluation.audience import text, write
+    from evaluation.audience import metrics, text, write
     from training.scoring import audience_of
+    from training.tracking import log_report
 
     shop = Workspace.open(workspace)
     path = to or shop.reports_dir / "audience.html"
     found = audience_of(shop, where=where, labels=None if models is None else [m.strip() for m in models.split(",")])
     write(found, path)
+    log_report(shop, "audience", [path], metrics=metrics(found), params={"where": where, "models": models or ""})
     typer.echo(text(found))
     typer.echo(f"The page: {path}")
 
 
 @app.command()
+def recommender(
+    *,
+    to: Annotated[Path | None, typer.Option(help="Folder of recommender.html and .json; empty = reports/.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Say what is recommended to whom: quality beside the baselines, coverage, popularity, cold people, examples.
+
+    Example: `attune report recommender`
+    """
+    from data.workspace import Workspace
+    from evaluation.recommender_report import metrics, text, write
+    from training.recommender_report import recommender_report
+    from training.tracking import log_report
+
+    shop = Workspace.open(workspace)
+    found = recommender_report(shop)
+    files = [(to or shop.reports_dir) / f"recommender{suffix}" for suffix in (".html", ".json")]
+    for file in files:
+        write(found, file)
+    log_report(shop, "recommender", files, metrics=metrics(found), params={"judged_at": found.at})
+    typer.echo(text(found))
+    typer.echo(f"The page: {files[0]}; its numbers: {files[1]}")
+
+
+@app.command()
 def uplift(
     *,
-    experiment: Annotated[Path, typer.Option(help="The table, a row per person: a .parquet or .csv file.")],
-    treatment: Annotated[str, typer.Option(help="Column that names what each person was sent.")],
-    outcome: Annotated[str, typer.Option(help="Column of what came of it: a yes or a no, or an amount.")],
+    campaign: Annotated[
+        str | None, typer.Option(help="Of one campaign, by its id: what its decisions changed.")
+    ] = None,
+    decisions: Annotated[bool, typer.Option("--decisions", help="Of all decisions that the workspace knows.")] = False,
+    experiment: Annotated[
+        Path | None, typer.Option(help="Of any table, a row per person: a .parquet or .csv file.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Of decisions: offer, variant, action; by default all of them.")
+    ] = None,
+    since: Annotated[datetime | None, typer.Option(help="Decisions from that day on.", formats=["%Y-%m-%d"])] = None,
+    days: Annotated[
+        float | None,
+        typer.Option(
+            help="How long after their first decision what people do counts; 14 of a campaign, else all.", min=1
+        ),
+    ] = None,
+    treatment: Annotated[str | None, typer.Option(help="Column that names what each person was sent.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="Column of what came of it: a yes or a no, or an amount.")] = None,
     control: Annotated[
         str | None, typer.Option(help="Who was left alone; empty = the arm named control, none, No E-Mail, 0, ...")
     ] = None,
@@ -69,41 +115,69 @@ def uplift(
         str | None, typer.Option(help="To hold against the model: `mens == 1 -> Mens else Womens`.")
     ] = None,
     currency: Annotated[str, typer.Option(help="Of the money and costs, such as EUR.")] = "",
-    to: Annotated[Path, typer.Option(help="Folder of uplift.html and uplift.json.")] = Path("reports"),
+    to: Annotated[Path | None, typer.Option(help="Folder of the page and its numbers; empty = reports/.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Say what an experiment changed, whether to believe it, and whom to contact with what.
+    """Say what a campaign, all decisions or any experiment changed, whether to believe it, and whom to contact.
 
-    Example: `attune report uplift --experiment mail.parquet --treatment segment --outcome visit --money spend`
+    Options from --treatment on are for --experiment; --kind, --since and --days for the decisions of a workspace.
+
+    Example: `attune report uplift --campaign spring`, or
+    `attune report uplift --experiment mail.parquet --treatment segment --outcome visit --money spend`
     """
-    from evaluation.uplift_report import text, write
-    from features.rules import parse_rule
-    from training.uplift_report import read_rows, run_of, uplift_report
+    from data.errors import DataError
+    from data.workspace import Workspace
+    from evaluation.uplift_report import metrics, text, write
+    from training.tracking import log_report
 
-    rows = read_rows(experiment)
-    known = [name.strip() for names in before or () for name in names.split(",") if name.strip()]
-    given = {
-        "treatment": treatment, "control": control, "outcome": outcome, "money": money, "margin": f"{margin:g}",
-        "cost": ", ".join(cost or ()), "before": ", ".join(known), "date": date, "rule": rule, "currency": currency,
-    }  # fmt: skip
-    report = uplift_report(
-        rows,
-        treatment=treatment,
-        outcome=outcome,
-        control=control,
-        money=money,
-        margin=margin,
-        costs=_costs(cost),
-        before=known,
-        date=date,
-        rule=None if rule is None else parse_rule(rule),
-        currency=currency,
-        run=run_of(experiment, len(rows), {name: value for name, value in given.items() if value}),
-    )
-    to.mkdir(parents=True, exist_ok=True)
-    for name in ("uplift.html", "uplift.json"):
-        write(report, to / name)
+    if sum([campaign is not None, decisions, experiment is not None]) != 1:
+        raise DataError("say what to report on: --campaign ID, --decisions, or --experiment FILE; one of them.")
+    shop = Workspace(workspace) if experiment else Workspace.open(workspace)
+    if experiment is None:
+        from features.decided import KINDS
+        from training.campaign_report import campaign_report
+
+        if unknown := set(kind or ()) - set(KINDS):
+            raise DataError(f"--kind {min(unknown)}: there are {', '.join(KINDS)}.")
+        moment = None if since is None else since.replace(tzinfo=UTC)
+        report = campaign_report(shop, campaign=campaign, kinds=tuple(kind or KINDS), since=moment, days=days)
+        name = "decisions" if campaign is None else "campaign-" + re.sub(r"[^\w.-]+", "-", campaign)
+        folder = to or shop.reports_dir
+    else:
+        if treatment is None or outcome is None:
+            raise DataError("--experiment needs --treatment and --outcome: the columns of the arms and of what came.")
+        from features.rules import parse_rule
+        from training.uplift_report import read_rows, run_of, uplift_report
+
+        rows = read_rows(experiment)
+        known = [name.strip() for names in before or () for name in names.split(",") if name.strip()]
+        given = {
+            "treatment": treatment, "control": control, "outcome": outcome, "money": money, "margin": f"{margin:g}",
+            "cost": ", ".join(cost or ()), "before": ", ".join(known), "date": date, "rule": rule, "currency": currency,
+        }  # fmt: skip
+        report = uplift_report(
+            rows,
+            treatment=treatment,
+            outcome=outcome,
+            control=control,
+            money=money,
+            margin=margin,
+            costs=_costs(cost),
+            before=known,
+            date=date,
+            rule=None if rule is None else parse_rule(rule),
+            currency=currency,
+            run=run_of(experiment, len(rows), {name: value for name, value in given.items() if value}),
+        )
+        name, folder = "uplift", to or Path("reports")
+    files = [folder / f"{name}{suffix}" for suffix in (".html", ".json")]
+    for file in files:
+        write(report, file)
+    if shop.tables_dir.is_dir():
+        asked = {**report.run.options, "verdict": report.verdict.kind}
+        log_report(shop, "uplift", files, metrics=metrics(report), params=asked)
     typer.echo(text(report))
-    typer.echo(f"The page: {to / 'uplift.html'}; its numbers: {to / 'uplift.json'}")
+    typer.echo(f"The page: {files[0]}; its numbers: {files[1]}")
 
 
 def _costs(told: list[str] | None) -> dict[str, float] | float | None:

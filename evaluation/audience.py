@@ -14,6 +14,7 @@ from evaluation.intervals import Interval
 from evaluation.pages import render, write_report
 
 Z_95 = 1.96
+NO_CHANNEL = "no channel"
 TEMPLATE = Path(__file__).with_name("audience.html.jinja")
 
 
@@ -109,6 +110,42 @@ class Spend:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """What sets the audience apart in one label.
+
+    Attributes:
+        label: Its name.
+        feature: Which.
+        inside: Its mean in the audience, or its most frequent word.
+        everybody: The same of everybody.
+        odds: Times as high are the odds of the audience because of it, by the model.
+    """
+
+    label: str
+    feature: str
+    inside: float | str
+    everybody: float | str
+    odds: float
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Who may be written to on a channel: it reaches them, and their last word was yes.
+
+    Attributes:
+        channel: Which; `no channel` = none of them.
+        people: Of the audience.
+        share: Of the audience; NaN if it is empty.
+        everybody: Share of everybody.
+    """
+
+    channel: str
+    people: int
+    share: float
+    everybody: float
+
+
+@dataclass(frozen=True)
 class Part:
     """A lifecycle stage or a named segment.
 
@@ -140,6 +177,8 @@ class Audience:
         outcomes: One for each label.
         parts: Lifecycle stages, the most frequent first, then segments as the settings have them.
         spend: What it is expected to spend; None where no model tells it.
+        reasons: What sets it apart, label by label, the strongest first.
+        reach: By channel; none where the shop tells neither channels nor consents.
     """
 
     where: str
@@ -150,6 +189,8 @@ class Audience:
     outcomes: tuple[Outcome, ...]
     parts: tuple[Part, ...]
     spend: Spend | None = None
+    reasons: tuple[Reason, ...] = ()
+    reach: tuple[Reach, ...] = ()
 
     @property
     def share(self) -> float:
@@ -168,6 +209,8 @@ def audience(
     at: str,
     versions: Sequence[str] = (),
     spend: Spend | None = None,
+    reasons: Sequence[Reason] = (),
+    reach: pd.DataFrame | None = None,
 ) -> Audience:
     """Describe those for whom `held` is true.
 
@@ -182,6 +225,8 @@ def audience(
         at: The day, to be shown.
         versions: What scored, to be shown.
         spend: What it is expected to spend.
+        reasons: What sets it apart.
+        reach: Whether each may be written to, a column for each channel, n rows in the order of `rows`.
 
     Example:
         >>> stages = ["lapsed", "lapsed", "loyal", "new"]
@@ -217,6 +262,19 @@ def audience(
             for kind, name, is_in in parts
         ),
         spend=spend,
+        reasons=tuple(reasons),
+        reach=() if reach is None else _reach(reach, held),
+    )
+
+
+def _reach(reach: pd.DataFrame, held: np.ndarray) -> tuple[Reach, ...]:
+    channels = {str(name): reach[name].to_numpy(bool) for name in reach}
+    if not channels:
+        return ()
+    channels[NO_CHANNEL] = ~np.column_stack(list(channels.values())).any(axis=1)
+    return tuple(
+        Reach(name, int(can[held].sum()), float(can[held].mean()) if held.any() else np.nan, float(can.mean()))
+        for name, can in channels.items()
     )
 
 
@@ -259,12 +317,41 @@ def text(found: Audience) -> str:
             f"  value: {s.whole.estimate:,.0f} [{s.whole.low:,.0f}, {s.whole.high:,.0f}] {s.currency} within "
             f"{s.horizon_days} days from {s.people:,} who ordered before, {s.mean:,.2f} each against {s.everybody:,.2f}"
         )
+    lines += [f"  may be written to on {r.channel}: {r.people:,}, {r.share:.1%}" for r in found.reach]
+    lines += [
+        f"  {r.label} because {r.feature} is {told(r.inside)}, of everybody {told(r.everybody)}: odds x {r.odds:.2f}"
+        for r in found.reasons
+    ]
     lines += [
         f"  {part.kind} {part.name}: {part.people:,}, {part.share:.1%} against {part.everybody:.1%} of everybody"
         for part in found.parts
         if part.people
     ]
     return "\n".join(lines)
+
+
+def told(value: float | str) -> str:
+    """A feature's value as a reader takes it.
+
+    Example:
+        >>> told(1234.5678), told(0.123456), told("GB")
+        ('1,230', '0.123', 'GB')
+    """
+    if isinstance(value, str):
+        return value
+    return "–" if np.isnan(value) else f"{float(f'{value:.3g}'):,g}"
+
+
+def metrics(found: Audience) -> dict[str, Interval]:
+    """The numbers of the report by name: its size, and what each label's share and the spending are expected to be."""
+    numbers = {"size": Interval(found.size, np.nan, np.nan, 0.95), "share": Interval(found.share, np.nan, np.nan, 0.95)}
+    for outcome in found.outcomes:
+        numbers |= {
+            f"{outcome.label}.inside": outcome.inside.share,
+            f"{outcome.label}.everybody": outcome.everybody.share,
+        }
+    numbers |= {f"reach.{r.channel}": Interval(r.share, np.nan, np.nan, 0.95) for r in found.reach}
+    return numbers | ({"spend": found.spend.whole} if found.spend else {})
 
 
 def write(found: Audience, path: Path) -> None:
@@ -276,6 +363,6 @@ def write(found: Audience, path: Path) -> None:
     title = f"{found.size:,} people where {found.where}"
     write_report(
         path,
-        page=lambda: render(TEMPLATE, a=found, groups=("lifecycle", "segment"), title=title),
+        page=lambda: render(TEMPLATE, a=found, groups=("lifecycle", "segment"), title=title, told=told),
         numbers=lambda: asdict(found),
     )

@@ -1,8 +1,9 @@
-"""The measures that a marketer names, each with its definition and an interval, for everybody and group by group."""
+"""What became of a campaign: the measures that a marketer names, how soon people convert, and who was held back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,6 +81,48 @@ class TimeToConversion:
         return Interval(float(self.converted[i]), float(self.low[i]), float(self.high[i]), self.level)
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What became of some of the decisions.
+
+    Attributes:
+        name: In words.
+        kind: Whether they were held back, left alone, not chosen for, chosen for or sent something.
+        decisions: How many ended here.
+        people: Whose.
+        share: Of all decisions.
+    """
+
+    name: str
+    kind: Literal["held back", "left alone", "nothing chosen", "chosen", "sent"]
+    decisions: int
+    people: int
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Campaign:
+    """What stands on a report of decisions beside what it says of an experiment.
+
+    Attributes:
+        about: What was decided, when, in words.
+        horizon_days: How long after a message what people do counts among the measures.
+        currency: Of the money.
+        measures: Of everybody who was sent something, by arm and by channel.
+        soon: How soon people of each arm converted.
+        funnel: What became of the decisions.
+        missing: Why a part is not there, by part: `measures`, `funnel`, `over_time`, `earned`.
+    """
+
+    about: str
+    horizon_days: float
+    currency: str
+    measures: tuple[Measure, ...]
+    soon: Mapping[str, TimeToConversion]
+    funnel: tuple[Step, ...]
+    missing: Mapping[str, str]
+
+
 def campaign_measures(
     rows: pd.DataFrame, *, horizon_days: float, by: Sequence[str] = (), level: float = 0.95
 ) -> tuple[Measure, ...]:
@@ -125,6 +168,74 @@ def campaign_measures(
         )
         for attribute, group, part in groups
         for name, (definition, unit, measure) in MEASURES.items()
+    )
+
+
+def funnel(decisions: pd.DataFrame, *, nothing: str = "none", holdout: str = "holdout") -> tuple[Step, ...]:
+    """What became of each decision, each counted once: held back by a rule, left alone, chosen for, or sent.
+
+    Args:
+        decisions: `user_id, arm, chosen, suppressed` (a JSON list of objects with `rule`) and `sent`, a row each.
+        nothing: The choice that is none.
+        holdout: The arm that is left alone.
+
+    Example:
+        >>> rows = pd.DataFrame({"user_id": list("abc"), "arm": ["model", "model", "holdout"],
+        ...     "chosen": ["tea", "none", "none"], "suppressed": [None, '[{"rule": "consent"}]', None],
+        ...     "sent": [True, False, False]})
+        >>> [(step.name, step.decisions) for step in funnel(rows)]
+        [('held back: no consent', 1), ('left alone', 1), ('sent', 1)]
+    """
+    none = (decisions["chosen"] == nothing).to_numpy()
+    rule = decisions["suppressed"].where(none).map(_first_rule, na_action="ignore").fillna("").to_numpy(object)
+    alone = none & (((rule == "") & (decisions["arm"] == holdout).to_numpy()) | (rule == HOLDOUT_RULE))
+    sent = ~none & decisions["sent"].to_numpy(bool)
+    kinds: list[tuple[str, str, np.ndarray]] = [
+        *(
+            (f"held back: {RULES.get(name, name)}", "held back", rule == name)
+            for name in sorted(set(rule) - {"", HOLDOUT_RULE}, key=_place)
+        ),
+        ("left alone", "left alone", alone),
+        ("nothing chosen", "nothing chosen", none & (rule == "") & ~alone),
+        ("chosen, no message known", "chosen", ~none & ~sent),
+        ("sent", "sent", sent),
+    ]
+    return tuple(
+        Step(name, kind, int(held.sum()), decisions["user_id"][held].nunique(), float(held.mean()))  # type: ignore[arg-type]
+        for name, kind, held in kinds
+        if held.any()
+    )
+
+
+RULES = {
+    "consent": "no consent",
+    "unsubscribed": "unsubscribed",
+    "bounced": "address does not work",
+    "reachable": "no way to reach them",
+    "channels": "wish for other channels",
+    "topics": "wish for other topics",
+    "sensitive": "sensitive topic",
+    "frequency": "wish for fewer messages",
+    "caps": "cap reached",
+    "hours": "quiet hours",
+}
+"""Rules in the order in which a person meets them, in words; others come after, under their own names."""
+HOLDOUT_RULE = "holdout"
+
+
+def _place(rule: str) -> tuple[int, str]:
+    return (list(RULES).index(rule) if rule in RULES else len(RULES) + (rule == HOLDOUT_RULE)), rule
+
+
+def _first_rule(told: str) -> str:
+    """Of the rules that spoke against a decision the one that a person meets first; empty where none is told."""
+    try:
+        found = json.loads(told)
+    except ValueError:
+        return ""
+    parts = found if isinstance(found, list) else []
+    return min(
+        (str(part["rule"]) for part in parts if isinstance(part, dict) and part.get("rule")), key=_place, default=""
     )
 
 

@@ -14,8 +14,9 @@ from typing import Literal
 
 import numpy as np
 
+from evaluation.campaigns import Campaign, Measure
 from evaluation.charts import Bar, Line, interval_chart, line_chart
-from evaluation.experiments import Analysis, Comparison, Period, SegmentEffect, Verdict
+from evaluation.experiments import Analysis, Comparison, Period, Plan, SegmentEffect, Verdict
 from evaluation.intervals import Interval
 from evaluation.pages import render, write_report
 from evaluation.policies import PolicyComparison, PolicyGain
@@ -36,6 +37,8 @@ TEMPLATE = Path(__file__).with_name("uplift_report.html.jinja")
 SURE = 0.01
 """P value below which a ranking is said to find those who gain more; stricter than 5 %, as it is a second look."""
 THOUSAND = 1000
+MOST_POINTS = 80
+"""Of a line of a chart: more would only make the page large."""
 
 Kind = Literal["share", "amount", "ratio", "money"]
 
@@ -81,6 +84,24 @@ class Unit:
         factor = self._factor(times)
         low, high = (self._told(end * factor, _places(i, factor), sign="+") for end in (i.low, i.high))
         return f"{low} to {high}"
+
+    def amount(self, x: float, width: float) -> str:
+        """A difference without a plus sign, as exactly as an interval of this width supports.
+
+        Example:
+            >>> Unit("money", "EUR").amount(2.071, 5.3), Unit("share").amount(0.0204, 0.01)
+            ('2.1 EUR', '2.0 points')
+        """
+        factor = self._factor(1)
+        places = _places(Interval(0.0, -width / 2, width / 2, 0.95), factor)
+        places += x != 0 and round(x * factor, places) == 0
+        return self._told(x * factor, places) + self._behind
+
+    def range(self, i: Interval) -> str:
+        """Between which a value of an arm lies: `14.2 to 14.9 %`."""
+        factor, behind = (100.0, " %") if self.kind == "share" else (1.0, self._behind)
+        low, high = (self._told(end * factor, _places(i, factor)) for end in (i.low, i.high))
+        return f"{low} to {high}{behind}"
 
     def shown(self, width: float) -> ShowAmount:
         """Writes differences whose interval is so wide, for a verdict."""
@@ -128,7 +149,7 @@ class ShowAmount:
 
     def __call__(self, x: float) -> str:
         """Without a plus sign."""
-        return self.unit.change(Interval(x, x - self.width / 2, x + self.width / 2, 0.95)).removeprefix("+")
+        return self.unit.amount(x, self.width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +232,13 @@ class Offers:
         outcome: Which.
         unit: Of the values.
         found: The comparison.
+        chooser: Whose choice it is, such as "what the usual rule chooses".
     """
 
     outcome: str
     unit: Unit
     found: PolicyComparison
+    chooser: str = "choosing for each person"
 
     @property
     def best_single(self) -> PolicyGain | None:
@@ -232,22 +255,22 @@ class Offers:
             return "The experiment cannot tell what choosing for each person is worth."
         i, told = gain.gain, self._told(gain)
         if gain.differently_treated == 0:
-            return f"The model gives everybody what “{gain.against}” does.{self._better}"
+            return f"{self._upper} gives everybody what “{gain.against}” does.{self._better}"
         if i.low > 0:
-            return (
-                f"Choosing for each person is worth {told} more in {self.outcome} than “{gain.against}”.{self._better}"
-            )
+            return f"{self._upper} is worth {told} more in {self.outcome} than “{gain.against}”.{self._better}"
         if i.high < 0:
-            return f"Choosing for each person is worth less in {self.outcome} than “{gain.against}”: {told}."
-        return (
-            f"Choosing for each person is not shown to beat “{gain.against}” in {self.outcome}: {told}.{self._better}"
-        )
+            return f"{self._upper} is worth less in {self.outcome} than “{gain.against}”: {told}."
+        return f"{self._upper} is not shown to beat “{gain.against}” in {self.outcome}: {told}.{self._better}"
+
+    @property
+    def _upper(self) -> str:
+        return self.chooser[:1].upper() + self.chooser[1:]
 
     @property
     def _better(self) -> str:
         """Names what does better than the model."""
         better = [gain for gain in self.found.gains if gain.gain.high < 0]
-        return "".join(f" “{gain.against}” does better than the model: {self._told(gain)}." for gain in better)
+        return "".join(f" “{gain.against}” does better: {self._told(gain)}." for gain in better)
 
     def _told(self, gain: PolicyGain) -> str:
         change, ends = (tell(gain.gain, times=THOUSAND) for tell in (self.unit.change, self.unit.ends))
@@ -305,6 +328,9 @@ class UpliftReport:
         left_out: Why there is no "who", "how many" and "which offer"; empty where there is.
         notes: Limits of this run.
         run: What it was made of.
+        plans: How many people it would take to decide, where the data did not.
+        campaign: What else is known of decisions that were logged; None of a table of an experiment.
+        earned: What the arm of the verdict brings more than other treated arms, metric by metric.
     """
 
     analysis: Analysis
@@ -317,6 +343,9 @@ class UpliftReport:
     left_out: str
     notes: tuple[str, ...]
     run: Run
+    plans: tuple[Plan, ...] = ()
+    campaign: Campaign | None = None
+    earned: tuple[Comparison, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -396,6 +425,20 @@ def text(report: UpliftReport) -> str:
     return "\n".join(lines)
 
 
+def metrics(report: UpliftReport) -> dict[str, Interval]:
+    """The numbers of a report by name: each metric's change by arm, profits, the model's order and choice.
+
+    Example: `profit_per_person.usual` is the change of that metric in the arm `usual`.
+    """
+    found = {f"{c.metric.told}.{c.arm}": c.decisive.interval for c in report.analysis.comparisons}
+    found |= {f"{c.metric.told}.{c.arm}_against_{c.control}": c.decisive.interval for c in report.earned}
+    found |= {f"profit_after_cost.{p.arm}": p.profit for p in report.profits}
+    found |= {area.name: area.value for area in report.who.areas} if report.who else {}
+    for offers in report.offers:
+        found |= {f"{offers.outcome}.more than {gain.against}": gain.gain for gain in offers.found.gains}
+    return found
+
+
 def write(report: UpliftReport, path: Path) -> None:
     """Write a page that needs nothing else, `.html`, or all its numbers, `.json`; same report, same bytes.
 
@@ -419,7 +462,8 @@ def _numbers(report: UpliftReport) -> dict[str, object]:
 def _html(report: UpliftReport) -> str:
     return render(
         TEMPLATE,
-        title=f"{report.run.source}: {report.verdict.kind}",
+        title=f"{_title(report)}: {report.verdict.kind}",
+        heading=_title(report),
         r=report,
         width="52rem",
         thousand=THOUSAND,
@@ -430,13 +474,65 @@ def _html(report: UpliftReport) -> str:
             if arm == report.arm
             for name in found.differ
         ],
+        measures=_by_group(report.campaign) if report.campaign else [],
         segment_chart=_segment_chart,
         tenths_chart=_tenths_chart,
         curve_chart=_curve_chart,
         share_chart=_share_chart,
         time_chart=_time_chart,
+        soon_chart=_soon_chart,
+        soon_days=_soon_days(report.campaign) if report.campaign else [],
         shares=range(10, 101, 10),
         Interval=Interval,
+    )
+
+
+def _title(report: UpliftReport) -> str:
+    if report.campaign:
+        return report.campaign.about.partition(":")[0]
+    metric = report.headline[0].metric.told
+    each = report.arm if len(report.analysis.verdicts) == 1 else "each arm"
+    return f"{metric[:1].upper()}{metric[1:]}: what {each} changed"
+
+
+def _by_group(campaign: Campaign) -> list[tuple[str, list[str], list[tuple[Measure, Unit, list[Measure]]]]]:
+    """By attribute: the groups, and each measure of everybody, its unit, and those of the groups."""
+    whole = {m.name: m for m in campaign.measures if not m.attribute}
+    found = []
+    for attribute in dict.fromkeys(m.attribute for m in campaign.measures if m.attribute) or [""]:
+        groups = list(dict.fromkeys(m.group for m in campaign.measures if m.attribute == attribute and attribute))
+        told = {(m.name, m.group): m for m in campaign.measures if m.attribute == attribute}
+        rows = [(m, Unit(m.unit, campaign.currency), [told[name, g] for g in groups]) for name, m in whole.items()]
+        found.append((attribute, groups, rows))
+    return found if whole else []
+
+
+def _soon_days(campaign: Campaign) -> list[int]:
+    """Days at which shares of converted people are told."""
+    last = max((float(found.days[-1]) for found in campaign.soon.values() if len(found.days)), default=0.0)
+    return [day for day in (1, 3, 7, 14, 30, 60, 90, 180) if day <= max(last, 1) + 0.5]
+
+
+def _soon_chart(campaign: Campaign) -> str:
+    """How many have converted by when, arm by arm."""
+    lines, told = [], []
+    for arm, found in campaign.soon.items():
+        if not len(found.days):
+            continue
+        kept = np.unique(np.linspace(0, len(found.days) - 1, MOST_POINTS).round().astype(int))
+        day, at, low, high = (values[kept] for values in (found.days, found.converted, found.low, found.high))
+        band = (low, high) if not lines else (None, None)
+        lines.append(Line(arm, np.r_[0, day], np.r_[0, at], *(None if end is None else np.r_[0, end] for end in band)))
+        told.append(f"{arm} {found.converted[-1]:.1%} by day {found.days[-1]:.0f}")
+    if not lines:
+        return ""
+    return line_chart(
+        lines,
+        alt=f"People who have ordered: {', '.join(told)}.",
+        x_title="days since the first decision",
+        y_title="Share who have ordered",
+        show_x=lambda x: f"{x:g}",
+        show_y=lambda y: f"{100 * y:.3g} %",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import ibis
+import pandas as pd
 from ibis.expr import types as ir
 
 from data.errors import DataError
@@ -13,10 +14,17 @@ from features.definitions import epoch_seconds, exact
 from features.purchases import purchases
 
 SECONDS_PER_DAY = 86_400
-NO_CAMPAIGN = "(no campaign)"
+NO_CAMPAIGN, DECIDED = "(no campaign)", "(decided)"
 
 
-def recipients(tables: Tables, until: datetime, *, horizon_days: float, campaign: str | None = None) -> ir.Table:
+def recipients(
+    tables: Tables,
+    until: datetime,
+    *,
+    horizon_days: float,
+    campaign: str | None = None,
+    decisions: pd.Series | None = None,
+) -> ir.Table:
     """What each recipient of a campaign did in the horizon after its first message, as known just before `until`.
 
     An order counts for every campaign that reached its customer within the horizon: this tells what happened after a
@@ -27,6 +35,7 @@ def recipients(tables: Tables, until: datetime, *, horizon_days: float, campaign
         until: The moment up to which everything is known.
         horizon_days: How long after the first message what people do still counts.
         campaign: One campaign; None = each of them.
+        decisions: Ids: only messages of these decisions, as if all were one campaign.
 
     Returns:
         `campaign_id, user_id, channel` (of the first message), `sent_at` (its time), `watched_days` (how long it is
@@ -55,7 +64,13 @@ def recipients(tables: Tables, until: datetime, *, horizon_days: float, campaign
     if "messages" not in tables.brought:
         raise DataError("campaigns are told by the table messages, which this shop did not bring.")
     known = tables.as_of(until)
-    reached = _reached(known, campaign)
+    messages = known["messages"]
+    if decisions is not None:
+        asked = ibis.memtable(pd.DataFrame({"asked": decisions.astype("str").to_numpy()}))
+        messages = messages.semi_join(asked, messages.decision_id == asked.asked).mutate(
+            campaign_id=ibis.literal(DECIDED)
+        )
+    reached = _reached(messages, campaign)
     bought = _bought(known, reached, horizon_days)
     joined = reached.left_join(bought, [reached.campaign_id == bought.campaign, reached.user_id == bought.buyer])
     life = _life(known)
@@ -72,8 +87,7 @@ def recipients(tables: Tables, until: datetime, *, horizon_days: float, campaign
     )
 
 
-def _reached(known: Tables, campaign: str | None) -> ir.Table:
-    messages = known["messages"]
+def _reached(messages: ir.Table, campaign: str | None) -> ir.Table:
     messages = messages.mutate(campaign_id=messages.campaign_id.fill_null(NO_CAMPAIGN))
     if campaign is not None:
         messages = messages.filter(messages.campaign_id == campaign)

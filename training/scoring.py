@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from data.chance import some_rows
 from data.errors import DataError, WorkspaceError
 from data.files import replacing
 from data.progress import track
 from data.workspace import Workspace
-from evaluation.audience import Audience, Spend, audience
+from evaluation.audience import Audience, Reason, Spend, audience
 from features.expressions import Expression, parse
+from features.reach import reach
 from features.segments import STAGES, lifecycle_of
 from features.segments import parsed as segments_of
 from features.snapshots import Snapshot, build, span
@@ -41,6 +43,8 @@ HOURS = frozenset({SEND_TIME, *SEND_COLUMNS.names})
 OTHERS = HOURS.union(VALUES)
 EVERYBODY = "True"
 SUFFIXES = (".parquet", ".csv")
+MOST_EXPLAINED, MOST_REASONS = 2_000, 5
+"""People whose reasons are looked at, a seeded draw of more; reasons told of a label."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,7 +305,44 @@ def audience_of(workspace: Workspace, *, where: str, labels: Sequence[str] | Non
         at=f"{bulk.at:%Y-%m-%d}",
         versions=bulk.versions,
         spend=_spend(bulk, rows, held),
+        reasons=_reasons(bulk, rows, held),
+        reach=reach(workspace.checked, bulk.at, assumed=workspace.settings.rules.assumed).reindex(
+            rows[USER], fill_value=False
+        ),
     )
+
+
+def _reasons(bulk: Bulk, rows: pd.DataFrame, held: np.ndarray) -> list[Reason]:
+    """What sets the audience apart by each label's model: where its contributions differ most from everybody's."""
+    found: list[Reason] = []
+    if not held.any() or held.all():
+        return found
+    features = bulk.snapshot.frame().set_index(USER).loc[rows[USER]]
+    for label, champion in bulk.champions.items():
+        asked = rows[label].notna().to_numpy()
+        inside, everybody = (
+            features.iloc[np.flatnonzero(who)[some_rows(int(who.sum()), MOST_EXPLAINED, seed=0)]]
+            for who in (held & asked, asked)
+        )
+        if inside.empty:
+            continue
+        names = list(champion.model.features)
+        more = [champion.model.contributions(frame).mean(axis=0) for frame in (inside, everybody)]
+        apart = more[0] - more[1]
+        found += [
+            Reason(label, names[j], _usual(inside[names[j]]), _usual(everybody[names[j]]), float(np.exp(apart[j])))
+            for j in np.argsort(-np.abs(apart), kind="stable")[:MOST_REASONS]
+            if apart[j]
+        ]
+    return found
+
+
+def _usual(values: pd.Series) -> float | str:
+    """The mean of numbers, the most frequent of words."""
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        return float(values.astype("float64").mean())
+    frequent = values.dropna().mode()
+    return str(frequent.iloc[0]) if len(frequent) else "–"
 
 
 def _spend(bulk: Bulk, rows: pd.DataFrame, held: np.ndarray) -> Spend | None:

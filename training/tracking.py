@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 from mlflow.models import ModelSignature
 from pydantic import TypeAdapter
 
@@ -25,6 +27,8 @@ from training.results import Comparison, InDetail, flat
 COMPARISON, PAGE = "comparison.json", "comparison.html"
 FINGERPRINT = "data_fingerprint"
 """Tag of a run and a version: which state of the tables it was made from."""
+NO_METRIC_NAME, MOST_OF_A_NAME, MOST_OF_A_PARAM = re.compile(r"[^\w./-]+"), 240, 500
+"""What MLflow takes no names with, and how long they may be."""
 GATE, GATE_PAGE = "gate", "gate.html"
 """Tag of a version, and page of its run: what the gate said when it was last asked."""
 
@@ -75,6 +79,33 @@ def pictures() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
         mlflow.log_artifacts(folder, "pictures")
+
+
+def log_report(
+    workspace: Workspace,
+    kind: str,
+    files: Sequence[Path],
+    *,
+    metrics: Mapping[str, Interval],
+    params: Mapping[str, Any],
+) -> str:
+    """Keep a report that was written, with its numbers, as a run of its own; returns the run's id.
+
+    Args:
+        workspace: Whose registry.
+        kind: `uplift`, `audience` or `recommender`.
+        files: The page and its numbers; kept under `report/`.
+        metrics: By name; MLflow's own limits on names are seen to.
+        params: What the report was asked.
+    """
+    with parent_run(
+        workspace, f"report-{kind}", seed=0, params={k: str(v)[:MOST_OF_A_PARAM] for k, v in params.items()}
+    ) as run_id:
+        numbers = {NO_METRIC_NAME.sub("_", name)[:MOST_OF_A_NAME]: value for name, value in flat(metrics).items()}
+        mlflow.log_metrics({name: value for name, value in numbers.items() if np.isfinite(value)})
+        for file in files:
+            mlflow.log_artifact(str(file), "report")
+    return run_id
 
 
 def commit() -> str:

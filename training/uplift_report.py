@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,21 @@ import pandas as pd
 
 from data.chance import some_rows
 from data.errors import DataError
-from evaluation.experiments import Analysis, Experiment, Metric, Period, analyse, over_time, read_experiment
+from evaluation.experiments import (
+    Analysis,
+    Check,
+    Comparison,
+    Experiment,
+    Metric,
+    Period,
+    Plan,
+    aa_simulation,
+    analyse,
+    difference_of_means,
+    over_time,
+    plan,
+    read_experiment,
+)
 from evaluation.experiments.means import as_numbers
 from evaluation.intervals import Interval
 from evaluation.off_policy import Logged
@@ -29,6 +44,8 @@ MOST_LEARNT = 50_000
 """People that models learn from and are judged on, a seeded draw of more; everything else is of everybody."""
 MOST_GROUPS = 8
 """Columns of words, or of few numbers, known before are looked at group by group, if they have so few."""
+SPLITS, MOST_SPLIT, TOO_OFTEN = 200, 20_000, 0.07
+"""Random splits of an arm, of how many people at the most; a share of effects found that is too often."""
 LIMITS = (
     "It tells what happened to these people at that time; another season, list or mail may do otherwise.",
     "Effects beyond the time in which outcomes were counted are not in it.",
@@ -90,15 +107,17 @@ def uplift_report(
         if name not in experiment.rows:
             raise DataError(f"no column {name!r}; there are {', '.join(map(str, experiment.rows.columns))}.")
     values = {name: as_numbers(experiment.rows[name], name=name) for name in names}
-    units = {name: _unit(values[name], currency if name == money else "", is_money=name == money) for name in names}
+    units = {name: unit_of(values[name], currency if name == money else "", is_money=name == money) for name in names}
     analysis = analyse(
         experiment,
         metrics,
         worth=0.0 if by_arm is None else {arm: cost / margin for arm, cost in by_arm.items()},
         people_per_day=_people_per_day(experiment, date),
-        show=units[names[0]].shown(_width(values[names[0]], experiment.arm)),
+        show=units[names[0]].shown(width_of(values[names[0]], experiment.arm)),
         seed=seed,
     )
+    analysis = with_nothing_done(analysis, values[names[0]], experiment.arm, seed=seed)
+    promising = next(arm for arm, verdict in analysis.verdicts.items() if verdict is analysis.verdict)
     periods = {} if date is None else _periods(experiment, values[names[0]], date)
     found: Who | None = None
     offers: tuple[Offers, ...] = ()
@@ -112,10 +131,9 @@ def uplift_report(
         earned = {} if by_arm is None else {"margin": margin, "costs": by_arm}
         judged = {name: (values[name][drawn], units[name]) for name in names}
         try:
-            fitted = _learn(experiment, drawn, values[names[0]], before, earned=earned, seed=seed)
+            fitted = learn(experiment, drawn, values[names[0]], before, earned=earned, seed=seed)
             unit = units[names[0]] if by_arm is None else Unit("money", currency)
-            promising = next(arm for arm, verdict in analysis.verdicts.items() if verdict is analysis.verdict)
-            found = _who(fitted, promising, unit, rule, seed)
+            found = judge_who(fitted, promising, unit, rule=rule, seed=seed)
             offers = _offers(fitted, unit, judged, rule, after_cost=by_arm is not None)
             tree = str(fit_policy_tree(fitted.experiment.table, fitted.values, names=experiment.arms, seed=seed))
         except DataError as error:
@@ -123,6 +141,12 @@ def uplift_report(
     return UpliftReport(
         analysis=analysis,
         units=units,
+        plans=plans_of(
+            analysis,
+            next(c for c in analysis.comparisons if c.arm == promising),
+            worth=0.0 if by_arm is None else by_arm[promising] / margin,
+            people_per_day=_people_per_day(experiment, date),
+        ),
         profits=() if by_arm is None else _profits(analysis, margin, by_arm),
         who=found,
         offers=offers,
@@ -156,22 +180,44 @@ def run_of(path: Path, rows: int, options: Mapping[str, str]) -> Run:
     return Run(path.name, digest, rows, version("attune"), options)
 
 
-def _learn(
+def learn(
     experiment: Experiment,
     drawn: np.ndarray,
     outcome: np.ndarray,
     before: Sequence[str],
     *,
-    earned: Mapping[str, Any],
+    earned: Mapping[str, Any] | None = None,
     seed: int,
 ) -> CrossFitted:
+    """What models that did not see a person say of them.
+
+    Args:
+        experiment: Whose.
+        drawn: Rows to learn from and to be asked about.
+        outcome: Of everybody, (n,).
+        before: Columns known before.
+        earned: `margin` and `costs`, where there are any.
+        seed: Of all that is drawn.
+
+    Raises:
+        DataError: as `training.uplift.experiment` and `cross_fit`.
+    """
     table = experiment.rows.loc[drawn, list(before)].reset_index(drop=True)
     arm = np.asarray(experiment.arms, dtype=object)[experiment.arm[drawn]]
-    of = uplift.experiment(table, arm, outcome[drawn], control=experiment.arms[0], **earned, seed=seed)
+    of = uplift.experiment(table, arm, outcome[drawn], control=experiment.arms[0], **(earned or {}), seed=seed)
     return uplift.cross_fit(of, seed=seed)
 
 
-def _who(fitted: CrossFitted, arm: str, unit: Unit, rule: Rule | None, seed: int) -> Who:
+def judge_who(fitted: CrossFitted, arm: str, unit: Unit, *, rule: Rule | None = None, seed: int = 0) -> Who:
+    """Who gains from an arm, and how well that is known.
+
+    Args:
+        fitted: What models say of people whom they did not see.
+        arm: Which.
+        unit: Of the gains.
+        rule: To be held against the model.
+        seed: Of the resamples.
+    """
     of = fitted.experiment
     code = of.arms.index(arm)
     others = {"the response model": fitted.expected[:, code]}
@@ -179,6 +225,77 @@ def _who(fitted: CrossFitted, arm: str, unit: Unit, rule: Rule | None, seed: int
         others[rule.text] = (rule.codes(of.table, of.arms) == code).astype(np.float64)
     people = contrast(of.logged, of.probabilities, arm=code, predicted=fitted.expected)
     return who(people, fitted.effects[:, code], arm=arm, unit=unit, others=others, seed=seed)
+
+
+def with_nothing_done(analysis: Analysis, outcome: np.ndarray, arm: np.ndarray, *, seed: int = 0) -> Analysis:
+    """The analysis with one more check: the largest arm split at random again and again, as unequally as the arms are.
+
+    All of them were treated alike, so an effect should be found in one of twenty splits. Where it is found far more
+    often, intervals on these amounts are too narrow; it warns, and changes no verdict.
+
+    Args:
+        analysis: Of the experiment.
+        outcome: What decides, (n,).
+        arm: Codes, 0 = control, (n,).
+        seed: Of the splits.
+    """
+    sizes = np.bincount(arm)
+    alike = outcome[arm == sizes.argmax()]
+    alike = alike[some_rows(len(alike), MOST_SPLIT, seed=seed)]
+    share = float(np.clip(sizes.min() / (sizes.min() + sizes.max()), 0.1, 0.5))
+    name = "nothing done, nothing found"
+    first, second = np.split(np.random.default_rng(seed).permutation(alike), [round(share * len(alike))])
+    if len(first) < 2 or not difference_of_means(first, second).enough:
+        check = Check(name, "not checked", "Too few people alike have the outcome.")
+    else:
+        found = aa_simulation(alike, treated_share=share, draws=SPLITS, seed=seed).found
+        told = (
+            f"People of one arm were split at random {SPLITS} times, with nothing done to either part; an effect was "
+            f"found in {found.estimate:.1%} of the splits ({found.low:.1%} to {found.high:.1%}), and 5 % is right."
+        )
+        often = found.low > TOO_OFTEN
+        remedy = "Intervals on these amounts are too narrow: wait for more people, or look at the capped numbers."
+        check = Check(name, "warning" if often else "passed", told, remedy if often else "", value=found.estimate)
+    return replace(analysis, checks=(*analysis.checks, check))
+
+
+def plans_of(
+    analysis: Analysis, comparison: Comparison, *, worth: float = 0.0, people_per_day: float | None = None
+) -> tuple[Plan, ...]:
+    """How many people, both arms together, it takes to be sure of the effect seen, and of half of it.
+
+    None where the data decided, or nothing can be said.
+
+    Args:
+        analysis: Of the experiment.
+        comparison: Of the arm and metric in question.
+        worth: What an effect must be worth.
+        people_per_day: How many come.
+    """
+    found = comparison.decisive
+    gap = abs(found.interval.estimate - worth)
+    if analysis.verdict.kind not in ("keep testing", "cannot tell") or not (gap > 0 and found.standard_error > 0):
+        return ()
+    people, treated = found.n_treated + found.n_control, found.n_treated / (found.n_treated + found.n_control)
+    spread = found.standard_error * np.sqrt(people * treated * (1 - treated))
+    per_day = np.nan if people_per_day is None else people_per_day
+    return tuple(
+        plan(spread=float(spread), effect=gap * part, treated_share=treated, people_per_day=per_day)
+        for part in (1.0, 0.5)
+    )
+
+
+def unit_of(y: np.ndarray, currency: str, *, is_money: bool) -> Unit:
+    """How numbers of an outcome are written."""
+    if is_money:
+        return Unit("money", currency)
+    return Unit("share" if np.isin(y, (0, 1)).all() else "amount")
+
+
+def width_of(y: np.ndarray, arm: np.ndarray) -> float:
+    """About how wide an interval of a difference is, for the digits of the verdict."""
+    sizes = np.bincount(arm)
+    return float(4 * y.std() * np.sqrt(1 / sizes[0] + 1 / sizes[1:].max()))
 
 
 def _offers(
@@ -213,18 +330,6 @@ def _costs(costs: Mapping[str, float] | float | None, arms: Sequence[str]) -> di
     if unknown := set(costs) - set(arms[1:]):
         raise DataError(f"a cost is given for {min(unknown)!r}; the treated arms are {', '.join(arms[1:])}.")
     return {arm: costs.get(arm, 0.0) for arm in arms[1:]}
-
-
-def _unit(y: np.ndarray, currency: str, *, is_money: bool) -> Unit:
-    if is_money:
-        return Unit("money", currency)
-    return Unit("share" if np.isin(y, (0, 1)).all() else "amount")
-
-
-def _width(y: np.ndarray, arm: np.ndarray) -> float:
-    """About how wide an interval of a difference is, for the digits of the verdict."""
-    sizes = np.bincount(arm)
-    return float(4 * y.std() * np.sqrt(1 / sizes[0] + 1 / sizes[1:].max()))
 
 
 def _profits(analysis: Analysis, margin: float, costs: Mapping[str, float]) -> tuple[Profit, ...]:

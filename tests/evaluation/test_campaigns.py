@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from data.errors import DataError
-from evaluation.campaigns import campaign_measures, time_to_conversion
+from evaluation.campaigns import campaign_measures, funnel, time_to_conversion
 
 
 def reached(n: int, seed: int = 0) -> pd.DataFrame:
@@ -103,3 +103,27 @@ def test_people_not_yet_converted_are_not_people_who_never_will():
     assert nobody.by(3).estimate == 0
     with pytest.raises(DataError, match="none negative"):
         time_to_conversion(np.array([-1.0]), np.array([1.0]))
+
+
+def test_every_decision_ends_in_one_step_of_the_funnel():
+    rows = pd.DataFrame({
+        "user_id": list("abcdefg"),
+        "arm": ["model", "model", "holdout", "holdout", "model", "model", "model"],
+        "chosen": ["tea", "none", "none", "none", "none", "cup", "none"],
+        "suppressed": [
+            '[{"rule": "caps"}]',  # something else was chosen
+            '[{"rule": "hours"}, {"rule": "consent"}]',  # a person meets consent first
+            None,
+            '[{"rule": "caps"}, {"rule": "holdout"}]',
+            "no json",
+            None,
+            '[{"rule": "of_our_own"}]',
+        ],
+        "sent": [True, False, False, False, False, False, False],
+    })  # fmt: skip
+    found = {step.name: step.decisions for step in funnel(rows)}
+    assert list(found) == [
+        "held back: no consent", "held back: cap reached", "held back: of_our_own", "left alone", "nothing chosen",
+        "chosen, no message known", "sent",
+    ]  # fmt: skip
+    assert sum(found.values()) == len(rows)

@@ -188,7 +188,7 @@ def test_offers_are_told_by_their_paired_interval(good: UpliftReport) -> None:
     rule = replace(gain, against="a rule", gain=Interval(-0.01, -0.02, -0.001, 0.95))
     even = replace(gain, gain=Interval(0.0, -0.01, 0.01, 0.95))
     both = replace(offers, found=replace(offers.found, gains=(even, rule)))
-    assert "“a rule” does better than the model: −10 per 1,000" in both.sentence
+    assert "“a rule” does better: −10 per 1,000" in both.sentence
 
 
 def test_numbers_are_as_exact_as_their_intervals() -> None:

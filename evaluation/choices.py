@@ -1,0 +1,109 @@
+"""What each choice is worth, from decisions logged with their probabilities in arms that were drawn; people are units.
+
+A policy is judged by a weight for each decision: 1{arm = a} is what that arm chose, 1{choice = k} / p(k | arm) is
+choice k for everybody. Its value is the ratio V = sum(w r) / sum(w) (Hajek 1971), so each decision contributes
+w (r - V) / mean(w) to its error; contributions are added up by person, for one person's decisions are no independent
+witnesses. Every policy is judged on the same decisions, so that differences are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from evaluation.intervals import Interval, normal_mean
+from evaluation.off_policy import MAX_SHARE, MIN_EFFECTIVE, Weights
+from evaluation.policies import PolicyComparison, PolicyGain, PolicyRow
+
+NOBODY = "nobody"
+
+
+def compare_choices(
+    decisions: pd.DataFrame, *, first: str, holdout: str = "holdout", nothing: str = "none", level: float = 0.95
+) -> PolicyComparison:
+    """What an arm chose beside every other arm, every single choice for all, and nobody.
+
+    Args:
+        decisions: `user_id, arm, chosen, probability` (given the arm) and `reward`, a row per decision.
+        first: The arm that the others are held against.
+        holdout: The arm that is left alone.
+        nothing: The choice that is none.
+        level: Coverage.
+
+    Example:
+        >>> rows = pd.DataFrame({"user_id": range(400), "arm": ["random", "holdout"] * 200,
+        ...     "chosen": ["a", "none", "b", "none"] * 100, "probability": [0.5, 1] * 200,
+        ...     "reward": [2.0, 1, 1, 1] * 100})
+        >>> found = compare_choices(rows, first="random")
+        >>> [(row.name, row.value.estimate) for row in found.rows]
+        [('random', 1.5), ('nobody', 1.0), ('a to all', 2.0), ('b to all', 1.0)]
+    """
+    arm, chosen = decisions["arm"].to_numpy(object), decisions["chosen"].to_numpy(object)
+    reward, chance = decisions["reward"].to_numpy(np.float64), decisions["probability"].to_numpy(np.float64)
+    person = pd.factorize(decisions["user_id"])[0]
+    treated = arm != holdout
+    choices = sorted(set(chosen[treated]) - {nothing})
+    arms = [first, *(name for name in sorted(set(arm[treated])) if name != first)]
+    weight = {name: (arm == name).astype(np.float64) for name in arms}
+    shares = {name: pd.Series(chosen[arm == name]).value_counts(normalize=True).to_dict() for name in arms}
+    if not treated.all():
+        weight[NOBODY], shares[NOBODY] = (~treated).astype(np.float64), {nothing: 1.0}
+    for choice in choices:
+        weight[f"{choice} to all"] = np.where(treated & (chosen == choice), 1 / chance, 0.0)
+        shares[f"{choice} to all"] = {choice: 1.0}
+    all_choices = (*choices, nothing)
+    judged = {name: _judge(w, reward, person, level) for name, w in weight.items()}
+    rows = tuple(
+        PolicyRow(name, {c: shares[name].get(c, 0.0) for c in all_choices}, value, value, weights)
+        for name, (value, _, weights) in judged.items()
+    )
+    gains = tuple(
+        PolicyGain(first, other, gain, gain, None, _apart(shares[first], shares[other], all_choices))
+        for other in list(judged)[1:]
+        for gain in [_difference(judged[first], judged[other], level)]
+    )
+    size = np.abs(reward)
+    counts = {choice: int((chosen == choice).sum()) for choice in all_choices}
+    largest = float(size.max() / size.sum()) if size.any() else np.nan
+    return PolicyComparison(rows, gains, all_choices, len(decisions), counts, largest)
+
+
+_Judged = tuple[Interval, np.ndarray, Weights]
+"""The value, what each person contributes to its error, and how far the log can speak."""
+
+
+def _judge(w: np.ndarray, reward: np.ndarray, person: np.ndarray, level: float) -> _Judged:
+    value = float(w @ reward / w.sum())
+    by_person = np.bincount(person, w * (reward - value) / w.mean()) * (person.max() + 1) / len(w)
+    weights = _weights(np.bincount(person, w), len(w))
+    found = _around(value, by_person, level)
+    return (Interval(np.nan, np.nan, np.nan, level) if weights.refused else found), by_person, weights
+
+
+def _weights(w: np.ndarray, n: int) -> Weights:
+    effective, share = float(w.sum() ** 2 / (w @ w)), float(w.max() / w.sum())
+    refused = ""
+    if effective < MIN_EFFECTIVE:
+        refused = f"too few people got it: worth {effective:.0f}, at least {MIN_EFFECTIVE:.0f} are needed"
+    elif share > MAX_SHARE:
+        refused = f"one person carries {share:.0%} of all weight"
+    return Weights(n, effective, float(w.max()), share, float(w.sum() / n), np.nan, refused)
+
+
+def _difference(one: _Judged, other: _Judged, level: float) -> Interval:
+    return _around(one[0].estimate - other[0].estimate, one[1] - other[1], level)
+
+
+def _around(value: float, by_person: np.ndarray, level: float) -> Interval:
+    error = normal_mean(by_person, level=level)
+    half = (error.high - error.low) / 2
+    return Interval(value, value - half, value + half, level)
+
+
+def _apart(one: dict[str, float], other: dict[str, float], choices: Sequence[str]) -> float:
+    """What share of decisions would be otherwise; NaN where shares alone do not tell it."""
+    if max(*one.values(), *other.values()) < 1:
+        return np.nan
+    return sum(abs(one.get(choice, 0.0) - other.get(choice, 0.0)) for choice in choices) / 2

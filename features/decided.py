@@ -1,0 +1,293 @@
+"""Who was decided about, in which arm, and what each of them did since: the rows behind the report of decisions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import ibis
+import pandas as pd
+from ibis.expr import types as ir
+
+from data.errors import DataError
+from data.tables import Tables, cutoff_literal
+from features.definitions import epoch_seconds, exact
+from features.purchases import purchases
+
+KINDS = ("offer", "variant", "action")
+"""Of decisions that are reported on; items are judged by `attune report recommender`."""
+NOTHING = "none"
+"""What is chosen where nothing is sent or offered."""
+BEFORE_DAYS = 90
+SECONDS_PER_DAY = 86_400
+WEEK_DAYS = 7
+REMEDY = (
+    "Ask /v1/offers, /v1/variants or /v1/actions for them, run `attune sync` and `attune check`, "
+    "and leave some people alone (settings [arms])."
+)
+
+
+def decided(
+    tables: Tables,
+    until: datetime,
+    *,
+    campaign: str | None = None,
+    kinds: Sequence[str] = KINDS,
+    since: datetime | None = None,
+) -> pd.DataFrame:
+    """Decisions as known just before `until`, in the order of time.
+
+    A decision belongs to the campaign that its context names or its message is of. Whoever was left alone got no
+    message: decisions of the same kind and place, made while the campaign ran, that neither a context nor a message
+    gives to another campaign, belong to it as well. Else the arms would not be compared as they were drawn.
+
+    Args:
+        tables: With `decisions`.
+        until: The moment up to which everything is known.
+        campaign: Only those of one campaign.
+        kinds: Only those of these kinds.
+        since: Only those made from then on.
+
+    Returns:
+        `decision_id, user_id, at, kind, place, arm, arm_share, chosen` (the first choice; `none` = nothing),
+        `probability` (of it, given the arm), `suppressed` (JSON), `campaign` (missing where nothing tells it),
+        `channel` (as its context tells it), `sent, clicked` (whether a message of it was).
+
+    Raises:
+        DataError: there are none, or no such campaign.
+
+    Example:
+        >>> at = pd.to_datetime(["2026-01-05"], utc=True)
+        >>> shop = Tables.from_frames(decisions=pd.DataFrame({"decision_id": ["1"], "user_id": ["ann"], "at": at,
+        ...     "kind": ["offer"], "placement": ["email"], "arm": ["holdout"], "arm_share": [0.1], "chosen": [["none"]],
+        ...     "probability": [[1.0]], "model_version": ["none"]}))
+        >>> from datetime import UTC
+        >>> decided(shop, datetime(2026, 2, 1, tzinfo=UTC))[["user_id", "arm", "chosen", "sent"]].values.tolist()
+        [['ann', 'holdout', 'none', False]]
+    """
+    if "decisions" not in tables.brought:
+        raise DataError(f"there is no table decisions, so nobody was left alone by chance. {REMEDY}")
+    known = tables.as_of(until)
+    made = known["decisions"]
+    made = made.filter(made.kind.isin(list(kinds)))
+    if since is not None:
+        made = made.filter(made["at"] >= cutoff_literal(since))
+    messages = known["messages"]
+    messages = messages.filter(~messages.decision_id.isnull())
+    told = messages.group_by(of="decision_id").agg(
+        message_campaign=messages.campaign_id.max(),
+        clicks=messages.clicked_at.count(),
+        messages=messages.count(),
+    )
+    joined = made.left_join(told, made.decision_id == told.of)
+    rows = joined.select(
+        "decision_id",
+        "user_id",
+        "at",
+        "kind",
+        "arm",
+        "arm_share",
+        "suppressed",
+        "context",
+        "message_campaign",
+        place=ibis.coalesce(joined.placement, joined.slot),
+        chosen=joined.chosen[0],
+        probability=joined.probability[0],
+        sent=joined.messages.fill_null(0) > 0,
+        clicked=joined.clicks.fill_null(0) > 0,
+    ).execute()
+    if rows.empty:
+        raise DataError(f"no decision of kind {', '.join(kinds)} is known before {until:%Y-%m-%d}. {REMEDY}")
+    rows = rows.sort_values(["at", "decision_id"], ignore_index=True)
+    named = rows.pop("context").map(_context)
+    rows["chosen"] = rows["chosen"].fillna(NOTHING)
+    rows["probability"] = rows["probability"].fillna(1.0)
+    rows["campaign"] = named.map(lambda c: c.get("campaign_id")).fillna(rows.pop("message_campaign"))
+    rows["channel"] = named.map(lambda c: c.get("channel"))
+    return rows if campaign is None else _of(rows, campaign, known)
+
+
+def responses(
+    tables: Tables, until: datetime, people: pd.DataFrame, *, horizon_days: float | None = None
+) -> pd.DataFrame:
+    """What people did from a moment of their own on, and what was known of them just before it.
+
+    Args:
+        tables: Of the shop.
+        until: The moment up to which everything is known.
+        people: `user_id` and `at`, a row per person.
+        horizon_days: How long after it what they do counts; None = up to `until`.
+
+    Returns:
+        A row per person, by `user_id`: `watched_days`; `orders`; `revenue` (less discounts and returns); `profit`
+        (revenue less the cost of the items and of redeemed offers); `order_days` (to the first order, missing without
+        one); `unsubscribed` (from anything); `spend_before`, `orders_before` (in 90 days), `days_since_order`. What a
+        shop does not tell (prices, costs) is missing.
+    """
+    known = tables.as_of(until)
+    days = (pd.Timestamp(until) - people["at"]).dt.total_seconds() / SECONDS_PER_DAY
+    horizon = float(days.max() + 1) if horizon_days is None else horizon_days
+    found = pd.DataFrame({"watched_days": days.clip(upper=horizon).to_numpy()}, index=pd.Index(people["user_id"]))
+    lines = _since(_bought(known), people)
+    inside = (lines.seconds >= 0) & (lines.seconds < int(horizon * SECONDS_PER_DAY))
+    before = (lines.seconds < 0) & (lines.seconds >= -BEFORE_DAYS * SECONDS_PER_DAY)
+    bought = lines.group_by("user_id").agg(
+        orders=lines.order_id.nunique(where=inside & lines.is_order),
+        revenue=_sum(lines.money, inside),
+        profit=_sum(lines.profit, inside),
+        first_seconds=lines.seconds.min(where=inside & lines.is_order),
+        spend_before=_sum(lines.money, before),
+        orders_before=lines.order_id.nunique(where=before & lines.is_order),
+        last_seconds=lines.seconds.max(where=(lines.seconds < 0) & lines.is_order),
+    )
+    found = found.join(bought.execute().set_index("user_id").astype("float64"))
+    found["order_days"] = found.pop("first_seconds") / SECONDS_PER_DAY
+    found["days_since_order"] = -found.pop("last_seconds") / SECONDS_PER_DAY
+    counted = ["orders", "orders_before"]
+    if tables.has("orders", "unit_price"):
+        counted += ["revenue", "spend_before", *(["profit"] if tables.has("items", "cost") else [])]
+    found[counted] = found[counted].fillna(0).astype("float64")
+    messages = known["messages"]
+    left = _since(
+        messages.filter(~messages.unsubscribed_at.isnull()).select("user_id", at=messages.unsubscribed_at), people
+    )
+    left = left.filter(left.seconds >= 0, left.seconds < int(horizon * SECONDS_PER_DAY))
+    found["unsubscribed"] = found.index.isin(left.select("user_id").distinct().execute()["user_id"]).astype("float64")
+    return found
+
+
+def attributes_before(tables: Tables, people: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Columns of `users` as they were known just before a moment of each person's own, by `user_id`.
+
+    Args:
+        tables: Of the shop.
+        people: `user_id` and `at`, a row per person.
+        names: Of the columns; those that the shop did not bring are left out.
+    """
+    there = [name for name in names if tables.has("users", name)]
+    users = tables["users"]
+    since = ibis.coalesce(users.updated_at, users.created_at)
+    rows = _since(users.select("user_id", *there, at=since), people)
+    rows = rows.filter(rows["at"].isnull() | (rows.seconds < 0))
+    newest = ibis.row_number().over(group_by="user_id", order_by=[ibis.desc(rows["at"]), *(rows[n] for n in there)])
+    known = rows.mutate(newest=newest).filter(lambda t: t.newest == 0).select("user_id", *there)
+    return known.execute().set_index("user_id").reindex(people["user_id"])
+
+
+def by_week(
+    tables: Tables, until: datetime, people: pd.DataFrame, *, value: str, horizon_days: float | None = None
+) -> pd.DataFrame:
+    """What people brought week by week, weeks counted from the first day of the earliest `at`.
+
+    Args:
+        tables: Of the shop.
+        until: The moment up to which everything is known.
+        people: `user_id` and `at`, a row per person.
+        value: `profit`, `revenue` or `orders`.
+        horizon_days: How long after `at` what they do counts; None = up to `until`.
+
+    Returns:
+        `user_id, week, value`; weeks in which somebody brought nothing are not there.
+    """
+    start = people["at"].min().normalize()
+    lines = _since(_bought(tables.as_of(until)), people)
+    lines = lines.filter(lines.seconds >= 0)
+    if horizon_days is not None:
+        lines = lines.filter(lines.seconds < int(horizon_days * SECONDS_PER_DAY))
+    since = epoch_seconds(lines["at"]) - int(start.timestamp())
+    lines = lines.mutate(week=(since / (WEEK_DAYS * SECONDS_PER_DAY)).floor().cast("int64"))
+    column = lines.order_id.nunique(where=lines.is_order).cast("float64")
+    if value != "orders":
+        column = _sum(lines["money" if value == "revenue" else value], None)
+    return lines.group_by("user_id", "week").agg(value=column).execute()
+
+
+def brought(tables: Tables, until: datetime, decisions: pd.DataFrame, *, value: str, horizon_days: float) -> pd.Series:
+    """What each decision was followed by within the horizon, by `decision_id`; 0 where nothing came.
+
+    Args:
+        tables: Of the shop.
+        until: The moment up to which everything is known.
+        decisions: `decision_id, user_id, at`.
+        value: `profit`, `revenue` or `orders`.
+        horizon_days: How long after the decision.
+    """
+    lines = _since(_bought(tables.as_of(until)), decisions, "decision_id")
+    lines = lines.filter(lines.seconds >= 0, lines.seconds < int(horizon_days * SECONDS_PER_DAY))
+    column = lines.order_id.nunique(where=lines.is_order).cast("float64")
+    if value != "orders":
+        column = _sum(lines["money" if value == "revenue" else value], None)
+    found = lines.group_by("decision_id").agg(value=column).execute().set_index("decision_id")["value"]
+    return found.reindex(decisions["decision_id"]).fillna(0.0)
+
+
+def _of(rows: pd.DataFrame, campaign: str, known: Tables) -> pd.DataFrame:
+    """The decisions of a campaign, those who were left alone included."""
+    ours = rows[rows["campaign"] == campaign]
+    if ours.empty:
+        messages = known["messages"]
+        sizes = messages.group_by("campaign_id").agg(n=messages.count()).drop_null("campaign_id").execute()
+        if campaign in set(sizes["campaign_id"]):
+            raise DataError(
+                f"campaign {campaign!r}: none of its messages names a decision, so nobody is known to have been left "
+                f"alone by chance and what it changed cannot be told. {REMEDY}"
+            )
+        with_decisions = sorted(set(rows["campaign"].dropna())) or sorted(sizes["campaign_id"])
+        some = ", ".join(with_decisions[:5]) or "none"
+        raise DataError(
+            f"no campaign {campaign!r}; with decisions there are {some}{' ...' * (len(with_decisions) > 5)}."
+        )
+    alike = pd.MultiIndex.from_frame(rows[["kind", "place"]]).isin(pd.MultiIndex.from_frame(ours[["kind", "place"]]))
+    meanwhile = rows["at"].between(ours["at"].min(), ours["at"].max())
+    return rows[(rows["campaign"] == campaign) | (rows["campaign"].isna() & alike & meanwhile)].reset_index(drop=True)
+
+
+def _context(told: object) -> Mapping[str, object]:
+    """A decision's context; what is no JSON object tells nothing."""
+    try:
+        found = json.loads(told) if isinstance(told, str) else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _bought(known: Tables) -> ir.Table:
+    """Order lines, and a row for each offer redeemed: `user_id, order_id, at, is_order, money, profit`."""
+    lines = purchases(known)
+    lines = lines.filter(~lines.user_id.isnull())
+    profit: ir.Value = ibis.null("float64")
+    if known.has("items", "cost"):
+        costs = known["items"].select(costed="item_id", unit_cost="cost")
+        lines = lines.left_join(costs, lines.item_id == costs.costed)
+        profit = lines.money - lines.quantity * lines.unit_cost.fill_null(0.0)
+    told = lines.select("user_id", "order_id", "at", is_order=lines.quantity > 0, money=lines.money, profit=profit)
+    if not (known.has("orders", "offer_id") and known.has("offers", "cost")):
+        return told
+    orders, offers = known["orders"], known["offers"].select(redeemed="offer_id", each="cost")
+    orders = orders.filter(~orders.user_id.isnull(), ~orders.offer_id.isnull(), orders.quantity > 0)
+    used = orders.group_by("user_id", "order_id", "offer_id").agg(at=orders.occurred_at.min())
+    used = used.inner_join(offers, used.offer_id == offers.redeemed)
+    redeemed = used.select(
+        "user_id",
+        "order_id",
+        "at",
+        is_order=ibis.literal(False),
+        money=ibis.literal(0.0),
+        profit=-used.each.fill_null(0.0),
+    )
+    return told.union(redeemed)
+
+
+def _since(rows: ir.Table, people: pd.DataFrame, *names: str) -> ir.Table:
+    """`rows` of these people, with `seconds` from each one's own moment on."""
+    moments = people[["user_id", *names]].assign(
+        moment=people["at"].astype("datetime64[us, UTC]").astype("int64") // 10**6
+    )
+    asked = ibis.memtable(moments.rename(columns={"user_id": "asked"}))
+    joined = rows.inner_join(asked, rows.user_id == asked.asked)
+    return joined.select(*rows.columns, *names, seconds=epoch_seconds(joined["at"]) - joined.moment)
+
+
+def _sum(value: ir.NumericValue, where: ir.BooleanValue | None) -> ir.FloatingValue:
+    return exact(value).sum(where=where).cast("float64")

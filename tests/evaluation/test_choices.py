@@ -1,0 +1,55 @@
+"""What choices are worth: true values within their intervals, people as units, one person's weight refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluation.choices import compare_choices
+
+
+def log(people: int, *, each: int = 4, seed: int = 0) -> pd.DataFrame:
+    """Offers a, b and none bring 1, 2 and 0 more than a person's own level, which is the same in all decisions."""
+    rng = np.random.default_rng(seed)
+    arm = rng.choice(["random", "usual", "holdout"], people, p=[0.4, 0.4, 0.2])
+    level = rng.normal(5, 3, people)
+    rows = pd.DataFrame({"user_id": np.repeat(np.arange(people), each), "arm": np.repeat(arm, each)})
+    chance = np.where((rows.arm == "random").to_numpy()[:, None], [1 / 3] * 3, [0.6, 0.2, 0.2])
+    chance = np.where((rows.arm == "holdout").to_numpy()[:, None], [0, 0, 1.0], chance)
+    drawn = (rng.random((len(rows), 1)) > chance.cumsum(axis=1)).sum(axis=1).clip(max=2)
+    reward = np.repeat(level, each) + np.array([1.0, 2.0, 0.0])[drawn] + rng.normal(0, 1, len(rows))
+    return rows.assign(
+        chosen=np.array(["a", "b", "none"], dtype=object)[drawn],
+        probability=chance[np.arange(len(rows)), drawn],
+        reward=reward,
+    )
+
+
+TRUE = {"random": 6.0, "usual": 6.0, "nobody": 5.0, "a to all": 6.0, "b to all": 7.0}
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    held, gains = [], []
+    for seed in range(150):
+        found = compare_choices(log(300, seed=seed), first="usual")
+        held += [row.value.low <= TRUE[row.name] <= row.value.high for row in found.rows]
+        gains += [g.gain.low <= 6.0 - TRUE[g.against] <= g.gain.high for g in found.gains]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.02)
+    assert np.mean(gains) == pytest.approx(0.95, abs=0.02)
+
+
+def test_shares_and_how_far_choices_differ() -> None:
+    found = compare_choices(log(2000), first="usual")
+    assert found.rows[0].shares["a"] == pytest.approx(0.6, abs=0.03)
+    apart = {gain.against: gain.differently_treated for gain in found.gains}
+    assert apart["a to all"] == pytest.approx(0.4, abs=0.03)
+    assert np.isnan(apart["random"])  # two mixtures: what each person would get is not known
+
+
+def test_what_hardly_anybody_got_is_not_judged() -> None:
+    rows = log(400)
+    rows.loc[:9, ["arm", "chosen", "probability"]] = ["random", "rare", 0.01]
+    found = {row.name: row for row in compare_choices(rows, first="usual").rows}
+    assert "too few people" in found["rare to all"].weights.refused
+    assert np.isnan(found["rare to all"].value.estimate)

@@ -1,0 +1,435 @@
+"""From logged decisions to a report: what a campaign, or all that was decided, changed for those it was decided for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import version
+
+import numpy as np
+import pandas as pd
+
+from data.chance import some_rows
+from data.errors import DataError
+from data.tables import Tables
+from data.workspace import Workspace
+from evaluation.campaigns import Campaign, Measure, TimeToConversion, campaign_measures, funnel, time_to_conversion
+from evaluation.choices import compare_choices
+from evaluation.experiments import (
+    AlwaysValid,
+    Analysis,
+    Comparison,
+    Experiment,
+    Metric,
+    Period,
+    analyse,
+    difference_of_means,
+    read_experiment,
+)
+from evaluation.experiments.means import Difference, as_numbers
+from evaluation.intervals import Interval
+from evaluation.uplift_report import Offers, Run, Unit, UpliftReport, Who
+from features.campaigns import recipients
+from features.decided import KINDS, attributes_before, brought, by_week, decided, responses
+from features.profile import attributes
+from features.snapshots import span
+from training.uplift_report import (
+    MOST_GROUPS,
+    MOST_LEARNT,
+    judge_who,
+    learn,
+    plans_of,
+    width_of,
+    with_nothing_done,
+)
+
+HOLDOUT, MODEL, USUAL, RANDOM = "holdout", "model", "usual", "random"
+CONTROLS = (HOLDOUT, USUAL, RANDOM)
+"""Arms that others are held against, the first that there is."""
+WITHIN_DAYS = 14
+"""How long after a decision what people do counts, unless it is told."""
+CHOOSES = {
+    MODEL: "what the model chooses",
+    USUAL: "what the usual rule chooses",
+    RANDOM: "what chance chooses",
+}
+MOST_CHOICES = 30
+MAX_IN_TWO_ARMS = 0.01
+NUMBERS = ("spend_before", "orders_before", "days_since_order")
+ORDERED, AGAIN, CLICK, LEFT = "an order", "two orders or more", "a click", "an unsubscription"
+"""Columns of yes and no, called as they are told: "share of people with an order"."""
+LEVEL = 0.95
+LIMITS = (
+    "It tells what these decisions changed for these people at that time; another season or offer may do otherwise.",
+    "Costs of sending are not in it: the tables do not tell them.",
+)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be reported on, as `campaign_report` has it."""
+
+    campaign: str | None
+    kinds: tuple[str, ...]
+    since: datetime | None
+    days: float | None
+    seed: int
+
+    @property
+    def within_days(self) -> float:
+        """How long after a decision, or a message, what people do counts where each is looked at on its own."""
+        return self.days or WITHIN_DAYS
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """What a report is made from.
+
+    Attributes:
+        decisions: As `features.decided.decided` has them.
+        people: A row per person and arm: their first decision, what they did from it on, what was known before.
+        metrics: Over columns of `people`, the first decides.
+        units: Of each, by the name that the metric is told by.
+        until: Everything is known up to then.
+    """
+
+    decisions: pd.DataFrame
+    people: pd.DataFrame
+    metrics: tuple[Metric, ...]
+    units: Mapping[str, Unit]
+    until: datetime
+
+    def watched(self, days: float | None) -> pd.DataFrame:
+        """People who were watched for so long."""
+        return self.people if days is None else self.people[self.people["watched_days"] >= days]
+
+
+def campaign_report(
+    workspace: Workspace,
+    *,
+    campaign: str | None = None,
+    kinds: Sequence[str] = KINDS,
+    since: datetime | None = None,
+    days: float | None = None,
+    seed: int = 0,
+) -> UpliftReport:
+    """What a campaign, or all that was decided, changed: each arm against those who were left alone.
+
+    People are the units, by the arm of their first decision: whatever they do from it on counts, whether or not they
+    were sent anything, so that arms stay as they were drawn. The first of profit, revenue and orders that the shop
+    can tell decides; who unsubscribes from anything is the guardrail. Of all decisions people are looked at while the
+    experiment runs, so that verdicts follow intervals that hold at every look.
+
+    Args:
+        workspace: Checked, with `decisions`.
+        campaign: One campaign; None = all decisions.
+        kinds: Of decisions.
+        since: Decisions from then on; by default all, or where people were shared out anew, those of the last period.
+        days: How long after their first decision what people do counts; by default 14 days of a campaign, and else
+            all that is known.
+        seed: Of all that is drawn.
+
+    Raises:
+        DataError: no decisions, no such campaign, one arm alone, or nothing known of what came after.
+    """
+    tables, settings = workspace.checked, workspace.settings
+    asked = _Asked(campaign, tuple(kinds), since, WITHIN_DAYS if days is None and campaign else days, seed)
+    decisions, notes = _decisions(tables, asked, settings.arms.period_days)
+    told = _rows(tables, decisions, asked, workspace)
+    people = told.watched(asked.days)
+    control = next((name for name in CONTROLS if (people["arm"] == name).any()), "")
+    arms = [name for name in (MODEL, USUAL, RANDOM) if name != control and (people["arm"] == name).any()]
+    if not arms:
+        raise DataError(
+            f"all of these decisions were made in one arm ({people['arm'].iloc[0]}), so there is nobody to hold it "
+            "against. Leave some people alone (settings [arms]) and report again when they were decided for."
+        )
+    before = [name for name in people if name in (*NUMBERS, *attributes(settings.features), "place", "channel")]
+    experiment = read_experiment(
+        people,
+        treatment="arm",
+        control=control,
+        shares=_shares(people),
+        user="user_id",
+        segments=[name for name in before if name not in NUMBERS and 2 <= people[name].nunique() <= MOST_GROUPS],
+        before=before,
+    )
+    if late := len(told.people) - len(people):
+        experiment = replace(
+            experiment, left_out={**experiment.left_out, f"not yet watched for {asked.days:g} days": late}
+        )
+    first, running = told.metrics[0], campaign is None
+    values = as_numbers(experiment.rows[first.outcome], name=first.told)
+    unit = told.units[first.told]
+    per_day = _people_per_day(experiment.rows["at"]) if running else None
+    analysis = analyse(
+        experiment,
+        told.metrics,
+        planned_people=len(values) if running else None,
+        people_per_day=per_day,
+        show=unit.shown(width_of(values, experiment.arm)),
+        seed=seed,
+    )
+    analysis = with_nothing_done(analysis, values, experiment.arm, seed=seed)
+    analysis = replace(analysis, verdict=analysis.verdicts[arms[0]])
+    found, left_out = _who(experiment, values, analysis, arms[0], unit)
+    offers, no_offers = _offers(tables, told, asked, arms[0], unit)
+    earned = _earned(told, people, arms)
+    return UpliftReport(
+        analysis=analysis,
+        units=told.units,
+        profits=(),
+        who=found,
+        offers=offers,
+        tree="",
+        periods=_periods(tables, told, asked, experiment),
+        left_out=left_out,
+        notes=(*_notes(told, experiment, running=running), *notes),
+        run=_run(workspace, told, asked),
+        plans=plans_of(analysis, next(c for c in analysis.comparisons if c.arm == arms[0]), people_per_day=per_day),
+        campaign=Campaign(
+            about=_about(decisions, campaign),
+            horizon_days=asked.within_days,
+            currency=settings.shop.currency,
+            measures=_measures(tables, told, asked),
+            soon=_soon(told.people, (control, *arms)),
+            funnel=funnel(decisions),
+            missing=_missing(earned, arms, no_offers),
+        ),
+        earned=earned,
+    )
+
+
+def _decisions(tables: Tables, asked: _Asked, period_days: int) -> tuple[pd.DataFrame, list[str]]:
+    """The decisions to report on, with `until`, the moment up to which their arms hold; and what was left out."""
+    end, notes = span(tables).end, []
+    rows = decided(tables, end, campaign=asked.campaign, kinds=asked.kinds, since=asked.since)
+    drawn = rows["arm_share"] < 1
+    if not drawn.all():
+        notes.append(f"Left out: {(~drawn).sum():,} decisions about people whose arm was not drawn (strangers).")
+        rows = rows[drawn]
+    alone = set(rows.loc[rows["arm"] == HOLDOUT, "kind"])
+    if alone and (others := set(rows["kind"]) - alone):
+        notes.append(
+            f"Left out: decisions of kind {', '.join(sorted(others))}, for which nobody was left alone (--kind)."
+        )
+        rows = rows[rows["kind"].isin(alone)]
+    rows = rows.assign(until=pd.Timestamp(end))
+    in_two = rows.groupby("user_id")["arm"].nunique() > 1  # noqa: PD101 - by person
+    if asked.campaign is None and asked.since is None and in_two.mean() > MAX_IN_TWO_ARMS:
+        zero, period = pd.Timestamp(0, tz="UTC"), pd.Timedelta(days=period_days)
+        number = (rows["at"] - zero) // period
+        young = pd.Timestamp(end) - zero - number.max() * period < period / 2
+        newest = number.max() - (young and (number == number.max() - 1).any())
+        start = zero + newest * period
+        rows = rows[number == newest].assign(until=min(pd.Timestamp(end), start + period))
+        notes.append(
+            f"People are shared out anew every {period_days} days; this is the period from {start:%Y-%m-%d} "
+            "(--since for another)."
+        )
+    if rows.empty:
+        raise DataError(" ".join(["No decision is left to report on.", *notes]))
+    return rows.reset_index(drop=True), notes
+
+
+def _about(rows: pd.DataFrame, campaign: str | None) -> str:
+    what = f"Campaign {campaign}" if campaign else "All decisions"
+    kinds = " and ".join(sorted(set(rows["kind"])))
+    first, last = (f"{at:%Y-%m-%d}" for at in (rows["at"].min(), rows["at"].max()))
+    when = f"on {first}" if first == last else f"from {first} to {last}"
+    return f"{what}: {len(rows):,} of kind {kinds}, {when}, about {rows['user_id'].nunique():,} people"
+
+
+def _run(workspace: Workspace, told: _Rows, asked: _Asked) -> Run:
+    options = {
+        "campaign": asked.campaign or "",
+        "decisions": "" if asked.campaign else ",".join(sorted(set(told.decisions["kind"]))),
+        "since": f"{asked.since:%Y-%m-%d}" if asked.since else "",
+        "days": "" if asked.days is None else f"{asked.days:g}",
+    }
+    return Run(
+        source=f"tables up to {told.until:%Y-%m-%d}",
+        sha256=workspace.fingerprint(),
+        rows=len(told.decisions),
+        version=version("attune"),
+        options={name: value for name, value in options.items() if value},
+    )
+
+
+def _rows(tables: Tables, rows: pd.DataFrame, asked: _Asked, workspace: Workspace) -> _Rows:
+    until, days = rows["until"].iloc[0].to_pydatetime(), asked.days
+    people = rows.drop_duplicates(["user_id", "arm"])[["user_id", "arm", "arm_share", "at", "place", "channel"]]
+    first = people.drop_duplicates("user_id")
+    done = responses(tables, until, first, horizon_days=days)
+    known = attributes_before(tables, first, attributes(workspace.settings.features))
+    people = people.set_index("user_id").join(done).join(known).reset_index()
+    people[ORDERED] = (people["orders"] > 0).astype("float64")
+    people[AGAIN] = (people["orders"] > 1).astype("float64")
+    clicked = rows.groupby("user_id")["clicked"].any()
+    people[LEFT] = people["unsubscribed"]
+    people[CLICK] = people["user_id"].map(clicked).astype("float64")
+    for name in ("place", "channel"):
+        if people[name].isna().any():  # known only of those who were sent something, it would tell the arm
+            people = people.drop(columns=name)
+    if days is not None and not (people["watched_days"] >= days).any():
+        raise DataError(
+            f"nobody has been watched for {days:g} days since they were decided for (the newest order or event is of "
+            f"{until:%Y-%m-%d}). Report later, or count fewer days with --days."
+        )
+    currency = workspace.settings.shop.currency
+    before = tuple(name for name in NUMBERS if people[name].notna().any())
+    metrics, units = [], {}
+    for column, name in (("profit", "profit per person"), ("revenue", "revenue per person"), ("orders", "orders")):
+        if people[column].notna().any():
+            metrics.append(Metric(column, before=before, name=name))
+            units[name] = Unit("money", currency) if column != "orders" else Unit("amount")
+    metrics += [
+        Metric(ORDERED, before=before, name=f"people with {ORDERED}"),
+        Metric(AGAIN, before=before, name=f"people with {AGAIN}"),
+    ]
+    if HOLDOUT not in set(people["arm"]):
+        metrics.insert(0, Metric(CLICK, name="clicks"))
+    metrics.append(Metric(LEFT, name="unsubscriptions", lower_is_better=True, guardrail=True))
+    units |= {m.told: Unit("share") for m in metrics if m.told not in units}
+    return _Rows(rows, people, tuple(metrics), units, until)
+
+
+def _shares(people: pd.DataFrame) -> dict[str, float] | None:
+    """Planned shares of the arms; None where they changed on the way or do not add up."""
+    told = people.groupby("arm")["arm_share"].agg(["min", "max"])
+    if (told["max"] - told["min"] > 1e-9).any() or abs(told["max"].sum() - 1) > 0.02:
+        return None
+    return {str(name): float(share) for name, share in told["max"].items()}
+
+
+def _people_per_day(at: pd.Series) -> float | None:
+    days = (at.max() - at.min()).days + 1
+    return len(at) / days if days > 1 else None
+
+
+def _who(
+    experiment: Experiment, values: np.ndarray, analysis: Analysis, arm: str, unit: Unit
+) -> tuple[Who | None, str]:
+    """Who gains from an arm; or why that is not told."""
+    if analysis.verdict.kind == "not to be trusted":
+        return None, "Left out: a check failed, so nothing can be learnt from it."
+    two = np.flatnonzero(np.isin(experiment.arm, (0, experiment.arms.index(arm))))
+    drawn = two[some_rows(len(two), MOST_LEARNT, seed=0)]
+    try:
+        found = judge_who(learn(experiment, drawn, values, experiment.before, seed=0), arm, unit)
+    except DataError as error:
+        return None, f"Left out: {error}"
+    return replace(found, arm=CHOOSES[arm]), ""
+
+
+def _offers(tables: Tables, told: _Rows, asked: _Asked, arm: str, unit: Unit) -> tuple[tuple[Offers, ...], str]:
+    """What each choice is worth in the days after a decision, of the kind with most decisions; or why not."""
+    days, first = asked.within_days, told.metrics[0].outcome
+    rows = told.decisions[told.decisions["at"] <= pd.Timestamp(told.until) - pd.Timedelta(days=days)]
+    rows = rows[rows["probability"].between(0, 1, inclusive="right")]
+    rows = rows[rows["kind"] == rows["kind"].value_counts().index[0]] if len(rows) else rows
+    if arm not in set(rows["arm"]):
+        return (), f"no decision of the arm {arm} is {days:g} days old"
+    if (n := rows["chosen"].nunique()) > MOST_CHOICES:
+        return (), f"there are {n} choices, more than {MOST_CHOICES}"
+    if first == CLICK:
+        reward = rows["clicked"].to_numpy(np.float64)
+    else:
+        reward = brought(tables, told.until, rows, value=first, horizon_days=days).to_numpy()
+    found = compare_choices(rows.assign(reward=reward), first=arm, holdout=HOLDOUT)
+    name = "clicks" if first == CLICK else first
+    return (Offers(f"{name} within {days:g} days of a decision", unit, found, chooser=CHOOSES[arm]),), ""
+
+
+def _earned(told: _Rows, people: pd.DataFrame, arms: Sequence[str]) -> tuple[Comparison, ...]:
+    """What the first arm brings more than each other one, every metric."""
+    found: list[Comparison] = []
+    for other in arms[1:]:
+        two = people[people["arm"].isin((arms[0], other))]
+        pair = read_experiment(two, treatment="arm", control=other, user="user_id")
+        found += analyse(pair, told.metrics).comparisons
+    return tuple(found)
+
+
+def _periods(tables: Tables, told: _Rows, asked: _Asked, experiment: Experiment) -> dict[str, tuple[Period, ...]]:
+    """Week by week: what people who were decided for by then brought in it, and in all so far."""
+    rows, first = experiment.rows, told.metrics[0].outcome
+    if first == CLICK:
+        return {}
+    weekly = by_week(tables, told.until, rows, value=first, horizon_days=asked.days)
+    start = rows["at"].min().normalize()
+    joined = ((rows["at"] - start) // pd.Timedelta(days=7)).to_numpy()
+    weeks = int(max(joined.max(), weekly["week"].max() if len(weekly) else 0)) + 1
+    person = pd.Index(rows["user_id"]).get_indexer(weekly["user_id"])
+    table = np.zeros((len(rows), weeks))
+    np.add.at(
+        table, (person[person >= 0], weekly["week"].to_numpy()[person >= 0]), weekly["value"].to_numpy()[person >= 0]
+    )
+    sums = table.cumsum(axis=1)
+    found: dict[str, tuple[Period, ...]] = {}
+    for code, arm in enumerate(experiment.arms[1:], start=1):
+        periods = []
+        for week in range(weeks):
+            treated, control = ((experiment.arm == c) & (joined <= week) for c in (code, 0))
+            if min(treated.sum(), control.sum()) < 2:
+                continue
+            so_far = difference_of_means(sums[treated, week], sums[control, week])
+            here = difference_of_means(table[treated, week], table[control, week])
+            day = start + pd.Timedelta(days=7 * week)
+            periods.append(Period(str(day.date()), here, so_far, _at_every_look(so_far, weeks)))
+        found[arm] = tuple(periods)
+    return found
+
+
+def _at_every_look(difference: Difference, looks: int) -> AlwaysValid:
+    """An interval that holds at all of so many looks together (Bonferroni)."""
+    if not difference.enough:
+        return AlwaysValid(Interval(difference.interval.estimate, -np.inf, np.inf, LEVEL), 1.0)
+    return AlwaysValid(difference.at(1 - (1 - LEVEL) / looks), min(1.0, difference.p_value * looks))
+
+
+def _measures(tables: Tables, told: _Rows, asked: _Asked) -> tuple[Measure, ...]:
+    """Of everybody who was sent something, by arm and by channel; none where no message is known."""
+    if not told.decisions["sent"].any():
+        return ()
+    days, ids = asked.within_days, told.decisions["decision_id"]
+    sent = recipients(tables, told.until, horizon_days=days, decisions=ids).execute()
+    sent["arm"] = sent["user_id"].map(told.people.drop_duplicates("user_id").set_index("user_id")["arm"])
+    by = [name for name in ("arm", "channel") if len(set(sent[name])) > 1]
+    return campaign_measures(sent.sort_values("user_id", ignore_index=True), horizon_days=days, by=by)
+
+
+def _soon(people: pd.DataFrame, arms: Sequence[str]) -> dict[str, TimeToConversion]:
+    return {
+        arm: time_to_conversion(rows["order_days"].to_numpy(np.float64), rows["watched_days"].to_numpy(np.float64))
+        for arm in arms
+        for rows in [people[people["arm"] == arm]]
+    }
+
+
+def _missing(earned: Sequence[Comparison], arms: Sequence[str], no_offers: str) -> dict[str, str]:
+    found = {}
+    if arms[0] != MODEL:
+        found["model"] = f"No decision was made by a model yet; the arm {arms[0]} stands in its place."
+    if not earned:
+        found["earned"] = "There is no other arm to hold it against."
+    if no_offers:
+        found["offers"] = f"Left out: {no_offers}."
+    return found
+
+
+def _notes(told: _Rows, experiment: Experiment, *, running: bool) -> list[str]:
+    notes, first = list(LIMITS), told.metrics[0].outcome
+    if experiment.arms[0] != HOLDOUT:
+        notes.append(f"Nobody was left alone: the arms are held against {experiment.arms[0]}, not against nothing.")
+    if first in ("revenue", "orders"):
+        notes.append("The tables tell no costs of items, so what decides is not what is earned.")
+    if running:
+        notes.append(
+            "Whatever people did since their first decision counts, so that who was decided for more often does not "
+            "count more. The verdict holds however often one looks: its interval is wider than the scorecard's."
+        )
+    if len(experiment.rows) > MOST_LEARNT:
+        notes.append(f"Who and how many are from {MOST_LEARNT:,} people drawn at random.")
+    return notes
