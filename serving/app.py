@@ -7,10 +7,12 @@ import contextlib
 import gc
 import logging
 import secrets
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -20,8 +22,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from data import erasing
 from data.errors import AttuneError, StateUnavailableError
 from data.state import keys
+from data.state.tombstones import STRANGER, Tombstones
 from data.workspace import Workspace
 from serving.engine import Engine
 from serving.metrics import Metrics
@@ -36,6 +40,9 @@ T = TypeVar("T")
 
 THREADS = 4
 REFRESH_SECONDS = 0.5
+CLEAR_SECONDS = 60.0
+"""How often it is looked whether files are still to be cleared of somebody who was erased."""
+CODE = Path(__file__).resolve().parents[1]
 RETRY_AFTER_SECONDS = 1
 REQUEST_ID = "X-Request-ID"
 
@@ -67,6 +74,7 @@ class Service:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attune")
         self._writer: Writer | None = None
         self._background: list[asyncio.Task[None]] = []
+        self._clearing = asyncio.Lock()
 
     @property
     def writer(self) -> Writer:
@@ -121,9 +129,40 @@ class Service:
                 await asyncio.sleep(self.settings.poll_seconds)
         engine = self.engine
         self._background += [
+            asyncio.create_task(self._every(REFRESH_SECONDS, self._learn_who_was_erased)),
+            asyncio.create_task(self._forget()),
             asyncio.create_task(self._every(REFRESH_SECONDS, engine.refresh)),
             asyncio.create_task(self._every(self.settings.poll_seconds, engine.refresh_models)),
         ]
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the requests; it ends with the service at the latest."""
+        self._background = [task for task in self._background if not task.done()]
+        self._background.append(asyncio.create_task(work))
+
+    async def clear_files(self) -> None:
+        """Clear the files of everybody who left the state, in a process of its own: requests are not to wait for it."""
+        async with self._clearing:
+            if await self.in_thread(erasing.pending, self.ready.state):
+                command = (sys.executable, "-m", erasing.__name__, str(self.workspace.path.resolve()))
+                process = await asyncio.create_subprocess_exec(*command, cwd=CODE)
+                if await process.wait():
+                    log.error("the files of somebody who was erased could not be cleared; will be tried again")
+
+    def _learn_who_was_erased(self) -> None:
+        """On its own, so that a long refresh of anything else does not keep it waiting."""
+        state = self.ready.state
+        with state.reading() as connection:
+            state.tombstones.refresh(connection)
+
+    async def _forget(self) -> None:
+        """Go on with what an earlier run left, then look at times."""
+        while True:
+            try:
+                await self.clear_files()
+            except AttuneError as error:
+                log.warning("files will be cleared later: %s", error)
+            await asyncio.sleep(CLEAR_SECONDS)
 
     async def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while True:
@@ -180,6 +219,8 @@ def _endpoint(service: Service, spec: RouteSpec) -> Callable[[Request], Awaitabl
             async with asyncio.timeout(service.settings.timeout_seconds):
                 _authorise(service, request, spec.role)
                 ask = _parsed(spec.ask, await _body(request, service.settings.max_body_bytes))
+                if service.engine is not None and not spec.of_erased:
+                    ask = _as_strangers(ask, service.engine.state.tombstones)
                 answer = await spec.run(service, ask, request_id)
             response = Response(answer.model_dump_json(), media_type="application/json")
         except Exception as error:  # noqa: BLE001 - every error leaves in the one shape
@@ -236,6 +277,13 @@ def _parsed(schema: type[Ask], body: bytes) -> Ask:
         ]
         told = "; ".join(f"{detail.field}: {detail.message}" if detail.field else detail.message for detail in details)
         raise RequestError(400, "malformed", told[:1000], details) from error
+
+
+def _as_strangers(ask: Ask, tombstones: Tombstones) -> Ask:
+    """Whoever was erased is somebody nobody knows, another one each time."""
+    named = {name: getattr(ask, name, None) for name in ("user_id", "anonymous_id")} if tombstones else {}
+    erased = {name: f"{STRANGER}{_new_id()}" for name, id_ in named.items() if tombstones.holds(id_)}
+    return ask.model_copy(update=erased) if erased else ask
 
 
 def _error_response(error: Exception, path: str, request_id: str) -> Response:

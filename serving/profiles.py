@@ -26,7 +26,7 @@ from data.vocabulary import Vocabulary
 from data.workspace import Workspace
 from features.hours import Habits
 from features.online import OnlineFeatures, OnlineHabits
-from features.snapshots import definitions_hash, stored_categories
+from features.snapshots import definitions_hash, features, stored_categories
 
 log = logging.getLogger("attune")
 
@@ -36,6 +36,8 @@ AT_ONCE = 1_000
 PERSONAL = ("users", "events", "orders", "messages", "identities")
 CHOSEN = ("preferences",)
 """What they chose themselves: no feature, but what is sent to them goes by it."""
+OF_PEOPLE = (*PERSONAL, *CHOSEN, "consents", "decisions")
+"""Every table that names people."""
 TOUCHING = ("events", "orders", "identities", "users", "messages")
 
 
@@ -52,6 +54,7 @@ class Profiles:
 
     Attributes:
         columns: Names of the features.
+        about: What each says, and its unit.
     """
 
     def __init__(self, workspace: Workspace, tables: Tables, state: State, since: Watermarks) -> None:
@@ -64,6 +67,8 @@ class Profiles:
         self._habits = _habits(tables)
         self._items = tables["items"].to_pyarrow()
         self.columns = self._online.columns
+        told = features(tables, settings, categories=categories)
+        self.about = {feature.name: (feature.about, feature.unit) for feature in told}
         folder = workspace.snapshots_dir / definitions_hash(tables, settings, categories=categories)[:12]
         newest = max(folder.glob("cutoff=*.parquet"), default=None)
         if newest is None:
@@ -73,6 +78,7 @@ class Profiles:
         self._snapshot = frame
         self._touched: dict[str, Row] = {}
         self._waiting: dict[str, None] = {}
+        self._forgotten = 0
         self._seen: dict[str, Any] = {
             "events": since.events,
             "orders": since.orders,
@@ -87,18 +93,29 @@ class Profiles:
                 field: str(kind)
                 for field, kind, *_ in self._connection.execute(f"DESCRIBE {self._checked(name)}").fetchall()
             }
-            for name in (*PERSONAL, *CHOSEN)
+            for name in OF_PEOPLE
             if name in tables.brought
         }
+
+    @property
+    def snapshot(self) -> pd.DataFrame:
+        """The features of everybody when they were last built, without ids."""
+        return self._snapshot
+
+    def row(self, user_id: str) -> Row | None:
+        """Where somebody's features are; None if nobody knows them, or they were erased."""
+        if self._state.tombstones.holds(user_id):  # tables and snapshots may still have them for a moment
+            return None
+        row = self._touched.get(user_id)
+        if row is None and (code := self._users.code(user_id)) >= 0:
+            row = Row(self._snapshot, code)
+        return row
 
     def of(self, user_ids: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
         """The features of those who are known, and their ids in the same order."""
         rows: dict[int, tuple[pd.DataFrame, list[int], list[str]]] = {}
         for user_id in dict.fromkeys(user_ids):
-            row = self._touched.get(user_id)
-            if row is None and (code := self._users.code(user_id)) >= 0:
-                row = Row(self._snapshot, code)
-            if row is not None:
+            if (row := self.row(user_id)) is not None:
                 _, positions, ids = rows.setdefault(id(row.frame), (row.frame, [], []))
                 positions.append(row.position)
                 ids.append(user_id)
@@ -106,6 +123,10 @@ class Profiles:
             return self._snapshot.iloc[:0], []
         found = pd.concat([frame.iloc[positions] for frame, positions, _ in rows.values()], ignore_index=True)
         return found, [user_id for _, _, ids in rows.values() for user_id in ids]
+
+    def _there(self, user_ids: Sequence[str]) -> list[str]:
+        """Each once, but for who was erased: tables and snapshots may still have them for a moment."""
+        return [user_id for user_id in dict.fromkeys(user_ids) if not self._state.tombstones.holds(user_id)]
 
     @property
     def everybody(self) -> list[str]:
@@ -123,7 +144,11 @@ class Profiles:
         return self._habits.compute(self.rows(user_ids, (*PERSONAL, *CHOSEN)), datetime.now(UTC))
 
     def refresh(self) -> int:
-        """Compute the features of those touched since the last time; of how many."""
+        """Compute the features of those touched since the last time; of how many. Whoever was erased is forgotten."""
+        erased = self._state.tombstones
+        if len(erased.hashes) != self._forgotten:
+            self._touched = {user_id: row for user_id, row in self._touched.items() if not erased.holds(user_id)}
+            self._forgotten = len(erased.hashes)
         for name in TOUCHING:
             self._waiting.update(dict.fromkeys(self._touched_in(name)))
         done = 0
@@ -167,6 +192,7 @@ class Profiles:
             user_ids: Of whom.
             names: Of which tables.
         """
+        user_ids = self._there(user_ids)
         with self._connection.cursor() as connection:
             connection.execute("SET TimeZone='UTC'")
             rows = {name: self._known(connection, name, "user_id", user_ids) for name in names}
@@ -191,7 +217,7 @@ class Profiles:
         )
         query_live = f"SELECT * EXCLUDE ({EXTRA}, {SEQ}) {attributes} FROM live"
         connection.register("live", live)
-        if name not in self._kinds:
+        if column not in self._kinds.get(name, ()):  # the tables have none such
             return connection.sql(query_live).to_arrow_table()
         key = ", ".join(f'"{field}"' for field in TABLES[name].key if field in self._kinds[name])
         connection.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))

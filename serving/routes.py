@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from data import erasing
 from data.contract import TABLES
 from data.errors import StateUnavailableError
 from data.state import keys
 from data.state.answers import append_consents, sort_outcomes
-from data.state.arrivals import Refusal, sort_events
+from data.state.arrivals import Refusal, refuse_erased, sort_events
 from data.state.rows import RowRefusedError, fit, refuse_future
 from data.state.schema import UPSERTED
 from data.state.tombstones import ERASED
 from data.state.writes import append, upsert
 from serving.choices import consent_rows, consents_of, preference_rows
 from serving.decisions.rules import ANY, Person
+from serving.explaining import explain
 from serving.recommending import FieldError
 from serving.schemas import (
     ActionsAnswer,
@@ -28,12 +30,17 @@ from serving.schemas import (
     Ask,
     ConsentsAnswer,
     ConsentsAsk,
+    EraseAnswer,
+    EraseAsk,
     EventsAnswer,
     EventsAsk,
+    ExplainAnswer,
+    ExplainAsk,
     OutcomesAnswer,
     OutcomesAsk,
     PreferencesAnswer,
     PreferencesAsk,
+    ReceiptOf,
     RecommendAnswer,
     RecommendAsk,
     Refused,
@@ -63,6 +70,7 @@ class RouteSpec:
         answer: What it says.
         role: Whose key it wants.
         run: Answers, given the request's id.
+        of_erased: Whether it is told who asks even if they were erased; elsewhere they are strangers.
     """
 
     path: str
@@ -70,6 +78,7 @@ class RouteSpec:
     answer: type[Answer]
     role: keys.Role
     run: Callable[[Service, Any, str], Awaitable[Answer]]
+    of_erased: bool = False
 
 
 async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> RecommendAnswer:
@@ -138,7 +147,10 @@ async def _actions(service: Service, ask: ActionsAsk, request_id: str) -> Action
 async def _events(service: Service, ask: EventsAsk, request_id: str) -> EventsAnswer:
     engine = service.ready
     arrivals = sort_events(
-        ask.events, now=datetime.now(UTC), max_clock_skew_minutes=engine.settings.data.max_clock_skew_minutes
+        ask.events,
+        now=datetime.now(UTC),
+        max_clock_skew_minutes=engine.settings.data.max_clock_skew_minutes,
+        erased=engine.state.tombstones.holds,
     )
     accepted = await service.writer.write(arrivals.store) if arrivals.events else 0
     return EventsAnswer(
@@ -223,15 +235,31 @@ async def _tables(service: Service, ask: TablesAsk, request_id: str) -> TablesAn
             try:
                 fitted = fit(TABLES[name], row)
                 refuse_future(TABLES[name], fitted, latest)
+                refuse_erased(fitted, engine.state.tombstones.holds)
                 rows.setdefault(name, []).append(fitted)
             except RowRefusedError as error:
                 row_id = row.get(TABLES[name].key[0])
-                shown = row_id[:512] if isinstance(row_id, str) else None
+                shown = row_id[:512] if isinstance(row_id, str) and error.reason != ERASED else None
                 refused.append(_refused(name, Refusal(position, shown, error.field, error.reason)))
     upserted = await service.writer.write(
         lambda connection: {name: upsert(connection, name, found, at=now) for name, found in rows.items()}
     )
     return TablesAnswer(request_id=request_id, model_version=engine.view.version, upserted=upserted, refused=refused)
+
+
+async def _erase(service: Service, ask: EraseAsk, request_id: str) -> EraseAnswer:
+    engine = service.ready
+    receipt = await service.in_thread(
+        lambda: erasing.begin(service.workspace, engine.state, ask.user_id, keep_orders=ask.keep_orders)
+    )
+    service.spawn(service.clear_files())
+    return EraseAnswer(request_id=request_id, model_version=engine.view.version, receipt=ReceiptOf(**asdict(receipt)))
+
+
+async def _explain(service: Service, ask: ExplainAsk, request_id: str) -> ExplainAnswer:
+    engine = service.ready
+    found = await service.in_thread(explain, engine, ask.user_id)
+    return found.model_copy(update={"request_id": request_id})
 
 
 def _refused(table: str, refusal: Refusal) -> Refused:
@@ -247,8 +275,10 @@ ROUTES = (
     RouteSpec("/v1/actions", ActionsAsk, ActionsAnswer, "app", _actions),
     RouteSpec("/v1/events", EventsAsk, EventsAnswer, "app", _events),
     RouteSpec("/v1/outcomes", OutcomesAsk, OutcomesAnswer, "app", _outcomes),
-    RouteSpec("/v1/consents", ConsentsAsk, ConsentsAnswer, "app", _consents),
-    RouteSpec("/v1/preferences", PreferencesAsk, PreferencesAnswer, "app", _preferences),
+    RouteSpec("/v1/consents", ConsentsAsk, ConsentsAnswer, "app", _consents, of_erased=True),
+    RouteSpec("/v1/preferences", PreferencesAsk, PreferencesAnswer, "app", _preferences, of_erased=True),
     RouteSpec("/v1/tables", TablesAsk, TablesAnswer, "admin", _tables),
+    RouteSpec("/v1/explain", ExplainAsk, ExplainAnswer, "app", _explain, of_erased=True),
+    RouteSpec("/v1/erase", EraseAsk, EraseAnswer, "admin", _erase, of_erased=True),
 )
 """Every route that wants a key."""

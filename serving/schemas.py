@@ -412,6 +412,109 @@ class ActionsAnswer(Answer):
     note: str | None = Field(description="why nothing is to be done")
 
 
+class EraseAsk(Ask):
+    """A person to remove, for good."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "17850", "keep_orders": True}]})
+
+    user_id: Id
+    keep_orders: bool = Field(
+        False, description="leave their orders as a guest's, for shops that must keep their books"
+    )
+
+
+class ReceiptOf(BaseModel):
+    """What was removed of a person, without naming them."""
+
+    erasure_id: str = Field(description="names this erasure; the workspace keeps `erasures/<erasure_id>.json`")
+    person: str = Field(description="the user id's hash, keyed with the workspace's salt")
+    at: str = Field(description="when the live state was cleared")
+    keep_orders: bool
+    visitors: int = Field(description="anonymous ids that were theirs")
+    state: dict[str, int] = Field(description="rows removed from the live state, by table")
+    files: dict[str, int] = Field(description="rows removed from each file of the workspace")
+    orders_kept: int = Field(description="order lines that stay, without the person")
+    complete: bool = Field(
+        description="whether the files are done with too; until then ask again, which gives the same receipt"
+    )
+    outside: str = Field(description="what this does not reach")
+
+
+class EraseAnswer(Answer):
+    """The receipt. The person is answered as a stranger from now on, and no row of theirs is taken in again."""
+
+    receipt: ReceiptOf
+
+
+class ExplainAsk(Ask):
+    """Whose data is to be told."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "17850"}]})
+
+    user_id: Id
+
+
+class KnownRows(BaseModel):
+    """What one table has of a person."""
+
+    table: str
+    about: str = Field(description="what a row is")
+    rows: int
+    first: datetime | None
+    last: datetime | None
+
+
+class KnownFeature(BaseModel):
+    """One thing that was made of a person's data."""
+
+    feature: str
+    about: str = Field(description="what it says")
+    value: float | str | bool
+    unit: str
+
+
+class ModelUse(BaseModel):
+    """What one model looks at."""
+
+    model: str = Field(description="with the version in force")
+    about: str = Field(description="what it tells")
+    uses: list[str] = Field(description="features, or what is used in their stead")
+
+
+class Chosen(BaseModel):
+    """What a person said themselves."""
+
+    value: str
+    at: datetime | None
+
+
+class PastDecision(BaseModel):
+    """Something that was decided for a person."""
+
+    decision_id: str
+    at: datetime
+    kind: str
+    where: str | None = Field(description="placement or slot")
+    chosen: list[str]
+    why: str = Field(description="in words: who chose, by what, with which chance")
+    suppressed: list[dict[str, Any]] = Field(description="what was held back, by which rule, and why")
+
+
+class ExplainAnswer(Answer):
+    """All that is known of a person, what it is used for, and what never is."""
+
+    erased: bool = Field(description="the person was erased: nothing is known, and nothing will be taken in")
+    known: list[KnownRows]
+    visitors: int = Field(description="anonymous ids whose history is theirs")
+    attributes: dict[str, str] = Field(description="what `users` says of them now")
+    features: list[KnownFeature] = Field(description="what was made of it, as of the last time they did something")
+    models: list[ModelUse] = Field(description="the models in force, and what of a person they look at")
+    consents: dict[str, Chosen] = Field(description="the last word on each purpose")
+    preferences: dict[str, Chosen] = Field(description="the last choice of each name")
+    decisions: list[PastDecision] = Field(description="the newest, the newest first")
+    never_used: list[str] = Field(description="columns of people that no feature and no model looks at")
+
+
 class Status(BaseModel):
     """What answers, and what does not."""
 

@@ -108,7 +108,7 @@ def refuse_erased(row: Mapping[str, Any], erased: Callable[[str | None], bool]) 
     Raises:
         RowRefusedError: it is.
     """
-    field = "user_id" if row["user_id"] else "anonymous_id"
+    field = "user_id" if row.get("user_id") else "anonymous_id"
     if erased(row.get(field)):
         raise RowRefusedError(field, ERASED)
 

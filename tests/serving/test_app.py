@@ -15,6 +15,8 @@ BODIES = {
     "/v1/score": {"user_ids": ["u1"]},
     "/v1/events": {"events": [{"event_id": "1", "event": "page_viewed", "user_id": "u1", "occurred_at": "2026-01-01"}]},
     "/v1/tables": {"items": [{"item_id": "i1", "name": "Item 1"}]},
+    "/v1/explain": {"user_id": "u1"},
+    "/v1/erase": {"user_id": "nobody"},
 }
 
 

@@ -1,0 +1,213 @@
+"""What is known of a person, what was made of it, what it is used for and what never is: behind `/v1/explain`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from data.contract import TABLES
+from data.state.arrow import EXTRA, SEQ, batches, schema
+from data.state.schema import tables as state_tables
+from models.recommenders import Recommender
+from models.timing import Timing
+from serving.champions import PROPENSITY, VALUE, Champion
+from serving.profiles import OF_PEOPLE, Profiles
+from serving.schemas import Chosen, ExplainAnswer, KnownFeature, KnownRows, ModelUse, PastDecision
+
+if TYPE_CHECKING:
+    from serving.engine import Engine
+
+NEWEST = 20
+"""So many decisions are told, and so many choices and suppressions of each."""
+MOST_FEATURES = 500
+MOST_ATTRIBUTES = 100
+NEEDED = ("user_id", "updated_at", "created_at", "timezone", "channels")
+"""Columns of `users` that are no features, but whom to know, when to write to and where."""
+ARMS = {
+    "model": "chosen for this person by what is known of them",
+    "random": "drawn at random, to learn what works",
+    "usual": "chosen by the shop's usual rule",
+    "holdout": "as everybody has it: this person is left alone, to compare with",
+}
+
+
+def explain(engine: Engine, user_id: str) -> ExplainAnswer:
+    """Everything that the checked tables and the live state have of one person; who was erased has nothing.
+
+    Raises:
+        StateUnavailableError: the state cannot be read.
+    """
+    version = engine.view.version
+    erased = engine.state.tombstones.holds(user_id)
+    rows = {} if erased else _rows(engine, user_id)
+    visitors = _visitors(rows.get("identities"), user_id)
+    attributes = _attributes(rows.get("users"), {} if erased else _extra(engine, user_id))
+    return ExplainAnswer(
+        request_id="",
+        model_version=version,
+        erased=erased,
+        known=_known(rows, user_id, visitors),
+        visitors=len(visitors),
+        attributes=attributes,
+        features=_features(engine.profiles, user_id),
+        models=[_use(champion) for _, champion in sorted(engine.champions.current.items())],
+        consents=_last(rows.get("consents"), "purpose", lambda row: "yes" if row["granted"] else "no"),
+        preferences=_last(rows.get("preferences"), "name", lambda row: str(row["value"])),
+        decisions=_decisions(rows.get("decisions")),
+        never_used=sorted(attributes.keys() - {*NEEDED, *engine.attributes}),
+    )
+
+
+def _rows(engine: Engine, user_id: str) -> Mapping[str, pa.Table]:
+    if engine.profiles is not None:
+        return engine.profiles.rows([user_id], OF_PEOPLE)
+    with engine.state.reading() as connection:
+        return {
+            name: pa.Table.from_batches(
+                batches(connection, sa.select(table).where(table.c.user_id == user_id), name), schema(name)
+            )
+            for name in OF_PEOPLE
+            for table in [state_tables[name]]
+        }
+
+
+def _visitors(identities: pa.Table | None, user_id: str) -> set[str]:
+    """Who was named as this user before any other."""
+    first: dict[str, tuple[Any, str]] = {}
+    for row in _listed(identities):
+        named = row["at"], row["user_id"]
+        first[row["anonymous_id"]] = min(first.get(row["anonymous_id"], named), named)
+    return {visitor for visitor, (_, user) in first.items() if user == user_id}
+
+
+def _known(rows: Mapping[str, pa.Table], user_id: str, visitors: set[str]) -> list[KnownRows]:
+    found = []
+    for name, table in rows.items():
+        if name == "items":
+            continue
+        theirs = [
+            row
+            for row in _listed(table)
+            if row["user_id"] == user_id or (row["user_id"] is None and row.get("anonymous_id") in visitors)
+        ]
+        happened_at = TABLES[name].happened_at
+        times = [row[happened_at] for row in theirs if happened_at and row.get(happened_at) is not None]
+        if theirs:
+            found.append(
+                KnownRows(
+                    table=name,
+                    about=TABLES[name].about,
+                    rows=len(theirs),
+                    first=min(times, default=None),
+                    last=max(times, default=None),
+                )
+            )
+    return found
+
+
+def _extra(engine: Engine, user_id: str) -> Mapping[str, Any]:
+    """Attributes that came live and that the tables do not have yet."""
+    users = state_tables["users"].c
+    query = sa.select(users.extra).where(users.user_id == user_id).order_by(users.updated_at.desc()).limit(1)
+    with engine.state.reading() as connection:
+        return connection.scalar(query) or {}
+
+
+def _attributes(users: pa.Table | None, extra: Mapping[str, Any]) -> dict[str, str]:
+    """The newest row of `users`."""
+    newest = max(_listed(users), key=lambda row: (row["updated_at"] is not None, row["updated_at"]), default={})
+    told = {**extra, **{name: value for name, value in newest.items() if value is not None}}
+    told = {name: value for name, value in told.items() if name not in ("user_id", EXTRA, SEQ)}
+    return {name: str(value)[:1000] for name, value in sorted(told.items())[:MOST_ATTRIBUTES]}
+
+
+def _features(profiles: Profiles | None, user_id: str) -> list[KnownFeature]:
+    if profiles is None:
+        return []
+    frame, _ = profiles.of([user_id])
+    row = next(iter(frame.to_dict("records")), {})
+    told = {name: value for name in profiles.columns if _is_told(value := row.get(name))}
+    return [
+        KnownFeature(
+            feature=str(name), about=profiles.about[name][0], value=_plain(value), unit=profiles.about[name][1]
+        )
+        for name, value in list(told.items())[:MOST_FEATURES]
+    ]
+
+
+def _is_told(value: object) -> bool:
+    """Whether a feature says something: neither missing nor none of what it counts."""
+    return value is not None and value == value and value != 0 and str(value) != "<NA>"  # noqa: PLR0124 - NaN
+
+
+def _plain(value: Any) -> float | str | bool:
+    if isinstance(value, (bool, str)):
+        return value
+    number = float(value)
+    return round(number, 4) if math.isfinite(number) else str(number)
+
+
+def _use(champion: Champion) -> ModelUse:
+    """What a model looks at: its features or, of those without, what they are made of."""
+    model: Any = champion.model
+    if isinstance(model, Recommender):
+        return ModelUse(
+            model=str(champion),
+            about="what this person may like",
+            uses=["items they viewed, put into the cart, reviewed and bought, and when"],
+        )
+    if isinstance(model, Timing):
+        return ModelUse(
+            model=str(champion),
+            about="when and where they like to be written to",
+            uses=["when they opened and clicked messages and were in the shop", "their time zone", "their preferences"],
+        )
+    about = "what they are likely to spend" if champion.name == VALUE else champion.name
+    if champion.name.startswith(PROPENSITY):
+        about = f"how likely it is: {champion.name.removeprefix(PROPENSITY)}"
+    return ModelUse(model=str(champion), about=about, uses=list(map(str, getattr(model, "features", ()))))
+
+
+def _last(rows: pa.Table | None, name: str, value: Any) -> dict[str, Chosen]:
+    """The last word on each name."""
+    ordered = sorted(_listed(rows), key=lambda row: row["at"])
+    return {row[name]: Chosen(value=value(row), at=row["at"]) for row in ordered}
+
+
+def _decisions(rows: pa.Table | None) -> list[PastDecision]:
+    newest = sorted(_listed(rows), key=lambda row: (row["at"], row["decision_id"]), reverse=True)[:NEWEST]
+    return [
+        PastDecision(
+            decision_id=row["decision_id"],
+            at=row["at"],
+            kind=row["kind"],
+            where=row["slot"] or row["placement"],
+            chosen=(row["chosen"] or [])[:NEWEST],
+            why=f"{ARMS.get(row['arm'], row['arm'])}; {row['model_version']}; {_chance(row['probability'])}",
+            suppressed=_held_back(row["suppressed"]),
+        )
+        for row in newest
+    ]
+
+
+def _chance(probability: list[float] | None) -> str:
+    first = (probability or [None])[0]
+    return "nothing was chosen" if first is None else f"the first with a chance of {first:.0%}"
+
+
+def _held_back(text: str | None) -> list[dict[str, Any]]:
+    """What rules kept back, as the decision's row tells it."""
+    try:
+        found = json.loads(text or "[]")
+    except ValueError:
+        return []
+    return [entry for entry in found if isinstance(entry, dict)][:NEWEST] if isinstance(found, list) else []
+
+
+def _listed(rows: pa.Table | None) -> Iterable[dict[str, Any]]:
+    return [] if rows is None else rows.to_pylist()
