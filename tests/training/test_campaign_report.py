@@ -1,0 +1,182 @@
+"""The report of decisions on a simulated shop: the arms as drawn, effects beside the truth, refusals with a remedy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from data.checks import check
+from data.errors import DataError
+from data.workspace import Workspace
+from evaluation.uplift_report import UpliftReport, write
+from registry.versions import Registry
+from simulation.shop import simulate
+from training import campaign_report as reporting
+from training.campaign_report import campaign_report
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise DataError("not asked for in this test.")
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """2,500 people, decided for at 0, 30 and 60 days; a fifth by chance, a tenth left alone."""
+    workspace = Workspace.create(tmp_path_factory.mktemp("decided") / "shop", currency="EUR")
+    simulate(workspace, users=2_500, days=90, seed=1)
+    check(workspace)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def campaign(simulated: Workspace) -> UpliftReport:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reporting, "learn", refuse)
+        return campaign_report(simulated, campaign="offers-002")
+
+
+def test_arms_are_as_they_were_drawn_and_nobody_is_lost(simulated: Workspace, campaign: UpliftReport) -> None:
+    decisions = pd.read_parquet(simulated.checked_dir / "decisions.parquet")
+    mine = decisions[(decisions.kind == "offer") & (decisions["at"] >= decisions["at"].min() + pd.Timedelta(days=58))]
+    assert dict(campaign.analysis.arms) == {arm: int((mine.arm == arm).sum()) for arm in ("holdout", "random", "usual")}
+    checks = {check.name: check.status for check in campaign.analysis.checks}
+    assert "failed" not in checks.values()
+    assert "planned 70.0%" in campaign.analysis.checks[0].finding
+    assert campaign.campaign is not None
+    steps = {step.name: step.decisions for step in campaign.campaign.funnel}
+    assert sum(steps.values()) == campaign.run.rows
+    assert steps["left alone"] == campaign.analysis.arms["holdout"]
+
+
+def test_profit_decides_and_the_guardrail_stands_beside_it(campaign: UpliftReport) -> None:
+    first = campaign.headline[0]
+    assert (first.metric.told, first.control, campaign.arm) == ("profit per person", "holdout", "usual")
+    assert [c.metric.told for c in campaign.headline if c.metric.guardrail] == ["unsubscriptions"]
+    assert {c.control for c in campaign.earned} == {"random"}
+    soon = campaign.campaign.soon["usual"]
+    bought = next(c for c in campaign.headline if c.metric.told == "people with an order")
+    assert soon.by(14).estimate == pytest.approx(bought.raw.treated.estimate, abs=1e-9)  # all were watched so long
+    assert campaign.periods["usual"][-1].so_far.interval.estimate == pytest.approx(first.raw.interval.estimate)
+
+
+def test_choices_are_worth_what_the_simulation_made_them_worth(simulated: Workspace, campaign: UpliftReport) -> None:
+    [offers] = campaign.offers
+    truth = np.stack(pd.read_parquet(simulated.path / "truth" / "people.parquet").offer_profit).mean(axis=0)
+    value = {row.name: row.value for row in offers.found.rows}
+    for number, true in enumerate(truth, start=1):
+        one, nobody = value[f"offer-{number} to all"], value["nobody"]
+        error = np.hypot(one.high - one.low, nobody.high - nobody.low) / 2 / 1.96
+        assert abs(one.estimate - nobody.estimate - true) < 4 * error
+
+
+def test_the_page_is_whole_and_the_same_again(simulated: Workspace, campaign: UpliftReport, tmp_path: Path) -> None:
+    for name in ("a.html", "b.html", "a.json"):
+        write(campaign, tmp_path / name)
+    page = (tmp_path / "a.html").read_text()
+    assert page == (tmp_path / "b.html").read_text()
+    assert not any(outside in page for outside in ("http", "<script", "<link", "url(", "nan "))
+    order = ["Can it be trusted?", "Scorecard", "Usual against every other arm", "Who, and how many", "Which offer?",
+             "Over time and by channel", "How soon people order", "Segments", "From decision to message", "Limits",
+             "Words", "How it was made"]  # fmt: skip
+    places = [page.index(f">{title}") for title in order]
+    assert places == sorted(places)
+    numbers = json.loads((tmp_path / "a.json").read_text())
+    assert numbers["sentences"]["verdict"] == campaign.verdict.sentence
+    assert len(page) < 500_000
+
+
+def test_all_decisions_leave_out_kinds_for_which_nobody_was_left_alone(
+    simulated: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "learn", refuse)
+    found = campaign_report(simulated)
+    assert found.run.options["decisions"] == "offer"
+    assert any("kind variant" in note for note in found.notes)
+    assert found.headline[0].running is not None  # who looks every week may do so
+    assert found.verdict.interval.high - found.verdict.interval.low > np.ptp(
+        [found.headline[0].decisive.interval.low, found.headline[0].decisive.interval.high]
+    )
+    wordings = campaign_report(simulated, kinds=["variant"])
+    assert wordings.headline[0].metric.told == "clicks"
+    assert wordings.headline[0].control == "usual"
+    assert any("Nobody was left alone" in note for note in wordings.notes)
+
+
+def test_who_gains_is_learnt_from_people_of_two_arms(simulated: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def seen(experiment: object, drawn: np.ndarray, *_: object, **__: object) -> None:
+        asked["people"] = len(drawn)
+        raise DataError("seen.")
+
+    monkeypatch.setattr(reporting, "learn", seen)
+    found = campaign_report(simulated, campaign="offers-001", days=7)
+    assert found.left_out == "Left out: seen."
+    assert asked["people"] == found.analysis.arms["usual"] + found.analysis.arms["holdout"]
+
+
+def test_where_people_are_shared_out_anew_the_last_period_is_reported(
+    simulated: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "learn", refuse)
+    workspace = Workspace.create(tmp_path / "shop")
+    for file in simulated.checked_dir.glob("*.parquet"):
+        shutil.copy(file, workspace.tables_dir)
+    decisions = pd.read_parquet(simulated.checked_dir / "decisions.parquet")
+    first = (decisions["at"].min() - pd.Timestamp(0, tz="UTC")).days
+    period, border = next(  # of periods with a border after the first decisions, and none after that
+        (p, -(-(first + 2) // p) * p) for p in range(61, 121) if -(-(first + 2) // p) * p < first + 30
+    )
+    start = pd.Timestamp(0, tz="UTC") + pd.Timedelta(days=border)
+    late = decisions["at"] >= start
+    swapped = decisions.arm.map({"usual": "random", "random": "usual", "holdout": "holdout"})
+    decisions["arm"] = decisions.arm.where(~late, swapped)
+    decisions.to_parquet(workspace.tables_dir / "decisions.parquet")
+    monkeypatch.setenv("ATTUNE_ARMS__PERIOD_DAYS", str(period))
+    check(workspace)
+    found = campaign_report(Workspace.open(workspace.path))
+    assert any(f"every {period} days; this is the period from {start:%Y-%m-%d}" in note for note in found.notes)
+    assert next(c for c in found.analysis.checks if c.name == "nobody in two arms").status == "passed"
+
+
+def test_what_cannot_be_told_is_refused(simulated: Workspace, a_shop: Callable[..., Workspace], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no campaign 'spring'; with decisions there are"):
+        campaign_report(simulated, campaign="spring")
+    with pytest.raises(DataError, match="none of its messages names a decision"):
+        campaign_report(simulated, campaign="email-001")
+    with pytest.raises(DataError, match="nobody has been watched for 80 days"):
+        campaign_report(simulated, campaign="offers-002", days=80)
+    orders = pd.DataFrame({
+        "order_id": ["1"], "line_id": ["1"], "user_id": ["ann"], "item_id": ["tea"], "quantity": [1.0],
+        "unit_price": [2.0], "occurred_at": pd.to_datetime(["2026-01-01"], utc=True),
+    })  # fmt: skip
+    with pytest.raises(DataError, match=r"no table decisions.*\[arms\]"):
+        campaign_report(a_shop(tmp_path / "shop", orders=orders))
+
+
+def test_the_verb_writes_both_files_and_keeps_them_in_mlflow(
+    simulated: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "learn", refuse)
+    words = ["report", "uplift", "--campaign", "offers-002", "--to", str(tmp_path), "--workspace", str(simulated.path)]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert {file.name for file in tmp_path.iterdir()} == {"campaign-offers-002.html", "campaign-offers-002.json"}
+    registry = Registry.of(simulated)
+    with registry.tracking():
+        import mlflow
+
+        [run] = mlflow.search_runs(filter_string="tags.model = 'report-uplift'", output_format="list")
+        files = {file.path for file in registry.client.list_artifacts(run.info.run_id, "report")}
+    assert files == {"report/campaign-offers-002.html", "report/campaign-offers-002.json"}
+    assert {"profit_per_person.usual", "profit_per_person.usual_low"} <= set(run.data.metrics)
+    with pytest.raises(DataError, match="one of them"):
+        CliRunner().invoke(app, ["report", "uplift"], catch_exceptions=False)
