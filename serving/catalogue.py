@@ -15,12 +15,14 @@ import sqlalchemy as sa
 from ibis.expr import types as ir
 
 from data.contract import TABLES
+from data.settings import Features
 from data.state import State
 from data.state.arrow import EXTRA
 from data.state.schema import tables as state_tables
 from data.tables import Tables
 from data.vocabulary import Vocabulary
 from features.expressions import Expression
+from features.profile import sensitive_category
 
 COLUMNS = tuple(TABLES["items"].by_name)
 FILTERABLE = tuple(column.name for column in TABLES["items"].columns if column.type != "time")
@@ -30,6 +32,8 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 LATE_COMMIT_SECONDS = 10
 """Another process may commit a change that it dated so much earlier."""
 FILTERS_KEPT = 256
+SENSITIVE = "\0sensitive"
+"""Among the masks of filters; no filter is called so."""
 DAY_SECONDS = 86_400
 
 
@@ -43,22 +47,24 @@ class Catalogue:
             or text.
         changed_at: The newest change of the state that is in here.
         newest: Keys of the rows that changed about then.
+        features: Says which categories are sensitive.
     """
 
     items: Vocabulary
     rows: pd.DataFrame
     changed_at: datetime = NEVER
     newest: frozenset[Any] = frozenset()
+    features: Features = field(default_factory=Features)
     _masks: dict[tuple[Vocabulary, str], np.ndarray] = field(default_factory=dict)
     _unknown: dict[Vocabulary, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tables: Tables, *, columns: Sequence[str] = ()) -> Catalogue:
+    def of(cls, tables: Tables, *, columns: Sequence[str] = (), features: Features | None = None) -> Catalogue:
         """The catalogue of checked tables, with further `columns` for filters; one that nobody brought is missing."""
         now = tables.as_of(datetime.now(UTC))["items"]
         further = {name: _plain(now, name) for name in columns if name not in COLUMNS}
         rows = now.select(*COLUMNS, **further).order_by("item_id").execute()
-        return cls(Vocabulary(rows["item_id"].astype(object)), _told(rows))
+        return cls(Vocabulary(rows["item_id"].astype(object)), _told(rows), features=features or Features())
 
     @property
     def filterable(self) -> tuple[str, ...]:
@@ -86,7 +92,7 @@ class Catalogue:
         rows = pd.concat([self.rows, _told(changed).astype(self.rows.dtypes.to_dict())])
         rows = rows.sort_values(["item_id", "updated_at"], na_position="first", kind="stable")
         rows = rows.drop_duplicates("item_id", keep="last").reset_index(drop=True)
-        return Catalogue(Vocabulary(rows["item_id"].astype(object)), rows, changed_at, newest)
+        return Catalogue(Vocabulary(rows["item_id"].astype(object)), rows, changed_at, newest, self.features)
 
     def categories(self, item_ids: Sequence[str]) -> list[str | None]:
         """What each item is filed under, None where that is not known."""
@@ -102,6 +108,21 @@ class Catalogue:
         under = np.array([category in categories for category in self._categories], dtype=bool)
         found: np.ndarray = under[self.items.codes(items.all_ids)]
         return found
+
+    @cached_property
+    def sensitive(self) -> frozenset[str]:
+        """Categories that nothing is chosen by, and no reason tells of."""
+        return frozenset(name for name in set(self._categories) - {None} if sensitive_category(name, self.features))
+
+    def insensitive(self, items: Vocabulary) -> np.ndarray | None:
+        """Which of a model's items are in no sensitive category, bool of shape (n_items,); None where all are."""
+        if not self.sensitive:
+            return None
+        key = (items, SENSITIVE)
+        mask = self._masks.get(key)
+        if mask is None:
+            self._masks[key] = mask = ~self.of_categories(items, self.sensitive)
+        return mask
 
     def unknown_to(self, others: Vocabulary) -> np.ndarray:
         """Codes of the items that `others` does not hold, the newest first."""

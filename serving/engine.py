@@ -414,7 +414,8 @@ class Engine:
         tables = Tables.open(folder, memory_limit_gb=limit) if self._checked else None
         past = Past.of(tables, self.settings.recommender, attributes=self.attributes)
         items = Tables.from_frames() if tables is None else tables
-        catalogue = Catalogue.of(items, columns=self.settings.recommender.item_columns)
+        columns = self.settings.recommender.item_columns
+        catalogue = Catalogue.of(items, columns=columns, features=self.settings.features)
         self.placements.check(catalogue)
         profiles = None if tables is None else self._profiles(tables, past)
         people = People(self.settings, tables, self.state, past.until, now=datetime.now(UTC))

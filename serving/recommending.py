@@ -180,7 +180,8 @@ def recommend(
     """
     only = [expression for expression in (_filter(ask.filter, view), placed.only) if expression is not None]
     person = _person(view, ask, placed, steps, attributes=attributes, now=now)
-    may = _may(view, only)
+    looking_at = view.catalogue.categories(_looking_at(ask.context)[:1])
+    may = _may(view, only, sensitive=ask.filter is not None or bool(view.catalogue.sensitive.intersection(looking_at)))
     rules = placed.rules
     size = ask.k if placed.plain else ask.k + max(SPARE, rules.explore_among)
     found = _candidates(view, person, size, may, complements=rules.kind == COMPLEMENTS)
@@ -299,14 +300,18 @@ def _person(
     now: datetime,
 ) -> Person:
     past = None if ask.user_id is None else view.past.of_user(ask.user_id)
+    if view.catalogue.sensitive:
+        steps = [step for step in steps if not _sensitive(view, step.item_id)]
     lately = Histories.of_steps(view.items, [steps], now=int(now.timestamp()))
     exclude_seen = placed.rules.exclude_seen
     if exclude_seen is None:
         exclude_seen = view.champion is not None and view.champion.exclude_seen
     context = ask.context
     history = lately if past is None else _followed(past.recoded(view.codes, len(view.items)), lately)
+    if (told := view.catalogue.insensitive(view.items)) is not None:
+        history = history.where(told[history.item])
     segments = [] if len(history.item) else [segment(name, value) for name, value in attributes.items()]
-    looking_at = [context.viewing] if context.viewing else [*context.recent[:1], *context.cart[-1:]]
+    looking_at = _looking_at(context)
     return Person(
         past=past,
         steps=steps,
@@ -315,8 +320,17 @@ def _person(
         barred=frozenset((*ask.exclude, *context.cart, *([context.viewing] if context.viewing else []))),
         category=category_name(view.catalogue.categories(looking_at[:1])[0]) if looking_at else None,
         segments=tuple(name for name in segments if view.past.popular and name in view.past.popular.groups),
-        basket=tuple(context.cart or looking_at[:1]),
+        basket=tuple(item_id for item_id in context.cart or looking_at[:1] if not _sensitive(view, item_id)),
     )
+
+
+def _looking_at(context: Context) -> list[str]:
+    """The item on the page, else those they looked at or put into the cart last."""
+    return [context.viewing] if context.viewing else [*context.recent[:1], *context.cart[-1:]]
+
+
+def _sensitive(view: View, item_id: str) -> bool:
+    return view.catalogue.categories([item_id])[0] in view.catalogue.sensitive
 
 
 def _followed(before: Histories, lately: Histories) -> Histories:
@@ -337,9 +351,13 @@ def _followed(before: Histories, lately: Histories) -> Histories:
     )
 
 
-def _may(view: View, only: Sequence[Expression]) -> Mask:
+def _may(view: View, only: Sequence[Expression], *, sensitive: bool = True) -> Mask:
+    """What may be shown; nothing of a sensitive category unless they look for that."""
+
     def may(items: Vocabulary) -> np.ndarray:
         allowed = view.catalogue.allowed(items)
+        if not sensitive and (told := view.catalogue.insensitive(items)) is not None:
+            allowed = allowed & told
         for expression in only:
             allowed = allowed & view.catalogue.allowed(items, expression)
         return allowed
@@ -504,7 +522,7 @@ def _shown(
     elif choice.because_of is not None:
         reason = verb.format(named)
     elif choice.source == POPULARITY:
-        if category is not None and category_name(own) == category:
+        if category is not None and category_name(own) == category and own not in view.catalogue.sensitive:
             reason = f"popular in {own}"
         else:
             reason = "popular with customers like you" if segments else "popular right now"

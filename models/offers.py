@@ -1,0 +1,154 @@
+"""What each offer brings of each person more than none does, with an interval, and by which policy offers are given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from data.errors import ModelFileError
+from models.uplift import UpliftModel, best_arms
+from models.uplift.model import ArmEffect
+
+NOTHING = "none"
+"""The offer of nothing: always a candidate, the first of the arms, and what the others are held against."""
+BEST = "best for each"
+"""The policy that gives each person the offer with the largest expected profit; any other policy is an arm for all."""
+LEVEL = 0.95
+ABOUT = "offers.json"
+
+
+@dataclass(frozen=True, eq=False)
+class OfferProfit:
+    """What each arm brings of each person more than no offer, after all costs; 0 in the column of no offer.
+
+    Attributes:
+        profit: Expected, (n, K).
+        low: Lower end of its interval, (n, K).
+        high: Upper end, (n, K).
+    """
+
+    profit: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+class OfferModel:
+    """Effects of offers on profit, and the policy that was shown to be worth following.
+
+    The interval of `predict` is that of the expected profit of people who look alike, not of what one of them will
+    bring. With tau_k(x) = average_k + d_k(x), d_k the differences between people as far as they are believed,
+
+        Var tau_k(x) = standard_error_k^2 + d_k(x)^2 / (t_k^2 - 1),   t_k = slope_k / slope_error_k > 1.
+
+    The first part is the average effect's. The second follows from the shrinkage: with the slope's prior variance
+    estimated as slope^2 - slope_error^2, it is kept by B = 1 - 1 / t^2 and has the posterior variance
+    B slope_error^2 (empirical Bayes; Efron, Morris 1973), and d(x) = B slope z(x). Where t is at most 1 no difference
+    is believed: everybody has the average. Which of a person's features make the difference counts as known.
+
+    Args:
+        arms: Ids of the offers by code, `NOTHING` first.
+        effects: What was found of each but the first.
+        policy: `BEST`, or the arm that everybody gets.
+        contact_cost: What telling somebody of an offer cost on average in the decisions learnt from: `profit` is after
+            it.
+        uplift: Tells people apart; None = everybody has the averages.
+
+    Example:
+        >>> found = ArmEffect(average=0.5, standard_error=0.1, slope=0.0, slope_error=1.0, believed=0.0, differs=1.0)
+        >>> model = OfferModel(["none", "ten percent"], [found])
+        >>> profit = model.predict(pd.DataFrame(index=range(2)))
+        >>> profit.profit[:, 1].tolist(), profit.low[0, 1].round(3).item()
+        ([0.5, 0.5], 0.304)
+    """
+
+    name = "offers"
+
+    def __init__(
+        self,
+        arms: Sequence[str],
+        effects: Sequence[ArmEffect],
+        *,
+        policy: str = BEST,
+        contact_cost: float = 0.0,
+        uplift: UpliftModel | None = None,
+    ) -> None:
+        self.arms, self.effects = tuple(arms), tuple(effects)
+        self.policy, self.contact_cost, self.uplift = policy, contact_cost, uplift
+
+    @property
+    def features(self) -> list[str]:
+        """What it reads of a person."""
+        return [] if self.uplift is None else list(self.uplift.columns.read)
+
+    def predict(self, table: pd.DataFrame) -> OfferProfit:
+        """Expected extra profit of each arm for each row of features.
+
+        Raises:
+            DataError: a column is not there.
+        """
+        average, error, slope, slope_error = (
+            np.array([0.0, *(getattr(effect, name) for effect in self.effects)])
+            for name in ("average", "standard_error", "slope", "slope_error")
+        )
+        profit = np.tile(average, (len(table), 1))
+        variance = np.tile(error**2, (len(table), 1))
+        if self.uplift is not None and len(table):
+            profit = self.uplift.predict(table)
+            believed = slope > slope_error  # and 0 = 0 for no offer
+            t = np.where(believed, slope, 1.0) / np.where(believed, slope_error, 1.0)
+            with np.errstate(divide="ignore"):
+                variance += np.where(believed, (profit - average) ** 2 / (t**2 - 1), 0.0)
+        spread = float(ndtri((1 + LEVEL) / 2)) * np.sqrt(variance)
+        return OfferProfit(profit, profit - spread, profit + spread)
+
+    def of_stranger(self) -> OfferProfit:
+        """Of somebody of whom nothing is known: the averages, one row."""
+        return OfferModel(self.arms, self.effects).predict(pd.DataFrame(index=range(1)))
+
+    def choose(self, profit: np.ndarray) -> np.ndarray:
+        """The arm that the policy gives, codes (n,), by expected profits (n, K)."""
+        if self.policy == BEST:
+            return best_arms(profit)
+        return np.full(len(profit), self.arms.index(self.policy))
+
+    def save(self, folder: Path) -> None:
+        """Write `offers.json` and, where people are told apart, what `UpliftModel` writes."""
+        if self.uplift is None:
+            folder.mkdir(parents=True)
+        else:
+            self.uplift.save(folder)
+        about = {
+            "arms": self.arms,
+            "effects": [asdict(effect) for effect in self.effects],
+            "policy": self.policy,
+            "contact_cost": self.contact_cost,
+            "tells_apart": self.uplift is not None,
+        }
+        (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelFileError: a file is missing, cut short or changed.
+        """
+        try:
+            about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+            model = cls(
+                about["arms"],
+                [ArmEffect(**effect) for effect in about["effects"]],
+                policy=about["policy"],
+                contact_cost=about["contact_cost"],
+                uplift=UpliftModel.load(folder) if about["tells_apart"] else None,
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error
+        return model
