@@ -33,6 +33,7 @@ NAMES = (
     "simulate",
     "timing",
     "uplift",
+    "variants",
 )
 
 

@@ -148,6 +148,49 @@ class SendTime(Section):
     )
 
 
+class Variants(Section):
+    """[variants]: which wording or picture is shown in each slot."""
+
+    reward: Literal["open", "click", "conversion", "value"] = Field(
+        "click", description="what is learnt to bring about, an outcome's kind; 'value' = the money of conversions"
+    )
+    window_hours: float = Field(
+        72, gt=0, allow_inf_nan=False, description="an outcome counts if it comes so soon after the decision"
+    )
+    floor: float = Field(0.01, ge=0, lt=0.5, description="each variant is shown with at least this probability")
+    half_life_days: float = Field(
+        60, gt=0, allow_inf_nan=False, description="what was seen counts half after so many days: tastes change"
+    )
+    draws: int = Field(1000, ge=100, le=10_000, description="posterior draws that the probabilities are estimated from")
+
+
+class Offers(Section):
+    """[offers]: what an offer costs and brings, and how many may be given."""
+
+    horizon_days: int = Field(14, ge=1, le=365, description="what people bring so many days from the decision on counts")
+    margin: Share | None = Field(
+        None, description="share of what people pay that is earned; empty = the price less `items.cost`"
+    )
+    contact_costs: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict, description="what telling somebody of an offer costs, by channel"
+    )
+    usual: str = Field(
+        "",
+        description="the rule before models came, such as `orders_90d > 0 -> offer-1 else none`, over features; "
+        "empty = no offer",
+    )
+    min_decisions: int = Field(
+        100, ge=50, description="an offer is learnt about once chance gave it so many times, and no offer as often"
+    )
+    budget: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="offers given cost at most so much in `budget_days`, as if each were redeemed once; empty = any",
+    )
+    budget_days: int = Field(7, ge=1, le=365, description="after so many days the budget is there anew")
+
+
 class Recommender(Section):
     """[recommender]: what counts as interest, and for how long."""
 
@@ -405,6 +448,8 @@ class Settings(BaseSettings):
     drift: Drift = Drift()
     value: Value = Value()
     send_time: SendTime = SendTime()
+    offers: Offers = Offers()
+    variants: Variants = Variants()
     recommender: Recommender = Recommender()
     arms: Arms = Arms()
     rules: Rules = Rules()

@@ -1,0 +1,73 @@
+"""Merge fields in texts: `{user.first_name|there}` is the person's own value, or the fallback where there is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from html import escape
+from typing import Any, Literal
+
+FIELD = re.compile(r"\{([^{}|]*)(?:\|([^{}]*))?\}")
+"""A field: its name, and what stands there for who has no value."""
+NAME = re.compile(r"user\.([A-Za-z_][A-Za-z0-9_]{0,62})")
+MAX_VALUE = 200
+"""Characters; a longer value is no name or place, and gives way to the fallback."""
+
+Format = Literal["text", "html"]
+
+
+def wrong_with(text: str, *, columns: Collection[str] | None) -> str | None:
+    """What is wrong with the fields of a text; None if nothing is.
+
+    Args:
+        text: Of a variant.
+        columns: Of `users` that a field may name; None = any.
+
+    Example:
+        >>> wrong_with("Hello {user.name|there}", columns=["name"]) is None
+        True
+        >>> wrong_with("Hello {user.name}", columns=["name"])
+        'the merge field {user.name} has no fallback; write {user.name|FALLBACK}'
+    """
+    for field in FIELD.finditer(text):
+        name, fallback = field.groups()
+        if not (fallback or "").strip():
+            return f"the merge field {{{name}}} has no fallback; write {{{name}|FALLBACK}}"
+        column = NAME.fullmatch(name.strip())
+        if column is None or (columns is not None and column[1] not in columns):
+            return f"{name.strip()!r} is nothing that can be merged in; name a column of users, such as user.country"
+    return None
+
+
+def filled(text: str, user: Mapping[str, Any], *, format: Format = "text") -> str:  # noqa: A002 - the route's word
+    """The text with its fields filled: only values and fallbacks are escaped, the text itself is the shop's own.
+
+    A value that is missing, empty, longer than 200 characters or no text, number or truth gives way to the fallback;
+    control characters and line breaks in it become spaces, so that nobody's name adds a line to a mail's head.
+
+    Args:
+        text: Of a variant.
+        user: The person's row, column -> value; empty for a stranger.
+        format: `html` escapes what is filled in (& < > " and '), `text` leaves it.
+
+    Example:
+        >>> filled("Hello {user.name|there}", {"name": "<b>Ann"}, format="html"), filled("Hello {user.name|there}", {})
+        ('Hello &lt;b&gt;Ann', 'Hello there')
+    """
+
+    def value(field: re.Match[str]) -> str:
+        column = NAME.fullmatch(field[1].strip())
+        found = _shown(user.get(column[1])) if column else ""
+        told = found or (field[2] or "").strip()
+        return escape(told) if format == "html" else told
+
+    return FIELD.sub(value, text)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float) and (value != value or value.is_integer()):  # noqa: PLR0124 - NaN
+        value = "" if value != value else int(value)  # noqa: PLR0124
+    if not isinstance(value, str | int | float):
+        return ""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    return plain if len(plain) <= MAX_VALUE else ""
