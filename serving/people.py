@@ -202,10 +202,10 @@ class _Checked:
         """What is known of one user."""
         if (user := self.users.code(user_id)) < 0:
             return
-        for row in range(self.indptr[user], self.indptr[user + 1]):
-            texts = [names[codes[row]] for codes, names in self.texts]
-            micros = int(self.micros[row])
-            yield Fact(user_id, *texts, at=None if micros == ALWAYS else LONG_AGO + timedelta(microseconds=micros))
+        rows = slice(self.indptr[user], self.indptr[user + 1])
+        texts = ([names[code] for code in codes[rows].tolist()] for codes, names in self.texts)
+        for *told, micros in zip(*texts, self.micros[rows].tolist(), strict=True):
+            yield Fact(user_id, *told, at=None if micros == ALWAYS else LONG_AGO + timedelta(microseconds=micros))
 
 
 TEXTS = Fact._fields[1:5]

@@ -78,8 +78,8 @@ def people(checked: Tables | None, state: State | None = None, settings: Setting
     return People(settings or Settings(), checked, state or State.open("sqlite://"), Watermarks(**since), now=NOW)
 
 
-def test_tables_and_state_tell_the_same_and_both_together_too():
-    state = State.open("sqlite://")
+def test_tables_and_state_tell_the_same_and_both_together_too(state_url):
+    state = State.open(state_url)
     store(state, **TOLD)
     zones = tables(users=TOLD["users"][:2])
     live = people(zones, state).of(["ann", "bob", "eve", "joe", "nobody"], now=NOW)
@@ -124,8 +124,8 @@ def action(number, days, *, chosen="cart_abandoned", slot="cart_abandoned", **co
     }  # fmt: skip
 
 
-def test_an_action_counts_as_sent_until_its_message_is_told():
-    state = State.open("sqlite://")
+def test_an_action_counts_as_sent_until_its_message_is_told(state_url):
+    state = State.open(state_url)
     later = (NOW + timedelta(hours=5)).isoformat()
     store(
         state,
