@@ -10,7 +10,7 @@ from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
 
 
 def compare(
-    name: Annotated[str, typer.Argument(help="recommender, propensity-churn, ...")],
+    name: Annotated[str, typer.Argument(help="recommender, propensity-churn, offers, ...")],
     *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:

@@ -17,7 +17,7 @@ WIDTH = 150
 """Of a table that is piped or logged."""
 SHOWN = (
     "roc_auc", "average_precision", "brier", "calibration_error", "open_rate",
-    "tweedie_d2", "mae", "rmse", "came_per_expected", "coverage",
+    "profit", "tweedie_d2", "mae", "rmse", "came_per_expected", "coverage",
 )  # fmt: skip
 SHOWN_AT_A_CUT = ("ndcg_at", "recall_at", "coverage_at")
 """The measures that fit on a line, of probabilities and of rankings; the run has all."""

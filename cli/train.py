@@ -11,7 +11,8 @@ from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
 
 def train(
     model: Annotated[
-        Literal["recommender", "propensity", "value", "send-time", "all"], typer.Argument(help="What to train.")
+        Literal["recommender", "propensity", "value", "send-time", "offers", "all"],
+        typer.Argument(help="What to train."),
     ] = "all",
     *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,

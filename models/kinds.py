@@ -18,6 +18,7 @@ import pandas as pd
 from data.errors import ModelFileError
 from data.histories import Histories, Step
 from data.vocabulary import Vocabulary
+from models.offers import OfferModel
 from models.recommenders import Ranking, Recommender, load
 from models.saving import EXAMPLES
 from models.stored import load_propensity
@@ -134,5 +135,6 @@ KINDS: Mapping[str, Kind] = {
     PROPENSITY: Kind(load_propensity, lambda model, asked: model.predict(pd.DataFrame(asked["rows"]))),
     "value": Kind(CustomerValue.load, lambda model, asked: model.predict(pd.DataFrame(asked["rows"])).value),
     "send-time": Kind(Timing.load, _open_rates),
+    "offers": Kind(OfferModel.load, lambda model, asked: model.predict(pd.DataFrame(asked["rows"])).profit),
 }
 """By registered name; a propensity's by `PROPENSITY`."""

@@ -102,9 +102,8 @@ class OfferModel:
         if self.uplift is not None and len(table):
             profit = self.uplift.predict(table)
             believed = slope > slope_error  # and 0 = 0 for no offer
-            t = np.where(believed, slope, 1.0) / np.where(believed, slope_error, 1.0)
-            with np.errstate(divide="ignore"):
-                variance += np.where(believed, (profit - average) ** 2 / (t**2 - 1), 0.0)
+            t2 = (np.where(believed, slope, 2.0) / np.where(believed, slope_error, 1.0)) ** 2
+            variance += np.where(believed, (profit - average) ** 2 / (t2 - 1), 0.0)
         spread = float(ndtri((1 + LEVEL) / 2)) * np.sqrt(variance)
         return OfferProfit(profit, profit - spread, profit + spread)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from models.kinds import write_examples
+from models.offers import OfferModel
 from models.recommenders import Recommender
 from models.stored import StoredPropensity
 from models.timing import Timing
@@ -34,7 +35,7 @@ def write_recommender_examples(model: Recommender, popular: Sequence[int], folde
 
 
 def write_feature_examples(
-    name: str, model: StoredPropensity | CustomerValue, features: pd.DataFrame, folder: Path
+    name: str, model: StoredPropensity | CustomerValue | OfferModel, features: pd.DataFrame, folder: Path
 ) -> None:
     """Ask about customers who have the same quantile of every feature.
 

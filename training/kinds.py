@@ -14,13 +14,15 @@ from data.tables import Tables
 from data.workspace import Workspace
 from features.snapshots import span
 from models.kinds import PROPENSITY
+from models.offers import OfferModel
 from models.recommenders import load
 from models.stored import load_propensity
 from models.timing import Timing
 from models.worth import CustomerValue
-from training import judging, propensity, recommender, send_time, value
+from training import judging, offers, propensity, recommender, send_time, value
 from training.judging import Contestant, JudgedRows
 from training.labelled import labelled_rows
+from training.offer_rows import offer_rows
 from training.recipes import BASELINES, Card
 from training.results import Comparison, TrainingResult
 from training.splits import recommender_split
@@ -127,6 +129,13 @@ def _send_times(workspace: Workspace, _name: str, folders: Mapping[str, Path]) -
     return send_time.compared(workspace, models, rows)
 
 
+def _offers(workspace: Workspace, _name: str, folders: Mapping[str, Path]) -> Comparison:
+    cards = {who: offers.Card.load(folder) for who, folder in folders.items()}
+    judged_on = offers.judge(offer_rows(workspace), seed=next(iter(cards.values())).seed)
+    contestants = {who: offers.again(judged_on, OfferModel.load(folders[who]), card) for who, card in cards.items()}
+    return offers.compared(workspace, judged_on, contestants)
+
+
 KINDS: Mapping[str, Kind] = {
     recommender.NAME: Kind(_recommender, _recommenders, lambda _: [recommender.NAME]),
     PROPENSITY: Kind(
@@ -143,6 +152,12 @@ KINDS: Mapping[str, Kind] = {
         _send_times,
         lambda _: [send_time.NAME],
         lambda tables: tables.has("messages", "opened_at"),  # who sends nothing has no hour to choose
+    ),
+    offers.NAME: Kind(
+        lambda workspace, _, search: offers.train_offers(workspace, seed=search.seed),
+        _offers,
+        lambda _: [offers.NAME],
+        lambda tables: "decisions" in tables.brought,
     ),
 }
 """By what `attune train` calls them, in the order in which they are trained."""

@@ -1,0 +1,259 @@
+"""The decisions that offers are learnt from: made by chance, with what was known before and what was brought after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from data.errors import DataError
+from data.workspace import Workspace
+from features.decided import brought
+from features.snapshots import span
+from models.offers import NOTHING
+from training.labelled import snapshots_of
+
+RANDOM = "random"
+MAX_CUTOFFS = 52
+"""Moments at which people are looked at, at the most; with more days than these, several days share one."""
+KEPT = 0.5
+"""Share of the decisions that must stay when one more offer is learnt about."""
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, eq=False)
+class OfferRows:
+    """Decisions about one offer or none, in the order of time, n rows; arms by code, no offer first.
+
+    Attributes:
+        table: Features of each person, known strictly before the decision.
+        user: Ids, (n,).
+        at: When.
+        arm: What was chosen, codes (n,).
+        outcome: What the person brought in the horizon after all costs, the contact's too, (n,).
+        contact_cost: What telling the person of an offer cost, or would have, on the channel, (n,).
+        probabilities: Of every arm, (n, K); exact for the chosen one.
+        even: Where all arms were equally likely, bool (n,).
+        arms: Ids of the offers.
+        horizon_days: How long what people brought counts.
+        end: All outcomes are known just before it.
+        definitions_hash: Of the features.
+        notes: What was left out.
+    """
+
+    table: pd.DataFrame
+    user: np.ndarray
+    at: pd.Series
+    arm: np.ndarray
+    outcome: np.ndarray
+    contact_cost: np.ndarray
+    probabilities: np.ndarray
+    even: np.ndarray
+    arms: tuple[str, ...]
+    horizon_days: int
+    end: datetime
+    definitions_hash: str
+    notes: tuple[str, ...]
+
+    @property
+    def before_contact(self) -> np.ndarray:
+        """What came of the offers themselves: a contact's cost alone would tell who was contacted, (n,)."""
+        return np.asarray(self.outcome + np.where(self.arm > 0, self.contact_cost, 0.0))
+
+    def of(self, kept: np.ndarray) -> OfferRows:
+        """Only these rows, bool (n,)."""
+        return OfferRows(
+            self.table[kept].reset_index(drop=True),
+            self.user[kept],
+            self.at[kept].reset_index(drop=True),
+            self.arm[kept],
+            self.outcome[kept],
+            self.contact_cost[kept],
+            self.probabilities[kept],
+            self.even[kept],
+            self.arms,
+            self.horizon_days,
+            self.end,
+            self.definitions_hash,
+            self.notes,
+        )
+
+
+def offer_rows(workspace: Workspace) -> OfferRows:
+    """The decisions of a workspace that offers can be learnt from.
+
+    Those are the ones whose chosen offer had a known chance below 1: the arm `random`, and any other that drew.
+    Decisions of the arms `model` and `holdout` were certain given the person: nothing tells what another offer would
+    have brought. They cannot be joined by the arms' shares either, for after the first decision the arms have made
+    people differ. Of each person one decision counts in each horizon, the first: what is brought counts once.
+
+    Offers are learnt about together, so that every decision could have been any of them: those with enough decisions
+    that still can be given, the most frequent first, as long as they were candidates together in half of the decisions.
+
+    Raises:
+        DataError: no such decisions, too few, chances that are not those of the choices, or no way to tell profit.
+    """
+    settings, tables = workspace.settings.offers, workspace.checked
+    if "decisions" not in tables.brought:
+        raise DataError("there is no table decisions. Ask /v1/offers, then `attune sync`; some are dealt by chance.")
+    end, horizon = span(tables).end, timedelta(days=settings.horizon_days)
+    made = _by_chance(workspace, end - horizon)
+    arms, kept, notes = _together(workspace, made, end)
+    made = made[kept].reset_index(drop=True)
+    codes = pd.Index(arms).get_indexer(made["chosen"])
+    even = (made["arm"] == RANDOM).to_numpy()
+    snapshots, table = _known(workspace, made)
+    costs = made["channel"].map(settings.contact_costs).fillna(0.0).to_numpy(dtype=np.float64)
+    return OfferRows(
+        table=table,
+        user=made["user_id"].to_numpy(dtype=object),
+        at=made["at"],
+        arm=codes,
+        outcome=_profit(workspace, made, end) - np.where(codes > 0, costs, 0.0),
+        contact_cost=costs,
+        probabilities=_probabilities(codes, made["probability"].to_numpy(), even, len(arms)),
+        even=even,
+        arms=arms,
+        horizon_days=settings.horizon_days,
+        end=end,
+        definitions_hash=snapshots,
+        notes=notes,
+    )
+
+
+def _by_chance(workspace: Workspace, until: datetime) -> pd.DataFrame:
+    """user_id, at, arm, chosen, probability, candidates and channel of the decisions that count, by time."""
+    decisions = workspace.checked["decisions"]
+    one = decisions.filter(decisions.kind == "offer", decisions.chosen.length() == 1, ~decisions.candidates.isnull())
+    columns = ["decision_id", "user_id", "at", "arm", "candidates", "placement", "context"]
+    rows = one.select(*columns, chosen=one.chosen[0], probability=one.probability[0]).execute()
+    first = span(workspace.checked).first + DAY  # before, nothing was known of anybody
+    rows = rows[(rows["probability"] < 1) & (rows["at"] >= first) & (rows["at"] <= until)]
+    if rows.empty:
+        raise DataError(
+            "no offer was chosen by chance with its outcome known by now. Serve /v1/offers with a share of people in "
+            "[arms].random and come back after [offers].horizon_days."
+        )
+    rows = rows.sort_values(["at", "decision_id"], ignore_index=True)
+    n_candidates = rows["candidates"].map(len).to_numpy()
+    wrong = (rows["arm"] == RANDOM).to_numpy() & ~np.isclose(rows["probability"] * n_candidates, 1, atol=1e-4)
+    if wrong.any():
+        row = rows[wrong].iloc[0]
+        raise DataError(
+            f"decision {row['decision_id']}: in the arm random each of {len(row['candidates'])} candidates has the "
+            f"same chance, and {row['probability']:g} was logged. Log the probability with which it was drawn."
+        )
+    rows["channel"] = _channels(rows.pop("context"), rows.pop("placement"))
+    return rows[_first_in_each_horizon(rows, timedelta(days=workspace.settings.offers.horizon_days))]
+
+
+def _channels(context: pd.Series, placement: pd.Series) -> pd.Series:
+    """The channel that the context tells; else the placement, which for a message is one."""
+    told = context.map(lambda text: text if isinstance(text, str) else "{}")
+    named = told.str.extract(r'"channel":\s*"([^"]+)"', expand=False)
+    return named.fillna(placement)
+
+
+def _first_in_each_horizon(rows: pd.DataFrame, horizon: timedelta) -> np.ndarray:
+    """Whether no decision that counts was made for the same person within the horizon before, bool (n,)."""
+    last: dict[str, pd.Timestamp] = {}
+    kept = np.zeros(len(rows), dtype=bool)
+    for place, (user, at) in enumerate(zip(rows["user_id"], rows["at"], strict=True)):
+        if user not in last or at - last[user] >= horizon:
+            last[user], kept[place] = at, True
+    return kept
+
+
+def _together(
+    workspace: Workspace, made: pd.DataFrame, end: datetime
+) -> tuple[tuple[str, ...], np.ndarray, tuple[str, ...]]:
+    """The arms to learn about, which rows could have been any of them (bool, (n,)), and what is left out."""
+    least = workspace.settings.offers.min_decisions
+    offers = workspace.checked["offers"]
+    over = set(offers.filter(offers.ends_at <= end).select("offer_id").execute()["offer_id"])
+    sets = [frozenset(candidates) for candidates in made["candidates"]]
+    drawn_evenly = (made["arm"] == RANDOM).to_numpy()
+    chosen = made["chosen"].to_numpy(dtype=object)
+
+    def usable(arms: list[str]) -> np.ndarray:
+        """Even draws among more arms are even draws among these; other draws must have been among just these."""
+        wanted = frozenset(arms)
+        there = [wanted <= had if even else wanted == had for had, even in zip(sets, drawn_evenly, strict=True)]
+        return np.array(there) & np.isin(chosen, arms)
+
+    def could(arms: list[str]) -> np.ndarray:
+        return np.array([frozenset(arms) <= had for had in sets])
+
+    arms, left_out = [NOTHING], {}
+    for offer, times in made["chosen"].value_counts().items():
+        if offer == NOTHING:
+            continue
+        trial = [*arms, offer]
+        if offer in over:
+            left_out[offer] = "it has ended"
+        elif times < least:
+            left_out[offer] = f"chance gave it {times} times, [offers].min_decisions = {least}"
+        elif could(trial).sum() < KEPT * could(arms).sum():
+            left_out[offer] = "it was seldom a candidate beside the others"
+        else:
+            arms = trial
+    arms = [NOTHING, *sorted(arms[1:])]
+    kept = usable(arms)
+    counts = pd.Series(chosen[kept]).value_counts().reindex(arms, fill_value=0)
+    if len(arms) < 2 or counts.min() < least:
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        told += "".join(f"; {offer} is left out: {why}" for offer, why in left_out.items())
+        raise DataError(
+            f"decisions by chance with a known outcome: {told}. No offer and at least one offer need {least} each "
+            "([offers].min_decisions): raise [arms].random, or wait."
+        )
+    return tuple(arms), kept, tuple(f"{offer} is not learnt about: {why}" for offer, why in left_out.items())
+
+
+def _probabilities(codes: np.ndarray, chosen: np.ndarray, even: np.ndarray, n_arms: int) -> np.ndarray:
+    """Of every arm, (n, K).
+
+    Of an even draw all are known. Of another the log tells that of the chosen one, and no estimate needs more: the
+    others share the rest, which only weighs learners.
+    """
+    rest = np.where(even, 1 / n_arms, (1 - chosen) / (n_arms - 1))
+    found = np.tile(rest[:, None], (1, n_arms))
+    found[np.arange(len(codes)), codes] = np.where(even, 1 / n_arms, chosen)
+    return found
+
+
+def _known(workspace: Workspace, made: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    """Hash of the features, and for each decision those of the last midnight looked at, which is before it."""
+    days = made["at"].dt.floor("D")
+    step = max(1, -(-((days.max() - days.min()) // DAY + 1) // MAX_CUTOFFS))
+    cutoffs = days.min() + ((days - days.min()) // DAY // step) * step * DAY
+    snapshots = snapshots_of(workspace, sorted({cutoff.to_pydatetime() for cutoff in cutoffs}))
+    parts = []
+    for cutoff, rows in made.groupby(cutoffs):
+        features = snapshots[cutoff.to_pydatetime()].frame().set_index("user_id")
+        parts.append(features.reindex(rows["user_id"]).set_index(rows.index))
+    hashed = next(iter(snapshots.values())).definitions_hash
+    return hashed, pd.concat(parts).sort_index().reset_index(drop=True)
+
+
+def _profit(workspace: Workspace, made: pd.DataFrame, end: datetime) -> np.ndarray:
+    """What each decision's person brought in the horizon, before the contact is paid, (n,).
+
+    Raises:
+        DataError: nothing tells profit.
+    """
+    settings, tables = workspace.settings.offers, workspace.checked
+    if not tables.has("orders", "unit_price"):
+        raise DataError("an offer's profit is money, and there is no orders.unit_price.")
+    about = {"tables": tables, "until": end, "decisions": made, "horizon_days": settings.horizon_days}
+    profit = brought(**about, value="profit").to_numpy(dtype=np.float64)
+    if settings.margin is None:
+        if not tables.has("items", "cost"):
+            raise DataError("what an order earns is not known: bring items.cost, or set [offers].margin.")
+        return profit
+    revenue = brought(**about, value="revenue").to_numpy(dtype=np.float64)
+    if tables.has("items", "cost"):
+        raise DataError("[offers].margin is set and items.cost is there too: keep one of them.")
+    return settings.margin * revenue + profit  # without item costs `profit` is what redeemed offers cost

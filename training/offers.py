@@ -1,0 +1,333 @@
+"""Train what each offer brings of whom, from offers that chance dealt, and judge it by what people brought later."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from data.errors import DataError, WorkspaceError
+from data.progress import timed
+from data.workspace import Workspace
+from evaluation.experiments.checks import Check, assignment_foreseen, leak, sample_ratio
+from evaluation.policies import PolicyComparison, compare_policies
+from features.rules import Rule, parse_rule
+from models.offers import BEST, NOTHING, OfferModel
+from models.uplift import UpliftModel, fit_policy_tree, one_arm
+from models.uplift.model import MIN_ARM
+from training import uplift
+from training.cards import reading_card, write_card
+from training.examples import write_feature_examples
+from training.offer_rows import OfferRows, offer_rows
+from training.results import Comparison, Judged, TrainingResult, flat
+from training.tracking import child_run, log_comparison, parent_run, register_challenger
+from training.uplift import CrossFitted, Experiment
+
+NAME = "offers"
+METRIC = "profit"
+TEST_SHARE = 0.25
+"""The newest decisions are judged on, at least this share of all."""
+NOBODY, TREE, RESPONSE = "nobody", "tree", "response model"
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a version says of itself, `card.json` in its folder.
+
+    Attributes:
+        seed: Of the fit.
+        fitted_until: Just after the last moment whose outcomes it learnt from.
+        horizon_days: How long what people brought counted.
+        definitions_hash: Of the features it reads.
+    """
+
+    seed: int
+    fitted_until: datetime
+    horizon_days: int
+    definitions_hash: str
+
+    def save(self, folder: Path) -> None:
+        """Write it."""
+        write_card(folder, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelFileError: it is missing or damaged.
+        """
+        with reading_card(folder, retrain=NAME) as values:
+            return cls(**values)
+
+
+@dataclass(frozen=True, eq=False)
+class Judging:
+    """Decisions to judge policies on, and what models that did not see them say of these people.
+
+    Attributes:
+        rows: All decisions.
+        fitted: What is said of those to judge on.
+        since: From when on they are later than all that was learnt from; None where models were cross-fitted.
+    """
+
+    rows: OfferRows
+    fitted: CrossFitted
+    since: datetime | None
+
+
+def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingResult:
+    """Learn on earlier decisions, judge on later ones, refit on all and register.
+
+    Where each person's best offer is not surely better than the best simple policy (nobody, one offer for all, the
+    shop's usual rule), a simple policy is the challenger: of those that are surely better than no offer, and of no
+    offer itself, the one that earned most.
+
+    Raises:
+        DataError: too few decisions by chance, probabilities that are not those of the choices, or a failed check.
+        WorkspaceError: `[offers].usual` cannot be read.
+    """
+    seed = workspace.settings.training.seed if seed is None else seed
+    rows = offer_rows(workspace)
+    params = {
+        "decisions": len(rows.at),
+        "offers": " ".join(rows.arms[1:]),
+        "horizon_days": rows.horizon_days,
+        "definitions_hash": rows.definitions_hash,
+    }
+    with parent_run(workspace, NAME, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
+        with timed("learning and judging offers"):
+            judging = judge(rows, seed=seed)
+            test, policy = compared(workspace, judging, {BEST: BEST}), BEST
+            if not test.beats_baselines:
+                policy = best_simple(judging)
+                test = compared(workspace, judging, {_called(policy): policy})
+        for row in test.rows:
+            child_run(row.name, params={}, metrics=row.metrics)
+        log_comparison(test)
+        mlflow.log_params({"policy": policy, "judged": "later decisions" if judging.since else "cross-fitted"})
+        folder = Path(scratch) / NAME
+        with timed("refitting offers on all decisions"):
+            final = fit(rows, policy=policy, seed=seed)
+            final.save(folder)
+            Card(seed, rows.end, rows.horizon_days, rows.definitions_hash).save(folder)
+            write_feature_examples(NAME, final, rows.table, folder)
+        version = register_challenger(
+            workspace,
+            NAME,
+            folder,
+            run_id=run_id,
+            pyfunc="offers.py",
+            packages=("lightgbm", "mlflow", "numpy", "pandas", "scipy"),
+            metrics=flat(test.rows[0].metrics),
+            tags={"policy": policy, "definitions_hash": rows.definitions_hash},
+        )
+    return TrainingResult(version=version, chosen=_called(policy), test=test)
+
+
+def fit(rows: OfferRows, *, policy: str = BEST, seed: int = 0) -> OfferModel:
+    """What all decisions say. A policy that is the same for everybody keeps the average effects only."""
+    model = UpliftModel().fit(
+        rows.table, rows.arm, rows.outcome, probabilities=rows.probabilities, arms=rows.arms, seed=seed
+    )
+    told = rows.arm > 0
+    contact_cost = float(rows.contact_cost[told].mean()) if told.any() else 0.0
+    apart = model if policy == BEST else None
+    return OfferModel(rows.arms, model.effects, policy=policy, contact_cost=contact_cost, uplift=apart)
+
+
+def judge(rows: OfferRows, *, seed: int = 0) -> Judging:
+    """Models for judging: learnt on decisions whose outcomes were known before the newest quarter was made.
+
+    Where the history is too short for that, people are cross-fitted in folds, each person's first decision only.
+
+    Raises:
+        DataError: a check failed, or an arm is too small.
+    """
+    _check(rows, seed)
+    start = _test_start(rows)
+    if start is None:
+        first = ~pd.Series(rows.user).duplicated().to_numpy()
+        return Judging(rows, uplift.cross_fit(experiment(rows.of(first), seed), seed=seed), None)
+    horizon = timedelta(days=rows.horizon_days)
+    early, late = rows.of((rows.at + horizon <= start).to_numpy()), rows.of((rows.at >= start).to_numpy())
+    learnt, asked = experiment(early, seed), experiment(late, seed)
+    model = fit(early, seed=seed).uplift
+    assert model is not None  # noqa: S101 - `BEST` tells people apart
+    return Judging(rows, _asked(model, learnt, asked, seed), start)
+
+
+def experiment(rows: OfferRows, seed: int = 0) -> Experiment:
+    """The decisions as one experiment, checked."""
+    names = np.asarray(rows.arms, dtype=object)[rows.arm]
+    found = uplift.experiment(
+        rows.table, names, rows.before_contact, control=NOTHING, probabilities=rows.probabilities, seed=seed
+    )
+    if found.arms != rows.arms:
+        raise DataError(f"of {', '.join(rows.arms)} only {', '.join(found.arms)} were given: log more by chance.")
+    return replace(found, outcome=rows.outcome)
+
+
+def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, str | np.ndarray]) -> Comparison:
+    """Contestants beside every simple policy on the same decisions, the first against each other one, paired.
+
+    Args:
+        workspace: Whose usual rule is one of them.
+        judging: The decisions.
+        contestants: Name -> policy (`BEST`, or an arm for all), or the arms that a stored version gives, codes (n,).
+
+    Where the first is itself a simple policy, only those others count as baselines that are surely better than no
+    offer: of ten offers that do nothing one looks good.
+    """
+    fitted, rows = judging.fitted, judging.rows
+    of = fitted.experiment
+    n, K = fitted.effects.shape
+    rule, note = _usual(workspace, rows)
+    simple = {NOBODY, *(_called(arm) for arm in rows.arms[1:]), *([rule.text] if rule else [])}
+    others = uplift.policies(fitted, rule=rule)
+    best = others.pop("model")
+    policies, recipes = {}, {}
+    for name, policy in contestants.items():
+        if isinstance(policy, str):
+            policies[name] = best if policy == BEST else one_arm(rows.arms.index(policy), n, K)
+            recipes[name] = BEST if policy == BEST else _called(policy)
+        else:
+            policies[name], recipes[name] = np.eye(K)[policy], BEST
+    policies = {**policies, **{name: policy for name, policy in others.items() if name not in policies}}
+    first = next(iter(policies))
+    found = _values(of, policies, fitted)
+    gains = {gain.against: gain.gain for gain in found.gains}
+    proven = {NOBODY, *_proven(judging, others)} if recipes[first] in simple else simple
+    judged = tuple(
+        Judged(
+            row.name,
+            recipes.get(row.name, row.name),
+            recipes.get(row.name, row.name) in simple & {*proven, recipes[first]},
+            {METRIC: row.value},
+            gains.get(row.name),
+        )
+        for row in found.rows
+    )
+    currency = workspace.settings.shop.currency
+    when = f"later decisions, from {judging.since:%Y-%m-%d}" if judging.since else "people left out in turn"
+    notes = [
+        f"{currency} per decision over {rows.horizon_days} days after all costs, doubly robust, on {when}",
+        *(f"{row.name} cannot be judged: {row.weights.refused}" for row in found.rows if row.weights.refused),
+        *rows.notes,
+        *note,
+    ]
+    return Comparison(NAME, METRIC, n, judged, tuple(notes))
+
+
+def best_simple(judging: Judging) -> str:
+    """The arm to give to everybody: of those that are surely better than nothing the one that earned most."""
+    arms = judging.fitted.experiment.arms
+    singles = {arm: one_arm(code, *judging.fitted.effects.shape) for code, arm in enumerate(arms) if code}
+    proven = _proven(judging, singles)
+    return max(proven, key=lambda arm: proven[arm]) if proven else NOTHING
+
+
+def again(judging: Judging, model: OfferModel, card: Card) -> str | np.ndarray:
+    """What stands for a stored version: itself where it has not seen the decisions, else its policy learnt anew."""
+    seen = judging.since is None or card.fitted_until > judging.since
+    if model.policy != BEST:
+        return model.policy if model.policy in judging.rows.arms else NOTHING
+    if seen or model.arms != judging.rows.arms:
+        return BEST
+    return model.choose(model.predict(judging.fitted.experiment.table).profit)
+
+
+def _asked(model: UpliftModel, learnt: Experiment, asked: Experiment, seed: int) -> CrossFitted:
+    """What a model says of people whom it did not see, in the shape of a cross-fit of one fold."""
+    told = CrossFitted(
+        learnt, model.predict(learnt.table), model.expected(learnt.table), learnt.arm, learnt.arm, (), ()
+    )
+    tree = fit_policy_tree(learnt.table, told.values, names=learnt.arms, seed=seed)
+    return CrossFitted(
+        asked,
+        model.predict(asked.table),
+        model.expected(asked.table),
+        tree(asked.table),
+        np.zeros(len(asked.arm), dtype=np.int64),
+        (model.effects,),
+        (model.weights,),
+    )
+
+
+def _check(rows: OfferRows, seed: int) -> None:
+    """What must hold of decisions that chance made evenly.
+
+    Raises:
+        DataError: what does not, and what to do.
+    """
+    even = rows.even
+    checks: list[Check] = []
+    if even.any():
+        counts = np.bincount(rows.arm[even], minlength=len(rows.arms)).tolist()
+        checks.append(sample_ratio(dict(zip(rows.arms, counts, strict=True)), np.full(len(counts), 1 / len(counts))))
+        checks.append(assignment_foreseen(rows.arm[even], rows.table[even], seed=seed))
+    checks.append(leak(rows.arm, rows.before_contact, rows.arms, metric=METRIC))
+    if failed := [check for check in checks if check.status == "failed"]:
+        raise DataError(" ".join(f"{check.name}: it does not hold. {check.finding} {check.remedy}" for check in failed))
+
+
+def _test_start(rows: OfferRows) -> datetime | None:
+    """The latest day that leaves enough decisions after it, and enough of every arm known before it; None = none."""
+    horizon, K = timedelta(days=rows.horizon_days), len(rows.arms)
+    for day in sorted(set(rows.at.dt.floor("D")), reverse=True):
+        late, early = (rows.at >= day).to_numpy(), (rows.at + horizon <= day).to_numpy()
+        if late.mean() < TEST_SHARE:
+            continue
+        counts = [np.bincount(rows.arm[part], minlength=K).min() for part in (early, late)]
+        if min(counts) >= MIN_ARM:
+            return pd.Timestamp(day).to_pydatetime()
+    return None
+
+
+def _usual(workspace: Workspace, rows: OfferRows) -> tuple[Rule | None, list[str]]:
+    """The shop's rule, or why it cannot be held against the model.
+
+    Raises:
+        WorkspaceError: it cannot be read.
+    """
+    text = workspace.settings.offers.usual
+    if not text:
+        return None, []
+    rule = parse_rule(text)
+    try:
+        rule.codes(rows.table, rows.arms)
+    except WorkspaceError as error:
+        return None, [f"the usual rule is not judged: {error}"]
+    return rule, []
+
+
+def _proven(judging: Judging, policies: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """What each simple policy earns, of those that surely earn more than no offer, all of them counted (Bonferroni)."""
+    fitted = judging.fitted
+    simple = {name: policy for name, policy in policies.items() if name not in (NOBODY, TREE, RESPONSE)}
+    nobody = one_arm(0, *fitted.effects.shape)
+    level = 1 - (1 - LEVEL) / max(len(simple), 1)
+    found = _values(fitted.experiment, {NOBODY: nobody, **simple}, fitted, level=level)
+    earned = {row.name: row.value.estimate for row in found.rows}
+    return {gain.against: earned[gain.against] for gain in found.gains if gain.gain.high < 0}
+
+
+def _values(
+    of: Experiment, policies: Mapping[str, np.ndarray], fitted: CrossFitted, *, level: float = LEVEL
+) -> PolicyComparison:
+    return compare_policies(
+        of.logged, policies, fitted.expected, arms=of.arms, probabilities=of.probabilities, level=level
+    )
+
+
+def _called(policy: str) -> str:
+    """A policy as comparisons call it."""
+    return policy if policy == BEST else NOBODY if policy == NOTHING else f"{policy} to all"
