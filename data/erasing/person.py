@@ -102,7 +102,6 @@ def begin(workspace: Workspace, state: State, user_id: str, *, keep_orders: bool
     """
     brought = _named_in_tables(workspace)
     with state.writing() as connection:
-        tombstones.lock(connection)
         known = tombstones.of(connection)
         person = known.hash(user_id)
         visitors = _visitors(connection, user_id, brought)

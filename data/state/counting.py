@@ -36,7 +36,7 @@ def take(
     statement = insert.on_conflict_do_update(
         index_elements=["kind", "about", "user_id"], set_={"used": after}, where=after <= limit
     )
-    return connection.execute(statement).rowcount == 1
+    return connection.scalar(statement.returning(counters.c.used)) is not None
 
 
 def used(connection: sa.Connection, kind: str, *, user_id: str = "") -> dict[str, float]:

@@ -27,6 +27,17 @@ SQLITE_PRAGMAS = {
 }
 
 
+POSTGRESQL_OPTIONS = {
+    "client_encoding": "utf8",
+    "connect_timeout": "2",
+    "tcp_user_timeout": "2000",
+    "options": f"-c lock_timeout={int(BUSY_TIMEOUT_SECONDS * 1000)}",
+}
+"""What a URL says otherwise holds."""
+WRITERS_LOCK = 2_718_281_828
+"""Number of the advisory lock that makes PostgreSQL's writers take turns."""
+
+
 @dataclass(frozen=True)
 class State:
     """The live state behind one URL.
@@ -70,6 +81,8 @@ class State:
         except sa.exc.ArgumentError as error:
             raise StateUnavailableError(f"state.url {url!r} is no SQLAlchemy URL: {error}.") from error
         options: dict[str, Any] = {"pool_pre_ping": True}
+        if parsed.get_backend_name() == "postgresql":
+            parsed = parsed.update_query_dict({**POSTGRESQL_OPTIONS, **parsed.query})
         if parsed.get_backend_name() == "sqlite":
             in_memory = parsed.database in (None, "", ":memory:")
             options = {"connect_args": {"check_same_thread": False}}
@@ -81,6 +94,8 @@ class State:
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _prepare_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
+        else:
+            sa.event.listen(engine, "begin", _begin_postgresql)
         state = cls(engine, tombstones)
         with state.writing() as connection:
             _upgrade(connection)
@@ -139,7 +154,11 @@ def _translated(engine: sa.Engine) -> Iterator[None]:
         ) from error
     except sa.exc.DatabaseError as error:
         if isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError)):
-            raise
+            # PostgreSQL's details hold the row; neither the message nor the trace may tell it.
+            told = getattr(getattr(error.orig, "diag", None), "message_primary", None)
+            if told is None:
+                raise
+            raise type(error)(error.statement, None, ValueError(told), hide_parameters=True) from None
         where = engine.url.render_as_string(hide_password=True)
         raise StateUnavailableError(
             f"The state {where} cannot be used: {error.orig}. Put a backup in its place, or set state.url."
@@ -148,6 +167,7 @@ def _translated(engine: sa.Engine) -> Iterator[None]:
 
 REMEDIES = {
     "locked": "Another program is writing to it; try again shortly",
+    "lock timeout": "Another program is writing to it; try again shortly",
     "full": "Free some disk space and try again",
     "readonly": "Give this user the right to write there",
     "unable to open": "See that its folder exists and can be written",
@@ -170,6 +190,18 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
     # IMMEDIATE: a writer waits for its turn at the start; a reader that turns writer would be refused at once.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: sa.Connection) -> None:
+    """Writers take turns as SQLite's do.
+
+    So rows come to be seen in the order of their `seq`, by which readers know what is new, and nobody looks at the
+    tombstones and stores while another erases.
+    """
+    synchronous = connection.get_execution_options().get("attune_synchronous")
+    if synchronous is not None:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
+        connection.exec_driver_sql(f"SET LOCAL synchronous_commit = {'on' if synchronous == 'FULL' else 'off'}")
 
 
 def _upgrade(connection: sa.Connection) -> None:

@@ -98,15 +98,6 @@ def _allowed(tombstones: Tombstones, name: str, row: Mapping[str, Any]) -> Mappi
     return None
 
 
-def lock(connection: sa.Connection) -> None:
-    """Until the transaction ends, nobody else reads the tombstones: no writer is between looking and storing.
-
-    SQLite has one writer at a time, so there is nothing to do.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("LOCK TABLE tombstones")
-
-
 def add(connection: sa.Connection, hashes: Iterable[str], *, keep_orders: bool) -> None:
     """Remember who was erased; in the place of what was remembered of them."""
     people = list(hashes)

@@ -137,6 +137,16 @@ def state(workspace):
     opened.close()
 
 
+@pytest.fixture
+def either(workspace, state_url):
+    """The state of the workspace, in a database of each kind."""
+    with workspace.settings_file.open("a") as file:
+        file.write(f'[state]\nurl = "{state_url}"\n')
+    opened = State.of(workspace)
+    yield opened
+    opened.close()
+
+
 def test_nothing_of_the_person_is_left_in_a_shop_that_was_used(workspace, state):
     bring(workspace)
     live(state)
@@ -165,15 +175,15 @@ def test_nothing_of_the_person_is_left_in_a_shop_that_was_used(workspace, state)
     assert workspace.is_checked
 
 
-def test_nothing_of_others_goes(workspace, state):
+def test_nothing_of_others_goes(workspace, either):
     bring(workspace)
-    live(state)
-    sync(workspace, state)
-    erase(workspace, state, ERASED)
+    live(either)
+    sync(workspace, either)
+    erase(workspace, either, ERASED)
     assert event_ids(workspace) == ["12", "3", "4", "5"]
     kept = Tables.open(workspace.tables_dir)
     assert kept["identities"].user_id.execute().tolist() == ["bob", "bob"]
-    with state.reading() as connection:
+    with either.reading() as connection:
         for name in ("decisions", "consents", "preferences", "users", "messages"):
             assert connection.scalars(sa.select(tables[name].c.user_id)).all() == ["bob"]
         assert connection.scalars(sa.select(tables["outcomes"].c.outcome_id)).all() == ["o3"]
@@ -237,11 +247,11 @@ def test_a_copied_file_does_not_bring_the_person_back(workspace, state):
     assert told["rows"]["tables/events.parquet"] == 3
 
 
-def test_no_writer_lets_the_person_back_into_the_state(workspace, state):
-    live(state)
-    erase(workspace, state, ERASED)
-    live(state)
-    with state.reading() as connection:
+def test_no_writer_lets_the_person_back_into_the_state(workspace, either):
+    live(either)
+    erase(workspace, either, ERASED)
+    live(either)
+    with either.reading() as connection:
         for name in ("events", "orders", "identities", "consents", "preferences", "users", "messages"):
             assert set(connection.scalars(sa.select(tables[name].c.user_id))) <= {"bob"}
         assert set(connection.scalars(sa.select(tables["decisions"].c.user_id))) == {
@@ -249,12 +259,12 @@ def test_no_writer_lets_the_person_back_into_the_state(workspace, state):
         }  # fmt: skip
 
 
-def test_kept_orders_come_back_as_nobodys(workspace, state):
-    erase(workspace, state, ERASED, keep_orders=True)
-    with state.writing() as connection:
+def test_kept_orders_come_back_as_nobodys(workspace, either):
+    erase(workspace, either, ERASED, keep_orders=True)
+    with either.writing() as connection:
         order = {"order_id": "o", "line_id": "1", "user_id": ERASED, "item_id": "tea", "quantity": 1, "note": "x"}
         append(connection, "orders", [fit(TABLES["orders"], {**order, "occurred_at": "2026-01-01"})])
-    with state.reading() as connection:
+    with either.reading() as connection:
         [(user, extra)] = connection.execute(sa.select(tables["orders"].c.user_id, tables["orders"].c.extra)).all()
     assert (user, extra) == (None, None)
 
@@ -275,19 +285,19 @@ def test_somebody_nobody_knows_gets_a_receipt_of_nothing(workspace, state):
     assert "nobody" not in json.dumps(receipt.__dict__)
 
 
-def test_erasing_twice_gives_the_same_receipt(workspace, state):
+def test_erasing_twice_gives_the_same_receipt(workspace, either):
     bring(workspace)
-    first = erase(workspace, state, ERASED)
-    assert erase(workspace, state, ERASED) == first
+    first = erase(workspace, either, ERASED)
+    assert erase(workspace, either, ERASED) == first
     assert len(list(workspace.erasures_dir.iterdir())) == 1
 
 
-def test_orders_that_were_kept_go_if_asked_for_later(workspace, state):
-    live(state)
-    assert erase(workspace, state, ERASED, keep_orders=True).orders_kept == 1
-    again = erase(workspace, state, ERASED)
+def test_orders_that_were_kept_go_if_asked_for_later(workspace, either):
+    live(either)
+    assert erase(workspace, either, ERASED, keep_orders=True).orders_kept == 1
+    again = erase(workspace, either, ERASED)
     assert not again.keep_orders
-    assert not state.tombstones.keeps_orders(ERASED)
+    assert not either.tombstones.keeps_orders(ERASED)
 
 
 def test_an_interrupted_erasure_goes_on(workspace, state, monkeypatch):

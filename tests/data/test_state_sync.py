@@ -23,8 +23,11 @@ def event(event_id, **more):
 
 
 @pytest.fixture
-def workspace(tmp_path):
-    return Workspace.create(tmp_path)
+def workspace(tmp_path, state_url):
+    made = Workspace.create(tmp_path)
+    with made.settings_file.open("a") as file:
+        file.write(f'[state]\nurl = "{state_url}"\n')
+    return made
 
 
 @pytest.fixture
