@@ -6,9 +6,16 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.errors import WorkspaceError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 
 @contextmanager
@@ -63,3 +70,55 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+SUFFIXES = (".parquet", ".csv")
+
+
+def check_suffix(to: Path) -> None:
+    """Refuse a file of rows that is neither CSV nor Parquet.
+
+    Raises:
+        WorkspaceError: it is neither.
+    """
+    if to.suffix not in SUFFIXES:
+        kind = to.suffix or "no suffix"
+        raise WorkspaceError(f"--to {to}: {kind!r} is no kind of file here; end it on .parquet or .csv.")
+
+
+@contextmanager
+def writing_rows(to: Path, schema: pa.Schema) -> Iterator[Callable[[list[dict[str, Any]] | pd.DataFrame], None]]:
+    """Yield what writes rows to a CSV or Parquet file, batch by batch; the file is whole or not there.
+
+    Args:
+        to: The file; its suffix says which kind.
+        schema: Its columns; what a row does not have is missing.
+
+    Raises:
+        WorkspaceError: a suffix that is neither.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     target = Path(folder) / "a.csv"
+        ...     with writing_rows(target, pa.schema([("user_id", pa.string())])) as write:
+        ...         write([{"user_id": "ann"}])
+        ...     target.read_text().split()
+        ['"user_id"', '"ann"']
+    """
+    import pyarrow as pa  # noqa: PLC0415 - few that write files write rows
+    import pyarrow.csv as pacsv  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    check_suffix(to)
+    with replacing(to) as beside:
+        opened = pq.ParquetWriter if to.suffix == ".parquet" else pacsv.CSVWriter
+        with opened(beside, schema) as writer:
+
+            def write(rows: list[dict[str, Any]] | pd.DataFrame) -> None:
+                if isinstance(rows, list):
+                    writer.write_table(pa.Table.from_pylist(rows, schema))
+                else:
+                    writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False))
+
+            yield write

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from data.chance import some_rows
 from data.errors import DataError, WorkspaceError
-from data.files import replacing
+from data.files import check_suffix, writing_rows
 from data.progress import track
 from data.workspace import Workspace
 from evaluation.audience import Audience, Reason, Spend, audience
@@ -42,7 +41,6 @@ VALUES = (VALUE, f"{VALUE}_low", f"{VALUE}_high")
 HOURS = frozenset({SEND_TIME, *SEND_COLUMNS.names})
 OTHERS = HOURS.union(VALUES)
 EVERYBODY = "True"
-SUFFIXES = (".parquet", ".csv")
 MOST_EXPLAINED, MOST_REASONS = 2_000, 5
 """People whose reasons are looked at, a seeded draw of more; reasons told of a label."""
 
@@ -263,21 +261,16 @@ def score(workspace: Workspace, to: Path, *, where: str = EVERYBODY, labels: Seq
         WorkspaceError: a suffix that is neither, or as `Bulk.of`.
         DataError: as `Bulk.of`.
     """
-    if to.suffix not in SUFFIXES:
-        raise WorkspaceError(
-            f"--to {to}: {to.suffix or 'no suffix'!r} is no kind of file here; end it on .parquet or .csv."
-        )
+    check_suffix(to)
     bulk = Bulk.of(workspace, where=where, labels=labels)
     kept, everybody, expected = 0, 0, dict.fromkeys((*bulk.champions, *((VALUE,) if bulk.value else ())), 0.0)
-    with replacing(to) as beside:
-        open_writer = pq.ParquetWriter if to.suffix == ".parquet" else pacsv.CSVWriter
-        with open_writer(beside, bulk.schema) as writer:
-            for rows, held in bulk.batches():
-                chosen = rows[held]
-                writer.write_table(pa.Table.from_pandas(chosen, bulk.schema, preserve_index=False))
-                kept, everybody = kept + len(chosen), everybody + len(rows)
-                for label in expected:
-                    expected[label] += float(chosen[label].sum())
+    with writing_rows(to, bulk.schema) as write:
+        for rows, held in bulk.batches():
+            chosen = rows[held]
+            write(chosen)
+            kept, everybody = kept + len(chosen), everybody + len(rows)
+            for label in expected:
+                expected[label] += float(chosen[label].sum())
     spend = ""
     if bulk.value:
         card = bulk.value.card
