@@ -13,6 +13,7 @@ from pathlib import Path
 from data.errors import AttuneError, ModelFileError
 from data.workspace import Workspace
 from models.kinds import load_answering
+from models.offers import OfferModel
 from models.recommenders import Recommender
 from models.stored import StoredPropensity
 from models.timing import Timing
@@ -21,7 +22,7 @@ from registry.versions import CHAMPION, Registry
 
 log = logging.getLogger("attune")
 
-RECOMMENDER, VALUE, SEND_TIME = "recommender", "value", "send-time"
+RECOMMENDER, VALUE, SEND_TIME, OFFERS = "recommender", "value", "send-time", "offers"
 PROPENSITY = "propensity-"
 RETRY_REFUSED_SECONDS = 60.0
 SQLITE = "sqlite:///"
@@ -37,12 +38,13 @@ class Champion:
         model: What answers.
         exclude_seen: Of a recommender: whether what somebody had before is left out.
         fitted_until: Just after what it learnt from; None where its card does not say.
-        horizon_days: How far a propensity or a value looks; over how many days the hours to send at were judged.
+        horizon_days: How far a propensity or a value looks; over how many days hours to send at, and offers, were
+            judged.
     """
 
     name: str
     number: int
-    model: Recommender | StoredPropensity | CustomerValue | Timing
+    model: Recommender | StoredPropensity | CustomerValue | Timing | OfferModel
     exclude_seen: bool = True
     fitted_until: datetime | None = None
     horizon_days: int = 1
@@ -64,7 +66,7 @@ class Champions:
         self._registry = Registry.of(workspace)
         self._folder = workspace.models_dir
         labels = (f"{PROPENSITY}{label}" for label in workspace.settings.propensity)
-        self._names = (RECOMMENDER, *labels, VALUE, SEND_TIME)
+        self._names = (RECOMMENDER, *labels, VALUE, SEND_TIME, OFFERS)
         self._file = Path(uri.removeprefix(SQLITE)) if (uri := workspace.registry_uri).startswith(SQLITE) else None
         self._looked_at: tuple[int, int] | None = None
         self._refused: dict[str, tuple[int, float]] = {}

@@ -26,16 +26,18 @@ from features import expressions, profile
 from features.segments import lifecycle_of
 from features.segments import parsed as segments_of
 from features.words import in_words
+from models.offers import OfferModel
 from models.recommenders import Recommender
 from models.timing import Timing
 from models.worth import CustomerValue
 from serving.acting import Acting, channels_of
 from serving.catalogue import Catalogue
-from serving.champions import PROPENSITY, RECOMMENDER, SEND_TIME, VALUE, Champion, Champions
+from serving.champions import OFFERS, PROPENSITY, RECOMMENDER, SEND_TIME, VALUE, Champion, Champions
 from serving.contacting import Acted
 from serving.decisions.ids import new_decision_id, rng_of
 from serving.decisions.rules import PERSONALISATION, Person, consents
 from serving.filling import Filling
+from serving.offering import Offered, Offering
 from serving.past import Past
 from serving.people import People
 from serving.placements import Placements
@@ -52,6 +54,7 @@ from serving.recommending import (
     steps_of,
 )
 from serving.schemas import (
+    OffersAsk,
     Propensity,
     RankedItem,
     Reason,
@@ -136,6 +139,7 @@ class Engine:
         profiles: The customers' features; None where nothing was checked.
         people: What rules need to know of them.
         acting: Tells what is due for them; None where nothing was checked.
+        offering: Decides about offers.
         api_keys: Keys in force, by id.
     """
 
@@ -155,6 +159,7 @@ class Engine:
         self.view = View(None, Past.of(None, self.settings.recommender), Catalogue.of(Tables.from_frames()))
         self.profiles: Profiles | None = None
         self.acting: Acting | None = None
+        self.offering = Offering(self.settings, None, self.state, None)
         self.people = People(self.settings, None, self.state, Watermarks(), now=datetime.now(UTC))
         self._checked = ""
         self._changing = threading.Lock()
@@ -182,6 +187,7 @@ class Engine:
         with self._changing:
             self.view = replace(self.view, catalogue=self.view.catalogue.refreshed(self.state))
         self.api_keys = keys.in_force(self.state)
+        self.offering.refresh()
         if self.profiles is not None:
             self.profiles.refresh()
 
@@ -190,6 +196,8 @@ class Engine:
         if self.champions.refresh():
             with self._changing:
                 self.view = replace(self.view, champion=self.champions.current.get(RECOMMENDER))
+            if (champion := self.champions.current.get(OFFERS)) is not self.offering.champion:
+                self.offering = self.offering.under(champion)
         if self._stamp() != self._checked:
             self._load_checked()
 
@@ -224,6 +232,11 @@ class Engine:
             found, version = recommend(view, ask, placed, steps, attributes=told, now=now, rng=rng), view.version
         decision = _decision(decision_id, ask, found, version=version, person=person, now=now)
         return Recommended(found.items, version, degraded or not person.live, found.note, decision)
+
+    def offers(self, ask: OffersAsk) -> Offered:
+        """The offer for whoever asks, or none; `Offered.store` counts what is limited and stores the decision."""
+        now = datetime.now(UTC)
+        return self.offering.decide(self.people.one(ask.user_id or ask.anonymous_id, now=now), ask, now=now)
 
     def similar(self, ask: SimilarAsk) -> Similar:
         """Items like one item.
@@ -349,7 +362,7 @@ class Engine:
 
     def _scores(self, label: str, champion: Champion | None, frame: pd.DataFrame) -> list[Propensity]:
         """One propensity for each row of a frame of features."""
-        if champion is None or isinstance(champion.model, Recommender | CustomerValue | Timing):
+        if champion is None or isinstance(champion.model, Recommender | CustomerValue | Timing | OfferModel):
             note = self.champions.troubles.get(f"{PROPENSITY}{label}", "there is no model")
             return [Propensity(probability=None, reasons=[], note=note)] * len(frame)
         population = self.settings.propensity[label].population
@@ -423,10 +436,11 @@ class Engine:
         if tables is not None and profiles is not None:
             filling = Filling(self)
             acting = Acting(self.settings, tables, self.state, profiles=profiles, people=people, parts=filling)
+        offering = Offering(self.settings, tables, self.state, profiles, self.champions.current.get(OFFERS))
         with self._changing:
             champion = self.champions.current.get(RECOMMENDER)
             self.view = View(champion, past, catalogue.refreshed(self.state))
-            self.profiles, self.people, self.acting = profiles, people, acting
+            self.profiles, self.people, self.acting, self.offering = profiles, people, acting, offering
 
 
 def _attributes_allowed(settings: Settings) -> tuple[str, ...]:

@@ -36,6 +36,8 @@ from serving.schemas import (
     EventsAsk,
     ExplainAnswer,
     ExplainAsk,
+    OffersAnswer,
+    OffersAsk,
     OutcomesAnswer,
     OutcomesAsk,
     PreferencesAnswer,
@@ -140,6 +142,28 @@ async def _actions(service: Service, ask: ActionsAsk, request_id: str) -> Action
         actions=[] if found.action is None else [found.action],
         held_back=list(found.held_back),
         waiting=list(found.waiting),
+        note=found.note,
+    )
+
+
+async def _offers(service: Service, ask: OffersAsk, request_id: str) -> OffersAnswer:
+    """What is limited is counted, and the decision stored, before it is answered."""
+    found = await service.in_thread(service.ready.offers, ask)
+    try:
+        async with asyncio.timeout(DECISION_PATIENCE_SECONDS):
+            found = await service.writer.write(found.store, flush=found.limited)
+        decision_id = found.decision_id
+    except (StateUnavailableError, TimeoutError) as error:
+        log.warning("a decision could not be stored: %s", str(error) or "the state did not take it in time")
+        service.metrics.decisions_lost.inc()
+        found, decision_id = found.unstored(), None
+    return OffersAnswer(
+        request_id=request_id,
+        model_version=found.model_version,
+        decision_id=decision_id,
+        degraded=found.degraded or decision_id is None,
+        offers=found.items,
+        suppressed=found.suppressed,
         note=found.note,
     )
 
@@ -272,6 +296,7 @@ ROUTES = (
     RouteSpec("/v1/recommend", RecommendAsk, RecommendAnswer, "app", _recommend),
     RouteSpec("/v1/similar", SimilarAsk, SimilarAnswer, "app", _similar),
     RouteSpec("/v1/score", ScoreAsk, ScoreAnswer, "app", _score),
+    RouteSpec("/v1/offers", OffersAsk, OffersAnswer, "app", _offers),
     RouteSpec("/v1/actions", ActionsAsk, ActionsAnswer, "app", _actions),
     RouteSpec("/v1/events", EventsAsk, EventsAnswer, "app", _events),
     RouteSpec("/v1/outcomes", OutcomesAsk, OutcomesAnswer, "app", _outcomes),

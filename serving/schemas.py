@@ -412,6 +412,63 @@ class ActionsAnswer(Answer):
     note: str | None = Field(description="why nothing is to be done")
 
 
+class OffersAsk(Ask):
+    """The offer for a person, a visitor or a stranger, or none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_id": "17850", "placement": "checkout", "channel": "web", "cart_value": 42.5},
+                {"user_id": "17850", "channel": "email", "offers": ["ten-percent", "free-delivery"]},
+            ]
+        }
+    )
+
+    user_id: Id | None = Field(None, description="the customer; an unknown one is a stranger, not an error")
+    anonymous_id: Id | None = Field(None, description="the visitor")
+    placement: Id = Field("default", description="where it is shown; kept with the decision")
+    channel: Id = Field("web", description="on which the person hears of it: rules and costs go by it")
+    offers: list[Id] | None = Field(None, max_length=200, description="only these; all that there are if left out")
+    cart_value: float | None = Field(
+        None, ge=0, description="of the order under way: an offer that needs a larger one is left out"
+    )
+    k: int = Field(1, ge=1, le=20, description="how many at the most; with more than one nothing is learnt from them")
+
+
+class RankedOffer(BaseModel):
+    """One offer to be made."""
+
+    offer_id: str
+    name: str | None
+    expected_profit: float | None = Field(
+        description="money that this person is expected to bring with it more than without, after all its costs; null "
+        "where nothing tells it"
+    )
+    low: float | None = Field(description="lower end of its interval of 95 %, of people like this one")
+    high: float | None = Field(description="upper end")
+    reason: str = Field(description="the same in words")
+
+
+class WithheldOffer(BaseModel):
+    """An offer that may not be made."""
+
+    offer_id: str
+    rule: str = Field(description="that speaks against it, such as `ends_at`, `segment`, `budget` or `consent`")
+    reason: str
+
+
+class OffersAnswer(Answer):
+    """The offers to be made, best first; none where no offer is best."""
+
+    decision_id: str | None = Field(
+        description="send it with outcomes; null when the decision could not be stored and so is no evidence"
+    )
+    degraded: bool = Field(description="the model is missing or broken, or the state cannot be used")
+    offers: list[RankedOffer]
+    suppressed: list[WithheldOffer]
+    note: str | None = Field(description="why there is no offer")
+
+
 class EraseAsk(Ask):
     """A person to remove, for good."""
 

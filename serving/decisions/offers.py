@@ -1,0 +1,200 @@
+"""Which offers somebody may get, in what order, and which of them they get; no offer is always a candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from data.chance import stable_uniform
+from models.offers import BEST, NOTHING
+from serving.decisions.arms import ArmName
+
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One offer, as the shop declares it; what is None limits nothing.
+
+    Attributes:
+        offer_id: Which.
+        name: As people read it.
+        cost: What one redemption costs the shop.
+        min_spend: The order from which on it can be redeemed.
+        category: That it is for.
+        channels: On which it may be told of.
+        segment: Named in the settings: only for who is in it.
+        starts_at: Not before.
+        ends_at: Not from then on.
+        max_redemptions: To so many people.
+    """
+
+    offer_id: str
+    name: str | None = None
+    cost: float = 0.0
+    min_spend: float | None = None
+    category: str | None = None
+    channels: frozenset[str] | None = None
+    segment: str | None = None
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    max_redemptions: int | None = None
+
+
+@dataclass(frozen=True)
+class Profit:
+    """What an offer is expected to bring of somebody more than none, after all costs, with its interval."""
+
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """An offer that is no candidate.
+
+    Attributes:
+        offer_id: Which.
+        rule: That speaks against it.
+        reason: In plain words.
+    """
+
+    offer_id: str
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """What somebody gets.
+
+    Attributes:
+        chosen: Ids, the best first; `none` alone where it is no offer.
+        probability: Of each, given the arm and the places before.
+    """
+
+    chosen: tuple[str, ...]
+    probability: tuple[float, ...]
+
+
+def withheld(
+    offer: Offer,
+    *,
+    now: datetime,
+    channel: str,
+    segments: Collection[str],
+    cart_value: float | None = None,
+    only: Collection[str] | None = None,
+) -> Withheld | None:
+    """The first rule of the offer itself that speaks against it; None where it may be given.
+
+    Args:
+        offer: Which.
+        now: When.
+        channel: On which it would be told of.
+        segments: That the person is in.
+        cart_value: Of the order under way, where the asker tells it.
+        only: The offers that the asker wants; None = any.
+
+    Example:
+        >>> from datetime import UTC
+        >>> summer = Offer("summer", ends_at=datetime(2026, 9, 1, tzinfo=UTC))
+        >>> withheld(summer, now=datetime(2026, 9, 2, tzinfo=UTC), channel="web", segments=()).reason
+        'ended on 2026-09-01'
+    """
+    against: tuple[tuple[bool, str, str], ...] = (
+        (only is not None and offer.offer_id not in (only or ()), "asked", "is none of those asked for"),
+        (offer.starts_at is not None and now < offer.starts_at, "starts_at", f"begins on {_day(offer.starts_at)}"),
+        (offer.ends_at is not None and now >= offer.ends_at, "ends_at", f"ended on {_day(offer.ends_at)}"),
+        (offer.channels is not None and channel not in offer.channels, "channels", f"is not for {channel}"),
+        (offer.segment is not None and offer.segment not in segments, "segment", f"is for {offer.segment} only"),
+        (
+            cart_value is not None and offer.min_spend is not None and cart_value < offer.min_spend,
+            "min_spend",
+            f"needs an order of {offer.min_spend}",
+        ),
+    )
+    return next((Withheld(offer.offer_id, rule, reason) for holds, rule, reason in against if holds), None)
+
+
+def ranked(profits: Mapping[str, Profit], candidates: Sequence[str], *, policy: str) -> list[str]:
+    """Candidates and no offer by expected profit, the best first; of equals no offer, then the first candidate.
+
+    What nothing is known of stands last. A policy that is an arm for all puts that arm first and no offer next.
+
+    Args:
+        profits: By offer.
+        candidates: Ids of the offers that may be given.
+        policy: Of the model, `models.offers.BEST` or an arm.
+
+    Example:
+        >>> found = {"ten": Profit(-0.1, -0.3, 0.1), "gift": Profit(0.2, 0.1, 0.3)}
+        >>> ranked(found, ["ten", "gift", "new"], policy=BEST)
+        ['gift', 'none', 'ten', 'new']
+        >>> ranked(found, ["ten", "gift"], policy="none")
+        ['none', 'gift', 'ten']
+    """
+    expected = {NOTHING: 0.0, **{offer: profits[offer].expected for offer in candidates if offer in profits}}
+    order = sorted(expected, key=lambda offer: -expected[offer])  # stable: of equals the first
+    order += [offer for offer in candidates if offer not in expected]
+    if policy != BEST:
+        first = dict.fromkeys([policy if policy in candidates else NOTHING, NOTHING])
+        order = [*first, *(offer for offer in order if offer not in first)]
+    return order
+
+
+def give(
+    arm: ArmName,
+    order: Sequence[str],
+    *,
+    usual: str,
+    user_id: str,
+    salt: str,
+    horizon_days: int,
+    now: datetime,
+    k: int = 1,
+) -> Given:
+    """What somebody gets, by their arm, and with which chance.
+
+    `model` gives the best, up to no offer; `random` draws evenly among all candidates and no offer, without putting
+    back, up to no offer; `usual` gives what the shop's rule says, if it is a candidate; `holdout` nothing. A draw is
+    the same for a horizon: who asks again gets the same, and a candidate that goes leaves the others as they were.
+
+    Args:
+        arm: Theirs.
+        order: All candidates and no offer, the best first.
+        usual: What the shop's rule says.
+        user_id: Whom the draw is for.
+        salt: The workspace's.
+        horizon_days: Of the settings.
+        now: When.
+        k: How many at the most.
+
+    Example:
+        >>> from datetime import UTC
+        >>> about = dict(usual="none", user_id="ann", salt="a", horizon_days=14, now=datetime(2026, 1, 31, tzinfo=UTC))
+        >>> give("model", ["gift", "ten", "none"], **about)
+        Given(chosen=('gift',), probability=(1.0,))
+        >>> give("random", ["gift", "ten", "none"], **about).probability[0]
+        0.3333333333333333
+    """
+    certain = {"model": order, "usual": [usual if usual in order else NOTHING], "holdout": [NOTHING]}
+    if arm in certain:
+        chosen = _up_to_none(certain[arm], k)
+        return Given(chosen, (1.0,) * len(chosen))
+    period = int(now.timestamp()) // (horizon_days * DAY_SECONDS)
+    number = dict(zip(order, stable_uniform(order, salt=f"{salt} offer {period} {user_id}"), strict=True))
+    chosen = _up_to_none(sorted(order, key=number.__getitem__), k)
+    return Given(chosen, tuple(1 / (len(order) - place) for place in range(len(chosen))))
+
+
+def _up_to_none(order: Sequence[str], k: int) -> tuple[str, ...]:
+    """The first k before no offer; no offer where it is the first."""
+    end = order.index(NOTHING) if NOTHING in order else len(order)
+    return tuple(order[: min(k, end)]) or (NOTHING,)
+
+
+def _day(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d}" if at else ""

@@ -1,0 +1,292 @@
+"""Offers: who may get which, what they get by their arm, and limits that hold whoever writes at once."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.errors import StateUnavailableError, WorkspaceError
+from data.settings import Offers, Settings
+from data.state import State
+from data.state.counting import used
+from data.state.schema import tables as state_tables
+from data.state.writes import upsert
+from data.tables import Tables
+from data.workspace import Workspace
+from models.kinds import write_examples
+from models.offers import BEST, OfferModel
+from models.uplift import UpliftModel, best_arms
+from registry.folder import seal
+from serving.champions import Champion, load_champion
+from serving.decisions.arms import Arm
+from serving.decisions.offers import Offer, Profit, give, ranked, withheld
+from serving.decisions.rules import Consent, Person
+from serving.offering import BUDGET, REDEMPTIONS, Offering
+from serving.past import Past
+from serving.profiles import Profiles
+from serving.schemas import OffersAsk
+from training.cards import write_card
+
+NOW = datetime(2026, 2, 20, 12, tzinfo=UTC)
+EMPTY = dict.fromkeys(
+    ("name", "kind", "value", "cost", "min_spend", "category", "channels", "segment", "starts_at", "ends_at",
+     "max_redemptions", "extra")
+)  # fmt: skip
+
+
+def offer(offer_id: str, **about: object) -> dict[str, object]:
+    """A row of `offers`."""
+    return {**EMPTY, "offer_id": offer_id, **about}
+
+
+def person(user_id: str, arm: str = "model", share: float = 1.0, **about: object) -> Person:
+    """Somebody in an arm."""
+    return Person(user_id, arm=Arm(arm, share), **about)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def state(tmp_path) -> State:
+    return State.open(f"sqlite:///{tmp_path}/state.db")
+
+
+def offering_of(state: State, *offers: dict[str, object], settings: Settings | None = None) -> Offering:
+    """Without tables and models: everybody is a stranger."""
+    with state.writing() as connection:
+        upsert(connection, "offers", list(offers), at=NOW)
+    return Offering(settings or Settings(), None, state, None)
+
+
+@pytest.mark.parametrize(
+    ("about", "asked", "rule"),
+    [
+        ({}, {}, None),
+        ({"starts_at": NOW + timedelta(days=1)}, {}, "starts_at"),
+        ({"starts_at": NOW}, {}, None),
+        ({"ends_at": NOW}, {}, "ends_at"),
+        ({"ends_at": NOW + timedelta(seconds=1)}, {}, None),
+        ({"channels": frozenset({"email"})}, {"channel": "web"}, "channels"),
+        ({"channels": frozenset({"email"})}, {"channel": "email"}, None),
+        ({"segment": "loyal"}, {}, "segment"),
+        ({"segment": "loyal"}, {"segments": {"loyal"}}, None),
+        ({"min_spend": 50.0}, {"cart_value": 49.0}, "min_spend"),
+        ({"min_spend": 50.0}, {"cart_value": 50.0}, None),
+        ({"min_spend": 50.0}, {}, None),
+        ({}, {"only": ["other"]}, "asked"),
+    ],
+)
+def test_what_speaks_against_an_offer(about, asked, rule) -> None:
+    found = withheld(Offer("gift", **about), **{"now": NOW, "channel": "web", "segments": (), **asked})
+    assert (None if found is None else found.rule) == rule
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-1, 1, allow_nan=False), min_size=1, max_size=6))
+def test_ranked_first_is_the_best_arm_of_the_offline_policy(profits: list[float]) -> None:
+    arms = [f"o{i}" for i in range(len(profits))]
+    told = {arm: Profit(value, value, value) for arm, value in zip(arms, profits, strict=True)}
+    best = best_arms(np.array([[0.0, *profits]]))[0]
+    assert ranked(told, arms, policy=BEST)[0] == ["none", *arms][best]
+
+
+def test_chance_deals_evenly_and_the_same_for_a_horizon() -> None:
+    order = ["a", "b", "none"]
+    about = {"usual": "none", "salt": "s", "horizon_days": 14}
+    dealt = [give("random", order, user_id=f"u{i}", now=NOW, **about) for i in range(3000)]
+    assert all(one.probability == (1 / 3,) for one in dealt)
+    counts = pd.Series([one.chosen[0] for one in dealt]).value_counts()
+    assert counts.between(900, 1100).all()
+    again = [give("random", order, user_id=f"u{i}", now=NOW + timedelta(minutes=9), **about) for i in range(50)]
+    assert [one.chosen for one in again] == [one.chosen for one in dealt[:50]]
+    fewer = [give("random", ["b", "none"], user_id=f"u{i}", now=NOW, **about) for i in range(50)]
+    kept = [(one.chosen, before.chosen) for one, before in zip(fewer, dealt, strict=False) if before.chosen != ("a",)]
+    assert all(after == before for after, before in kept)
+    assert {one.probability for one in fewer} == {(0.5,)}
+
+
+def test_several_at_once_end_at_no_offer_with_the_chances_of_each_place() -> None:
+    about = {"usual": "b", "user_id": "ann", "salt": "s", "horizon_days": 14, "now": NOW, "k": 3}
+    assert give("model", ["a", "b", "none", "c"], **about).chosen == ("a", "b")
+    assert give("model", ["none", "a"], **about).chosen == ("none",)
+    assert give("usual", ["a", "b", "none"], **about).chosen == ("b",)
+    assert give("holdout", ["a", "none"], **about).chosen == ("none",)
+    dealt = give("random", ["a", "b", "c", "none"], **about)
+    assert dealt.probability == tuple(1 / (4 - place) for place in range(len(dealt.chosen)))
+
+
+def test_an_offer_that_ended_is_suppressed_with_its_rule(state) -> None:
+    found = offering_of(state, offer("old", ends_at=NOW - timedelta(days=1)), offer("gift"))
+    told = found.decide(person("ann"), OffersAsk(user_id="ann"), now=NOW)
+    assert [(one.offer_id, one.rule) for one in told.suppressed] == [("old", "ends_at")]
+    assert told.order == ["none", "gift"]
+
+
+def test_consent_and_the_holdout_speak_against_every_offer(state) -> None:
+    found = offering_of(state, offer("gift"))
+    no = person("ann", consents={"marketing": Consent(granted=False, at=NOW)})
+    told = found.decide(no, OffersAsk(user_id="ann"), now=NOW)
+    assert ([one.rule for one in told.suppressed], told.items) == (["consent"], [])
+    left = found.decide(person("bob", "holdout", 0.05), OffersAsk(user_id="bob"), now=NOW)
+    assert left.suppressed[0].rule == "holdout"
+    assert left.decision["chosen"] == ["none"]
+    assert (left.decision["arm"], left.decision["arm_share"]) == ("holdout", 0.05)
+
+
+def test_without_a_model_the_usual_rule_decides_and_that_is_said(state) -> None:
+    rule = Settings(offers=Offers(usual="orders_life > 0 -> gift else ten"))
+    found = offering_of(state, offer("gift"), offer("ten"), settings=rule)
+    told = found.decide(person("ann"), OffersAsk(user_id="ann"), now=NOW)
+    assert ([one.offer_id for one in told.items], told.degraded) == (["ten"], True)
+
+
+@pytest.mark.parametrize("limit", ["max_redemptions", "budget"])
+def test_limits_hold_while_two_processes_write_at_once(tmp_path, limit: str) -> None:
+    url = f"sqlite:///{tmp_path}/state.db"
+    states = [State.open(url), State.open(url)]
+    limited = offer("gift", cost=2.0, max_redemptions=20 if limit == "max_redemptions" else None)
+    rules = Settings(
+        offers=Offers(usual="orders_life > 0 -> none else gift", budget=None if limit != "budget" else 40.0)
+    )
+    with states[0].writing() as connection:
+        upsert(connection, "offers", [limited], at=NOW)
+    offerings = [Offering(rules, None, state, None) for state in states]
+
+    def ask(number: int) -> str:
+        user, which = f"u{number % 45}", number % 2  # half of them ask twice
+        told = offerings[which].decide(person(user), OffersAsk(user_id=user), now=NOW)
+        while True:
+            try:
+                with states[which].writing(flush=False) as connection:
+                    return user * ("gift" in told.store(connection).given.chosen)
+            except StateUnavailableError:  # busy for longer than a second, on a slow machine
+                continue
+
+    with ThreadPoolExecutor(8) as threads:
+        given_to = list(threads.map(ask, range(90)))
+    assert len({user for user in given_to if user}) == 20
+    with states[0].reading() as connection:
+        counted = used(connection, REDEMPTIONS if limit == "max_redemptions" else BUDGET)
+        decisions = connection.execute(sa.select(state_tables["decisions"])).mappings().all()
+    assert list(counted.values()) == [20.0 if limit == "max_redemptions" else 40.0]
+    assert len(decisions) == 90
+    out = [row for row in decisions if row["chosen"] == ["none"]]
+    assert all(json.loads(row["suppressed"])[0]["rule"] == limit for row in out)
+
+
+def test_chances_are_those_of_the_offers_that_are_left(state) -> None:
+    found = offering_of(state, offer("a", max_redemptions=0), offer("b"))
+    with state.writing() as connection:
+        for number in range(20):
+            user = f"u{number}"
+            told = found.decide(person(user, "random", 0.1), OffersAsk(user_id=user), now=NOW).store(connection)
+            assert told.decision["candidates"] == ["none", "b"]
+            assert told.decision["probability"] == [0.5]
+
+
+def test_what_cannot_be_counted_is_not_given(state) -> None:
+    rule = Settings(offers=Offers(usual="orders_life > 0 -> none else gift"))
+    found = offering_of(state, offer("gift", max_redemptions=5), settings=rule)
+    told = found.decide(person("ann"), OffersAsk(user_id="ann"), now=NOW).unstored()
+    assert (told.items, told.suppressed[0].rule) == ([], "not_stored")
+
+
+@pytest.fixture(scope="session")
+def model(shop, tmp_path_factory) -> OfferModel:
+    """Gifts pay with those who order much, the ten percent with the others."""
+    frame = pd.read_parquet(next((shop / "snapshots").rglob("cutoff=*.parquet")), partitioning=None)
+    rng = np.random.default_rng(0)
+    table = frame.drop(columns="user_id").iloc[rng.integers(len(frame), size=900)].reset_index(drop=True)
+    arm, much = rng.integers(3, size=900), table["orders_life"].to_numpy() > 3
+    y = rng.normal(size=900) + np.select([arm == 1, arm == 2], [np.where(much, 3.0, -1.0), np.where(much, -1.0, 1.0)])
+    uplift = UpliftModel(learners=["S", "DR"], families=["linear"]).fit(table, arm, y, arms=["none", "gift", "ten"])
+    return OfferModel(uplift.arms, uplift.effects, uplift=uplift)
+
+
+@pytest.fixture
+def served(workspace: Workspace, model: OfferModel) -> Offering:
+    """The shop with that model in force."""
+    state = State.of(workspace)
+    tables = Tables.open(workspace.checked_dir)
+    profiles = Profiles(workspace, tables, state, Past.of(None, workspace.settings.recommender).until)
+    with state.writing() as connection:
+        upsert(connection, "offers", [offer("gift"), offer("ten"), offer("new")], at=NOW)
+    return Offering(workspace.settings, tables, state, profiles, Champion("offers", 1, model))
+
+
+def test_served_and_offline_rankings_are_worth_the_same(served: Offering, model: OfferModel) -> None:
+    assert served._profiles is not None
+    users = served._profiles.everybody
+    frame, ids = served._profiles.of(users)
+    expected = model.predict(frame)
+    offline = np.asarray(model.arms, dtype=object)[model.choose(expected.profit)]
+    worth = 0.0
+    for row, user in enumerate(ids):
+        told = served.decide(person(user), OffersAsk(user_id=user), now=NOW)
+        assert told.given.chosen == (offline[row],)
+        assert told.order[-1] == "new"
+        worth += told.items[0].expected_profit or 0.0 if told.items else 0.0
+    assert worth == pytest.approx(expected.profit[np.arange(len(ids)), model.choose(expected.profit)].sum(), abs=1e-9)
+    assert set(offline) == {"gift", "ten"}
+
+
+def test_a_stranger_gets_what_pays_on_average_and_a_reason_in_words(served: Offering, model: OfferModel) -> None:
+    told = served.decide(person("nobody knows them"), OffersAsk(user_id="nobody knows them"), now=NOW)
+    averages = {arm: effect.average for arm, effect in zip(model.arms[1:], model.effects, strict=True)}
+    best = max(averages, key=lambda arm: averages[arm])
+    [first] = told.items
+    assert first.offer_id == best
+    assert first.expected_profit == pytest.approx(averages[best])
+    assert "USD against no offer within 14 days, after its cost" in first.reason
+
+
+def test_no_offer_wins_where_offers_lose_money_on_a_person(served: Offering, model: OfferModel) -> None:
+    costs = Settings(offers=Offers(contact_costs={"print": 100.0}))
+    dear = Offering(costs, None, served._state, served._profiles, served.champion)
+    told = dear.decide(person("u1"), OffersAsk(user_id="u1", channel="print"), now=NOW)
+    assert told.given.chosen == ("none",)
+    asked = person("u1", consents={"print": Consent(granted=True, at=NOW)})
+    told = dear.decide(asked, OffersAsk(user_id="u1", channel="print"), now=NOW)
+    assert told.items == []
+    assert told.note is not None
+    assert "no offer: the best," in told.note
+    assert "is expected to bring -9" in told.note
+
+
+def test_a_rule_that_names_an_unknown_feature_is_refused_at_the_start(served: Offering) -> None:
+    wrong = Settings(offers=Offers(usual="orders_lif > 0 -> gift else none"))
+    with pytest.raises(WorkspaceError, match=r"\[offers\]\.usual: .*'orders_lif' is no feature.*orders_life"):
+        Offering(wrong, None, served._state, served._profiles)
+
+
+def test_over_http_an_offer_is_decided_stored_and_told(workspace, registry, request, model: OfferModel) -> None:
+    folder = workspace.path / "versions" / "offers" / "1"
+    model.save(folder)
+    write_examples("offers", model, {"rows": [dict.fromkeys(model.features, 1.0)]}, folder)
+    write_card(folder, {"seed": 0, "fitted_until": NOW, "horizon_days": 14, "definitions_hash": ""})
+    seal(folder)
+    assert str(load_champion("offers", 1, folder)) == "offers 1"
+    registry.champions["offers"] = 1
+    client = request.getfixturevalue("client").ready()  # only now, so that it finds the champion
+    rows = [
+        {"offer_id": "gift", "max_redemptions": 1},
+        {"offer_id": "ten"},
+        {"offer_id": "old", "ends_at": "2020-01-01"},
+    ]
+    assert client.post("/v1/tables", {"offers": rows}, key=client.admin).json()["upserted"] == {"offers": 3}
+    client.wait(lambda: "old" in client.engine.offering.offers)
+    answers = {user: client.post("/v1/offers", {"user_id": user}).json() for user in ("u1", "u2", "u3", "u4", "who")}
+    assert all(answer["model_version"] == "offers 1" for answer in answers.values())
+    assert all(answer["suppressed"][0]["rule"] == "ends_at" for answer in answers.values())
+    gifts = [user for user, answer in answers.items() if answer["offers"] and answer["offers"][0]["offer_id"] == "gift"]
+    assert len(gifts) <= 1
+    assert client.post("/v1/offers", {"user_id": "u1", "k": 0}).status_code == 400
+    with client.engine.state.reading() as connection:
+        stored = connection.execute(sa.select(state_tables["decisions"].c.decision_id)).scalars().all()
+    assert {answer["decision_id"] for answer in answers.values()} <= set(stored)
