@@ -28,7 +28,7 @@ def append(connection: sa.Connection, name: str, rows: Sequence[Row]) -> set[Key
     Args:
         connection: From `State.writing`.
         name: One of `schema.APPENDED`.
-        rows: As `rows.fit` gives them.
+        rows: As `rows.fit` gives them; a column that is left out is empty.
 
     Example:
         >>> from data.state import State
@@ -40,7 +40,15 @@ def append(connection: sa.Connection, name: str, rows: Sequence[Row]) -> set[Key
     rows = tombstones.without_erased(tombstones.of(connection), name, rows) if rows else ()
     if not rows:
         return set()
-    return {tuple(stored) for stored in connection.execute(_append(connection.dialect.name, name), list(rows))}
+    blank = _blank(name)  # or all rows would have the columns of the first: decisions of several kinds differ
+    whole = [{**blank, **row} for row in rows]
+    return {tuple(stored) for stored in connection.execute(_append(connection.dialect.name, name), whole)}
+
+
+@lru_cache
+def _blank(name: str) -> Row:
+    """A row without values."""
+    return dict.fromkeys(column.name for column in tables[name].columns if column.name != "seq")
 
 
 @lru_cache
