@@ -28,6 +28,8 @@ from serving.schemas import (
     EventsAsk,
     ExplainAnswer,
     ExplainAsk,
+    OffersAnswer,
+    OffersAsk,
     OutcomesAnswer,
     OutcomesAsk,
     PreferencesAnswer,
@@ -159,6 +161,7 @@ class Routes:
     recommend = Route("/v1/recommend", RecommendAsk, RecommendAnswer)
     similar = Route("/v1/similar", SimilarAsk, SimilarAnswer)
     score = Route("/v1/score", ScoreAsk, ScoreAnswer)
+    offers = Route("/v1/offers", OffersAsk, OffersAnswer)
     actions = Route("/v1/actions", ActionsAsk, ActionsAnswer, repeatable=False)
     events = Route("/v1/events", EventsAsk, EventsAnswer)
     outcomes = Route("/v1/outcomes", OutcomesAsk, OutcomesAnswer)
