@@ -13,6 +13,9 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 22, 10, 38
 ROW = 24
 NAMES = 150
 """Width that the names of rows get."""
+LETTER = 7
+LETTERS = (NAMES - 8) // LETTER + 1
+"""About how wide one is, and how many a name of a row has place for."""
 TICKS = 5
 
 Show = Callable[[float], str]
@@ -68,7 +71,9 @@ def line_chart(
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(show_y(tick))}</text>')
     for tick in _ticks(float(xs.min()), float(xs.max())):
         text = escape(show_x(tick))
-        parts.append(f'<text x="{at_x(tick):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>')
+        x, half = at_x(tick), LETTER * len(text) / 2
+        x = min(max(x, half), WIDTH - half)  # nothing is cut off at the edges
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>')
     parts.append(
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_title)}</text>'
     )
@@ -131,7 +136,7 @@ def interval_chart(bars: Sequence[Bar], *, alt: str, title: str, show: Show) -> 
     ]
     for row, bar in enumerate(bars):
         y = TOP + ROW * (row + 0.5)
-        name = bar.name if len(bar.name) <= 24 else bar.name[:23] + "…"
+        name = bar.name if len(bar.name) <= LETTERS else bar.name[: LETTERS - 1] + "…"
         parts.append(f'<text x="{NAMES - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')
         if bar in known:
             parts.append(f'<line class="line line0" x1="{at(bar.low):.1f}" x2="{at(bar.high):.1f}" y1="{y}" y2="{y}"/>')

@@ -611,7 +611,7 @@ def _shares(found: Who, lines: list[Line], alt: str, mark: float | None) -> str:
     )
 
 
-def _time_chart(periods: tuple[Period, ...], unit: Unit, arm: str) -> str:
+def _time_chart(periods: tuple[Period, ...], unit: Unit, arm: str, x_title: str) -> str:
     known = [p for p in periods if np.isfinite(p.running.interval.low)]
     if len(known) < 2:
         return ""
@@ -623,7 +623,7 @@ def _time_chart(periods: tuple[Period, ...], unit: Unit, arm: str) -> str:
     return line_chart(
         [Line(f"{arm}, all so far", x, value, low, high)],
         alt=f"After {len(known)} periods the effect of {arm} is {unit.change(last)} ({unit.ends(last)}).",
-        x_title="period of joining",
+        x_title=x_title,
         y_title=f"Effect{', ' if unit.name else ''}{unit.name}",
         show_x=lambda at: known[int(at)].start if float(at).is_integer() else "",
         show_y=unit.axis,

@@ -111,7 +111,7 @@ def decided(
 def responses(
     tables: Tables, until: datetime, people: pd.DataFrame, *, horizon_days: float | None = None
 ) -> pd.DataFrame:
-    """What people did from a moment of their own on, and what was known of them just before it.
+    """What people did from a moment of their own on.
 
     Args:
         tables: Of the shop.
@@ -122,39 +122,65 @@ def responses(
     Returns:
         A row per person, by `user_id`: `watched_days`; `orders`; `revenue` (less discounts and returns); `profit`
         (revenue less the cost of the items and of redeemed offers); `order_days` (to the first order, missing without
-        one); `unsubscribed` (from anything); `spend_before`, `orders_before` (in 90 days), `days_since_order`. What a
-        shop does not tell (prices, costs) is missing.
+        one); `unsubscribed` (from anything). What a shop does not tell (prices, costs) is missing.
     """
     known = tables.as_of(until)
     days = (pd.Timestamp(until) - people["at"]).dt.total_seconds() / SECONDS_PER_DAY
     horizon = float(days.max() + 1) if horizon_days is None else horizon_days
     found = pd.DataFrame({"watched_days": days.clip(upper=horizon).to_numpy()}, index=pd.Index(people["user_id"]))
-    lines = _since(_bought(known), people)
-    inside = (lines.seconds >= 0) & (lines.seconds < int(horizon * SECONDS_PER_DAY))
-    before = (lines.seconds < 0) & (lines.seconds >= -BEFORE_DAYS * SECONDS_PER_DAY)
+    lines = _within(_since(_bought(known), people), horizon)
     bought = lines.group_by("user_id").agg(
-        orders=lines.order_id.nunique(where=inside & lines.is_order),
-        revenue=_sum(lines.money, inside),
-        profit=_sum(lines.profit, inside),
-        first_seconds=lines.seconds.min(where=inside & lines.is_order),
-        spend_before=_sum(lines.money, before),
-        orders_before=lines.order_id.nunique(where=before & lines.is_order),
-        last_seconds=lines.seconds.max(where=(lines.seconds < 0) & lines.is_order),
+        orders=lines.order_id.nunique(where=lines.is_order),
+        revenue=_sum(lines.money),
+        profit=_sum(lines.profit),
+        seconds=lines.seconds.min(where=lines.is_order),
     )
     found = found.join(bought.execute().set_index("user_id").astype("float64"))
-    found["order_days"] = found.pop("first_seconds") / SECONDS_PER_DAY
-    found["days_since_order"] = -found.pop("last_seconds") / SECONDS_PER_DAY
-    counted = ["orders", "orders_before"]
-    if tables.has("orders", "unit_price"):
-        counted += ["revenue", "spend_before", *(["profit"] if tables.has("items", "cost") else [])]
-    found[counted] = found[counted].fillna(0).astype("float64")
+    found["order_days"] = found.pop("seconds") / SECONDS_PER_DAY
+    priced = tables.has("orders", "unit_price")
+    told = ["orders", *(["revenue"] if priced else []), *(["profit"] if priced and tables.has("items", "cost") else [])]
+    found[told] = found[told].fillna(0.0)
     messages = known["messages"]
-    left = _since(
-        messages.filter(~messages.unsubscribed_at.isnull()).select("user_id", at=messages.unsubscribed_at), people
-    )
-    left = left.filter(left.seconds >= 0, left.seconds < int(horizon * SECONDS_PER_DAY))
-    found["unsubscribed"] = found.index.isin(left.select("user_id").distinct().execute()["user_id"]).astype("float64")
+    messages = messages.filter(~messages.unsubscribed_at.isnull()).select("user_id", at=messages.unsubscribed_at)
+    left = _within(_since(messages, people), horizon).select("user_id").distinct().execute()
+    found["unsubscribed"] = found.index.isin(left["user_id"]).astype("float64")
     return found
+
+
+def bought_before(tables: Tables, people: pd.DataFrame) -> pd.DataFrame:
+    """What people bought before a moment of their own.
+
+    Args:
+        tables: Of the shop.
+        people: `user_id` and `at`, a row per person.
+
+    Returns:
+        A row per person, by `user_id`: `spend_before` and `orders_before` (in 90 days), `days_since_order`; missing
+        where the shop tells no prices, or somebody has not ordered.
+    """
+    lines = _since(_bought(tables), people)
+    lines = lines.filter(lines.seconds < 0)
+    lately = lines.seconds >= -BEFORE_DAYS * SECONDS_PER_DAY
+    bought = lines.group_by("user_id").agg(
+        spend_before=_sum(lines.money, lately),
+        orders_before=lines.order_id.nunique(where=lately & lines.is_order),
+        days_since_order=lines.seconds.max(where=lines.is_order),
+    )
+    found = bought.execute().set_index("user_id").astype("float64").reindex(people["user_id"])
+    found["days_since_order"] /= -SECONDS_PER_DAY
+    told = ["orders_before", *(["spend_before"] if tables.has("orders", "unit_price") else [])]
+    found[told] = found[told].fillna(0.0)
+    return found
+
+
+def first_decisions(tables: Tables, until: datetime) -> pd.DataFrame:
+    """When anything was first decided about each person, in whatever arm: what was known before it no decision moved.
+
+    Returns:
+        `user_id` and `at`, a row per person.
+    """
+    made = tables.as_of(until)["decisions"]
+    return made.group_by("user_id").agg(at=made["at"].min()).execute()
 
 
 def attributes_before(tables: Tables, people: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -191,15 +217,12 @@ def by_week(
         `user_id, week, value`; weeks in which somebody brought nothing are not there.
     """
     start = people["at"].min().normalize()
-    lines = _since(_bought(tables.as_of(until)), people)
-    lines = lines.filter(lines.seconds >= 0)
-    if horizon_days is not None:
-        lines = lines.filter(lines.seconds < int(horizon_days * SECONDS_PER_DAY))
+    lines = _within(_since(_bought(tables.as_of(until)), people), horizon_days)
     since = epoch_seconds(lines["at"]) - int(start.timestamp())
     lines = lines.mutate(week=(since / (WEEK_DAYS * SECONDS_PER_DAY)).floor().cast("int64"))
     column = lines.order_id.nunique(where=lines.is_order).cast("float64")
     if value != "orders":
-        column = _sum(lines["money" if value == "revenue" else value], None)
+        column = _sum(lines["money" if value == "revenue" else value])
     return lines.group_by("user_id", "week").agg(value=column).execute()
 
 
@@ -213,11 +236,10 @@ def brought(tables: Tables, until: datetime, decisions: pd.DataFrame, *, value: 
         value: `profit`, `revenue` or `orders`.
         horizon_days: How long after the decision.
     """
-    lines = _since(_bought(tables.as_of(until)), decisions, "decision_id")
-    lines = lines.filter(lines.seconds >= 0, lines.seconds < int(horizon_days * SECONDS_PER_DAY))
+    lines = _within(_since(_bought(tables.as_of(until)), decisions, "decision_id"), horizon_days)
     column = lines.order_id.nunique(where=lines.is_order).cast("float64")
     if value != "orders":
-        column = _sum(lines["money" if value == "revenue" else value], None)
+        column = _sum(lines["money" if value == "revenue" else value])
     found = lines.group_by("decision_id").agg(value=column).execute().set_index("decision_id")["value"]
     return found.reindex(decisions["decision_id"]).fillna(0.0)
 
@@ -289,5 +311,11 @@ def _since(rows: ir.Table, people: pd.DataFrame, *names: str) -> ir.Table:
     return joined.select(*rows.columns, *names, seconds=epoch_seconds(joined["at"]) - joined.moment)
 
 
-def _sum(value: ir.NumericValue, where: ir.BooleanValue | None) -> ir.FloatingValue:
+def _within(rows: ir.Table, days: float | None) -> ir.Table:
+    """Those from the moment on, for so many days."""
+    rows = rows.filter(rows.seconds >= 0)
+    return rows if days is None else rows.filter(rows.seconds < int(days * SECONDS_PER_DAY))
+
+
+def _sum(value: ir.NumericValue, where: ir.BooleanValue | None = None) -> ir.FloatingValue:
     return exact(value).sum(where=where).cast("float64")

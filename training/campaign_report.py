@@ -31,7 +31,16 @@ from evaluation.experiments.means import Difference, as_numbers
 from evaluation.intervals import Interval
 from evaluation.uplift_report import Offers, Run, Unit, UpliftReport, Who
 from features.campaigns import recipients
-from features.decided import KINDS, attributes_before, brought, by_week, decided, responses
+from features.decided import (
+    KINDS,
+    attributes_before,
+    bought_before,
+    brought,
+    by_week,
+    decided,
+    first_decisions,
+    responses,
+)
 from features.profile import attributes
 from features.snapshots import span
 from training.uplift_report import (
@@ -152,7 +161,7 @@ def campaign_report(
         control=control,
         shares=_shares(people),
         user="user_id",
-        segments=[name for name in before if name not in NUMBERS and 2 <= people[name].nunique() <= MOST_GROUPS],
+        segments=_groups(people, before),
         before=before,
     )
     if late := len(told.people) - len(people):
@@ -262,8 +271,10 @@ def _rows(tables: Tables, rows: pd.DataFrame, asked: _Asked, workspace: Workspac
     people = rows.drop_duplicates(["user_id", "arm"])[["user_id", "arm", "arm_share", "at", "place", "channel"]]
     first = people.drop_duplicates("user_id")
     done = responses(tables, until, first, horizon_days=days)
-    known = attributes_before(tables, first, attributes(workspace.settings.features))
-    people = people.set_index("user_id").join(done).join(known).reset_index()
+    began = first_decisions(tables, until)  # later, their arm had done its work
+    began = began[began["user_id"].isin(first["user_id"])]
+    known = attributes_before(tables, began, attributes(workspace.settings.features))
+    people = people.set_index("user_id").join(done).join(bought_before(tables, began)).join(known).reset_index()
     people[ORDERED] = (people["orders"] > 0).astype("float64")
     people[AGAIN] = (people["orders"] > 1).astype("float64")
     clicked = rows.groupby("user_id")["clicked"].any()
@@ -293,6 +304,15 @@ def _rows(tables: Tables, rows: pd.DataFrame, asked: _Asked, workspace: Workspac
     metrics.append(Metric(LEFT, name="unsubscriptions", lower_is_better=True, guardrail=True))
     units |= {m.told: Unit("share") for m in metrics if m.told not in units}
     return _Rows(rows, people, tuple(metrics), units, until)
+
+
+def _groups(people: pd.DataFrame, before: Sequence[str]) -> list[str]:
+    """Columns of few words; of those that say the same in other words (a country, its language) the first."""
+    found: dict[bytes, str] = {}
+    for name in before:
+        if name not in NUMBERS and 2 <= people[name].nunique() <= MOST_GROUPS:
+            found.setdefault(pd.factorize(people[name])[0].tobytes(), name)
+    return list(found.values())
 
 
 def _shares(people: pd.DataFrame) -> dict[str, float] | None:
@@ -396,6 +416,7 @@ def _measures(tables: Tables, told: _Rows, asked: _Asked) -> tuple[Measure, ...]
     days, ids = asked.within_days, told.decisions["decision_id"]
     sent = recipients(tables, told.until, horizon_days=days, decisions=ids).execute()
     sent["arm"] = sent["user_id"].map(told.people.drop_duplicates("user_id").set_index("user_id")["arm"])
+    sent = sent[sent["arm"].notna()]  # a message to somebody else than its decision is about tells nothing of it
     by = [name for name in ("arm", "channel") if len(set(sent[name])) > 1]
     return campaign_measures(sent.sort_values("user_id", ignore_index=True), horizon_days=days, by=by)
 
@@ -429,6 +450,11 @@ def _notes(told: _Rows, experiment: Experiment, *, running: bool) -> list[str]:
         notes.append(
             "Whatever people did since their first decision counts, so that who was decided for more often does not "
             "count more. The verdict holds however often one looks: its interval is wider than the scorecard's."
+        )
+    else:
+        notes.append(
+            "People stay in their arm from campaign to campaign, so that what earlier ones did to them is in it too. "
+            "What was known before is what was known before anything was decided about them."
         )
     if len(experiment.rows) > MOST_LEARNT:
         notes.append(f"Who and how many are from {MOST_LEARNT:,} people drawn at random.")

@@ -9,7 +9,7 @@ import pytest
 
 from data.errors import DataError
 from data.tables import Tables
-from features.decided import attributes_before, brought, by_week, decided, responses
+from features.decided import attributes_before, bought_before, brought, by_week, decided, first_decisions, responses
 
 END = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -69,8 +69,7 @@ def test_what_people_did_counts_from_their_own_moment_on_less_what_it_cost(shop:
     ann = found.loc["ann"]
     assert (ann.orders, ann.revenue) == (1, 29.0 - 10.0)  # a return within the time is taken off
     assert ann.profit == 29.0 - (2 * 4 + 6) - 2.0 - (10.0 - 4.0)
-    assert (ann.order_days, ann.spend_before, ann.orders_before) == (2.0, 10.0, 1)
-    assert ann.days_since_order == 5.0
+    assert ann.order_days == 2.0
     assert found.loc["cal", "orders"] == 0  # later than 14 days
     assert found.unsubscribed.to_dict() == {"ann": 0.0, "bob": 1.0, "cal": 0.0, "dan": 0.0}
     assert responses(shop, END, people).loc["cal", "orders"] == 1
@@ -80,8 +79,12 @@ def test_what_people_did_counts_from_their_own_moment_on_less_what_it_cost(shop:
     assert brought(shop, END, each, value="profit", horizon_days=14)["ann"] == ann.profit
 
 
-def test_attributes_are_those_of_before(shop: Tables) -> None:
+def test_what_was_known_before_is_that_of_before(shop: Tables) -> None:
     people = decided(shop, END, campaign="spring")[["user_id", "at"]]
+    ann = bought_before(shop, people).loc["ann"]
+    assert (ann.spend_before, ann.orders_before, ann.days_since_order) == (10.0, 1, 5.0)
+    assert bought_before(shop, people).loc["cal", ["spend_before", "orders_before"]].tolist() == [0, 0]
+    assert first_decisions(shop, END).set_index("user_id")["at"]["ann"] == on(2)[0]
     found = attributes_before(shop, people, ["member_tier", "country"])
     assert found.member_tier.dropna().to_dict() == {"ann": "basic", "bob": "silver"}
 
