@@ -150,7 +150,7 @@ def _learnt(table: pd.DataFrame, rng: np.random.Generator) -> VariantModel:
 
 
 def _tests(table: pd.DataFrame) -> list[Test]:
-    rates = (group for _, group in table.groupby(TEST, sort=True))
+    rates = (group for _, group in table.groupby(TEST, sort=False))
     return [
         Test(variants, (group["clicks"] / group["impressions"]).to_numpy(), int(group["impressions"].sum()))
         for variants, group in zip(_variants(table), rates, strict=True)
@@ -171,6 +171,8 @@ def _table(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise DataError(f"{file} is not there. Give a folder with variants.parquet.")
     table = pd.read_parquet(file, columns=[TEST, TEXT, PICTURE, "impressions", "clicks"])
-    table = table[table["impressions"] > 0].sort_values([TEST], kind="stable", ignore_index=True)
+    order = stable_uniform(table[TEST], salt="order")  # not that of time: `--size` takes tests of all years
+    table = table.iloc[np.argsort(order, kind="stable")]
+    table = table[table["impressions"] > 0].reset_index(drop=True)
     table[PICTURE] = table[PICTURE].astype(object).where(table[PICTURE].notna(), None)
     return table.assign(id=[f"v{row}" for row in range(len(table))])

@@ -11,7 +11,7 @@ from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
 
 def train(
     model: Annotated[
-        Literal["recommender", "propensity", "value", "send-time", "offers", "all"],
+        Literal["recommender", "propensity", "value", "send-time", "offers", "variants", "all"],
         typer.Argument(help="What to train."),
     ] = "all",
     *,

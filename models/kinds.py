@@ -23,6 +23,7 @@ from models.recommenders import Ranking, Recommender, load
 from models.saving import EXAMPLES
 from models.stored import load_propensity
 from models.timing import Engagement, Timing
+from models.variants import VariantModel
 from models.worth import CustomerValue
 
 PROPENSITY = "propensity"
@@ -136,5 +137,6 @@ KINDS: Mapping[str, Kind] = {
     "value": Kind(CustomerValue.load, lambda model, asked: model.predict(pd.DataFrame(asked["rows"])).value),
     "send-time": Kind(Timing.load, _open_rates),
     "offers": Kind(OfferModel.load, lambda model, asked: model.predict(pd.DataFrame(asked["rows"])).profit),
+    "variants": Kind(VariantModel.load, lambda model, asked: model.predict(pd.DataFrame(asked["rows"]))),
 }
 """By registered name; a propensity's by `PROPENSITY`."""

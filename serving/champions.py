@@ -22,7 +22,7 @@ from registry.versions import CHAMPION, Registry
 
 log = logging.getLogger("attune")
 
-RECOMMENDER, VALUE, SEND_TIME, OFFERS = "recommender", "value", "send-time", "offers"
+RECOMMENDER, VALUE, SEND_TIME, OFFERS, VARIANTS = "recommender", "value", "send-time", "offers", "variants"
 PROPENSITY = "propensity-"
 RETRY_REFUSED_SECONDS = 60.0
 SQLITE = "sqlite:///"
@@ -66,7 +66,7 @@ class Champions:
         self._registry = Registry.of(workspace)
         self._folder = workspace.models_dir
         labels = (f"{PROPENSITY}{label}" for label in workspace.settings.propensity)
-        self._names = (RECOMMENDER, *labels, VALUE, SEND_TIME, OFFERS)
+        self._names = (RECOMMENDER, *labels, VALUE, SEND_TIME, OFFERS, VARIANTS)
         self._file = Path(uri.removeprefix(SQLITE)) if (uri := workspace.registry_uri).startswith(SQLITE) else None
         self._looked_at: tuple[int, int] | None = None
         self._refused: dict[str, tuple[int, float]] = {}

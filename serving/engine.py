@@ -29,10 +29,11 @@ from features.words import in_words
 from models.offers import OfferModel
 from models.recommenders import Recommender
 from models.timing import Timing
+from models.variants import VariantModel
 from models.worth import CustomerValue
 from serving.acting import Acting, channels_of
 from serving.catalogue import Catalogue
-from serving.champions import OFFERS, PROPENSITY, RECOMMENDER, SEND_TIME, VALUE, Champion, Champions
+from serving.champions import OFFERS, PROPENSITY, RECOMMENDER, SEND_TIME, VALUE, VARIANTS, Champion, Champions
 from serving.contacting import Acted
 from serving.decisions.ids import new_decision_id, rng_of
 from serving.decisions.rules import PERSONALISATION, Person, consents
@@ -64,9 +65,11 @@ from serving.schemas import (
     SimilarAsk,
     Status,
     UserScore,
+    VariantsAsk,
     Worth,
 )
 from serving.sending import no_time, send_times
+from serving.varying import Varied, Varying
 
 log = logging.getLogger("attune")
 
@@ -140,6 +143,7 @@ class Engine:
         people: What rules need to know of them.
         acting: Tells what is due for them; None where nothing was checked.
         offering: Decides about offers.
+        varying: Decides about variants.
         api_keys: Keys in force, by id.
     """
 
@@ -160,6 +164,7 @@ class Engine:
         self.profiles: Profiles | None = None
         self.acting: Acting | None = None
         self.offering = Offering(self.settings, None, self.state, None)
+        self.varying = Varying(self.settings, None, self.state, None)
         self.people = People(self.settings, None, self.state, Watermarks(), now=datetime.now(UTC))
         self._checked = ""
         self._changing = threading.Lock()
@@ -188,6 +193,7 @@ class Engine:
             self.view = replace(self.view, catalogue=self.view.catalogue.refreshed(self.state))
         self.api_keys = keys.in_force(self.state)
         self.offering.refresh()
+        self.varying.refresh()
         if self.profiles is not None:
             self.profiles.refresh()
 
@@ -198,6 +204,9 @@ class Engine:
                 self.view = replace(self.view, champion=self.champions.current.get(RECOMMENDER))
             if (champion := self.champions.current.get(OFFERS)) is not self.offering.champion:
                 self.offering = self.offering.under(champion)
+            if (champion := self.champions.current.get(VARIANTS)) is not self.varying.champion:
+                self.varying = self.varying.under(champion)
+        self.varying.learn()
         if self._stamp() != self._checked:
             self._load_checked()
 
@@ -237,6 +246,11 @@ class Engine:
         """The offer for whoever asks, or none; `Offered.store` counts what is limited and stores the decision."""
         now = datetime.now(UTC)
         return self.offering.decide(self.people.one(ask.user_id or ask.anonymous_id, now=now), ask, now=now)
+
+    def variants(self, ask: VariantsAsk) -> Varied:
+        """The variant of a slot for whoever asks."""
+        now = datetime.now(UTC)
+        return self.varying.decide(self.people.one(ask.user_id or ask.anonymous_id, now=now), ask, now=now)
 
     def similar(self, ask: SimilarAsk) -> Similar:
         """Items like one item.
@@ -362,7 +376,8 @@ class Engine:
 
     def _scores(self, label: str, champion: Champion | None, frame: pd.DataFrame) -> list[Propensity]:
         """One propensity for each row of a frame of features."""
-        if champion is None or isinstance(champion.model, Recommender | CustomerValue | Timing | OfferModel):
+        others = Recommender | CustomerValue | Timing | OfferModel | VariantModel
+        if champion is None or isinstance(champion.model, others):
             note = self.champions.troubles.get(f"{PROPENSITY}{label}", "there is no model")
             return [Propensity(probability=None, reasons=[], note=note)] * len(frame)
         population = self.settings.propensity[label].population
@@ -437,10 +452,12 @@ class Engine:
             filling = Filling(self)
             acting = Acting(self.settings, tables, self.state, profiles=profiles, people=people, parts=filling)
         offering = Offering(self.settings, tables, self.state, profiles, self.champions.current.get(OFFERS))
+        varying = Varying(self.settings, tables, self.state, profiles, self.champions.current.get(VARIANTS))
         with self._changing:
             champion = self.champions.current.get(RECOMMENDER)
             self.view = View(champion, past, catalogue.refreshed(self.state))
-            self.profiles, self.people, self.acting, self.offering = profiles, people, acting, offering
+            self.profiles, self.people, self.acting = profiles, people, acting
+            self.offering, self.varying = offering, varying
 
 
 def _attributes_allowed(settings: Settings) -> tuple[str, ...]:

@@ -52,6 +52,8 @@ from serving.schemas import (
     SimilarAsk,
     TablesAnswer,
     TablesAsk,
+    VariantsAnswer,
+    VariantsAsk,
 )
 
 if TYPE_CHECKING:
@@ -168,6 +170,21 @@ async def _offers(service: Service, ask: OffersAsk, request_id: str) -> OffersAn
     )
 
 
+async def _variants(service: Service, ask: VariantsAsk, request_id: str) -> VariantsAnswer:
+    found = await service.in_thread(service.ready.variants, ask)
+    stored = found.decision is None or await _stored(service, [found.decision])
+    return VariantsAnswer(
+        request_id=request_id,
+        model_version=found.model_version,
+        decision_id=found.decision["decision_id"] if found.decision is not None and stored else None,
+        degraded=found.degraded or not stored,
+        variants=found.items,
+        suppressed=found.suppressed,
+        enough=found.enough,
+        note=found.note,
+    )
+
+
 async def _events(service: Service, ask: EventsAsk, request_id: str) -> EventsAnswer:
     engine = service.ready
     arrivals = sort_events(
@@ -260,6 +277,8 @@ async def _tables(service: Service, ask: TablesAsk, request_id: str) -> TablesAn
                 fitted = fit(TABLES[name], row)
                 refuse_future(TABLES[name], fitted, latest)
                 refuse_erased(fitted, engine.state.tombstones.holds)
+                if name == "variants":
+                    engine.varying.refuse_text(fitted["text"])
                 rows.setdefault(name, []).append(fitted)
             except RowRefusedError as error:
                 row_id = row.get(TABLES[name].key[0])
@@ -297,6 +316,7 @@ ROUTES = (
     RouteSpec("/v1/similar", SimilarAsk, SimilarAnswer, "app", _similar),
     RouteSpec("/v1/score", ScoreAsk, ScoreAnswer, "app", _score),
     RouteSpec("/v1/offers", OffersAsk, OffersAnswer, "app", _offers),
+    RouteSpec("/v1/variants", VariantsAsk, VariantsAnswer, "app", _variants),
     RouteSpec("/v1/actions", ActionsAsk, ActionsAnswer, "app", _actions),
     RouteSpec("/v1/events", EventsAsk, EventsAnswer, "app", _events),
     RouteSpec("/v1/outcomes", OutcomesAsk, OutcomesAnswer, "app", _outcomes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -467,6 +467,70 @@ class OffersAnswer(Answer):
     offers: list[RankedOffer]
     suppressed: list[WithheldOffer]
     note: str | None = Field(description="why there is no offer")
+
+
+class VariantsAsk(Ask):
+    """The wording or picture of a slot for a person, a visitor or a stranger."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_id": "17850", "slot": "subject", "campaign_id": "spring", "channel": "email"},
+                {"anonymous_id": "visitor-1", "slot": "hero", "variants": ["hero-tea", "hero-cups"], "format": "html"},
+            ]
+        }
+    )
+
+    user_id: Id | None = Field(None, description="the customer; an unknown one is a stranger, not an error")
+    anonymous_id: Id | None = Field(None, description="the visitor")
+    slot: Id = Field(description="what is to be filled, such as `subject`, `headline`, `hero`")
+    campaign_id: Id | None = Field(
+        None, description="of what is being sent or shown: its variants may be shown too, those of others may not"
+    )
+    channel: Id | None = Field(None, description="on which it is shown: a variant may suit one better than another")
+    variants: list[Id] | None = Field(None, max_length=200, description="only these; all of the slot if left out")
+    offer_id: Id | None = Field(
+        None,
+        description="the offer shown beside, or `none`: a variant with another `offer_id` among its attributes is "
+        "left out",
+    )
+    format: Literal["text", "html"] = Field(
+        "text", description="`html` escapes what merge fields are filled with, `text` leaves it as it is"
+    )
+    k: int = Field(10, ge=1, le=200, description="how many to tell of, the one to show first")
+
+
+class RankedVariant(BaseModel):
+    """One variant."""
+
+    variant_id: str
+    text: str = Field(description="its merge fields filled: with the person's own values, else with the fallbacks")
+    attributes: dict[str, Any]
+    probability: float = Field(description="with which it was to be shown to this person")
+
+
+class WithheldVariant(BaseModel):
+    """A variant that may not be shown."""
+
+    variant_id: str
+    rule: str = Field(description="that speaks against it, such as `ends_at`, `segment` or `campaign`")
+    reason: str
+
+
+class VariantsAnswer(Answer):
+    """The variant to show, which is the first: it was drawn. The others follow by their chance."""
+
+    decision_id: str | None = Field(
+        description="send it with outcomes; null when the decision could not be stored and so is no evidence, or when "
+        "there is nothing to show"
+    )
+    degraded: bool = Field(description="the state cannot be used")
+    variants: list[RankedVariant]
+    suppressed: list[WithheldVariant]
+    enough: bool | None = Field(
+        description="trying the slot's variants on cannot gain more than 1 %, it is 95 % sure; null without variants"
+    )
+    note: str | None = Field(description="why there is no variant")
 
 
 class EraseAsk(Ask):

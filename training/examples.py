@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from models.offers import OfferModel
 from models.recommenders import Recommender
 from models.stored import StoredPropensity
 from models.timing import Timing
+from models.variants import Variant, VariantModel
 from models.worth import CustomerValue
 
 K = 10
@@ -63,6 +65,19 @@ def write_timing_examples(model: Timing, folder: Path) -> None:
         people.append({"channel": [model.channels[0]] * len(hours), "hour": hours, "answered": answered})
         people.append({"active": [own] * 4})
     write_examples("send-time", model, {"people": people}, folder)
+
+
+def write_variant_examples(model: VariantModel, variants: Sequence[Variant], folder: Path) -> None:
+    """Ask about a few variants, old and new, and about one that nobody knows, with nobody in particular.
+
+    Args:
+        model: Fitted.
+        variants: That it knows, the oldest first.
+        folder: The version's folder.
+    """
+    asked = [asdict(variant) for variant in (*variants[:2], *variants[-2:])]
+    unknown = Variant("nobody knows it", variants[0].slot, text="Something new for you", attributes='{"tone": "warm"}')
+    write_examples("variants", model, {"rows": [*asked, asdict(unknown)]}, folder)
 
 
 def _quantile(values: pd.Series, quantile: float) -> float | str | None:

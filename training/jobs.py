@@ -51,14 +51,14 @@ class Retrained:
 
 def train(
     workspace: Workspace,
-    what: Literal["recommender", "propensity", "value", "send-time", "offers", "all"] = "all",
+    what: Literal["recommender", "propensity", "value", "send-time", "offers", "variants", "all"] = "all",
     *,
     label: str | None = None,
     trials: int | None = None,
     minutes: float | None = None,
     seed: int | None = None,
 ) -> Trained:
-    """Train the recommender, the propensities of the settings (or one label), value, hours to send at, offers, or all.
+    """Train the recommender, the propensities of the settings (or one label), value, hours, offers, variants, or all.
 
     Of several models those that the data cannot carry are left out, with the reason; alone, such a model is an error.
     `trials` and `minutes` bound the search for each of them; with neither there is none.

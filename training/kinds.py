@@ -18,8 +18,9 @@ from models.offers import OfferModel
 from models.recommenders import load
 from models.stored import load_propensity
 from models.timing import Timing
+from models.variants import VariantModel
 from models.worth import CustomerValue
-from training import judging, offers, propensity, recommender, send_time, value
+from training import judging, offers, propensity, recommender, send_time, value, variants
 from training.judging import Contestant, JudgedRows
 from training.labelled import labelled_rows
 from training.offer_rows import offer_rows
@@ -136,6 +137,15 @@ def _offers(workspace: Workspace, _name: str, folders: Mapping[str, Path]) -> Co
     return offers.compared(workspace, judged_on, contestants)
 
 
+def _variants(workspace: Workspace, _name: str, folders: Mapping[str, Path]) -> Comparison:
+    rows = variants.variant_rows(workspace)
+    models = {
+        who: variants.again(workspace, rows, VariantModel.load(folder), variants.Card.load(folder))
+        for who, folder in folders.items()
+    }
+    return variants.compared(workspace, models, rows)
+
+
 KINDS: Mapping[str, Kind] = {
     recommender.NAME: Kind(_recommender, _recommenders, lambda _: [recommender.NAME]),
     PROPENSITY: Kind(
@@ -158,6 +168,12 @@ KINDS: Mapping[str, Kind] = {
         _offers,
         lambda _: [offers.NAME],
         lambda tables: "decisions" in tables.brought,
+    ),
+    variants.NAME: Kind(
+        lambda workspace, _, search: variants.train_variants(workspace, seed=search.seed),
+        _variants,
+        lambda _: [variants.NAME],
+        lambda tables: "decisions" in tables.brought and "variants" in tables.brought,
     ),
 }
 """By what `attune train` calls them, in the order in which they are trained."""

@@ -53,23 +53,22 @@ class Draws:
         found = np.array([self.best([code for code in row if code >= 0]) for row in asked])
         return found[which.reshape(-1)]
 
-    @property
-    def remaining(self) -> float:
+    def remaining(self, among: np.ndarray | None = None) -> float:
         """What going on may still gain: as a share of what the best variant brings, surely (95 %) not more.
 
         The "value remaining in the experiment" of Scott (2015, "Multi-armed bandit experiments in the online service
         economy", section 5.2), at the usual context: of (max_v theta_v - theta_b) / theta_b over the draws, b the
         variant with the highest mean, the 95 % quantile.
         """
-        total = self.scores[:, 0] + np.einsum("vtr,t->vr", self.scores[:, 1:], self.usual.astype(np.float32))
+        asked = self.scores if among is None else self.scores[among]
+        total = asked[:, 0] + np.einsum("vtr,t->vr", asked[:, 1:], self.usual.astype(np.float32))
         brings = 1 / (1 + np.exp(-total.astype(np.float64))) if self.logistic else np.maximum(total, 1e-9)
         best = brings[brings.mean(axis=1).argmax()]
         return float(np.quantile((brings.max(axis=0) - best) / best, SURE))
 
-    @property
-    def enough(self) -> bool:
-        """Whether going on cannot gain more than 1 %."""
-        return self.remaining < ENOUGH
+    def enough(self, among: np.ndarray | None = None) -> bool:
+        """Whether going on with these variants (by default all) cannot gain more than 1 %."""
+        return self.remaining(among) < ENOUGH
 
 
 def shown(best: np.ndarray, *, floor: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -38,6 +38,7 @@ MAX_OWN = 400
 MAX_ROUNDS, STEADY = 30, 0.02
 """Of learning the spreads, and the change of their logarithms below which it ends."""
 MIN_REWARDS = 5.0
+OF_VARIANT = tuple(field.name for field in fields(Variant))
 ARRAYS = "beliefs.npz"
 
 
@@ -192,6 +193,19 @@ class VariantModel:
         eta = scores.belief.mean.reshape(len(scores.variant_ids), -1)
         eta = self._offset + eta[:, 0] + _indicators(codes, len(self.context.tokens)) @ eta[:, 1:].T
         return np.asarray(expit(eta) if self.family == "logistic" else self.scale * eta)
+
+    def predict(self, rows: pd.DataFrame) -> np.ndarray:
+        """What variants are expected to bring: a share or money, (n,).
+
+        Args:
+            rows: `slot`, `variant_id`, and where known `campaign_id`, `text`, `attributes` and the situation's columns.
+        """
+        told = {name: rows.get(name, pd.Series("", rows.index)).fillna("").astype(str) for name in OF_VARIANT}
+        codes, found = self.context.codes(rows), np.empty(len(rows))
+        for row, values in enumerate(zip(*told.values(), strict=True)):
+            variant = Variant(**dict(zip(told, values, strict=True)))
+            found[row] = self.expected(self.scores(variant.slot, [variant]), codes[[row]])[0, 0]
+        return found
 
     def save(self, folder: Path) -> None:
         """Write `model.json` and `beliefs.npz`; the folder appears whole or not at all."""

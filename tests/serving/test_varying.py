@@ -1,0 +1,171 @@
+"""Which variant somebody sees: with the chance that is logged, for whom and when it may be, its fields filled."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.settings import Settings
+from data.state import State
+from data.state.rows import RowRefusedError
+from data.state.writes import append, upsert
+from data.tables import Tables
+from serving.decisions.arms import Arm
+from serving.decisions.rules import Consent, Person
+from serving.schemas import VariantsAsk
+from serving.varying import Varying
+
+NOW = datetime.now(UTC)
+LONG_AGO, SOON = NOW - timedelta(days=90), NOW + timedelta(days=1)
+SETTINGS = Settings(segments={"buyers": "orders_life > 0"})
+
+
+def variants() -> pd.DataFrame:
+    rows = [
+        ("plain", "headline", None, "New for {user.first_name|you}", None, None),
+        ("warm", "headline", None, "A quiet cup", None, None),
+        ("spring", "headline", "spring", "Spring is here", None, None),
+        ("over", "headline", None, "Ended", LONG_AGO, NOW - timedelta(days=1)),
+        ("later", "headline", None, "To come", SOON, None),
+    ]
+    columns = ["variant_id", "slot", "campaign_id", "text", "starts_at", "ends_at"]
+    told = pd.DataFrame(rows, columns=columns)
+    for name in ("starts_at", "ends_at"):
+        told[name] = pd.to_datetime(told[name], utc=True)
+    return told
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    opened = State.open(f"sqlite:///{tmp_path / 'state.db'}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def varying(state: State) -> Varying:
+    users = pd.DataFrame({"user_id": ["ann"], "first_name": ["Ann <3"]})
+    return Varying(SETTINGS, Tables.from_frames(variants=variants(), users=users), state, None)
+
+
+def person(user_id: str = "ann", arm: str = "model") -> Person:
+    return Person(user_id, arm=Arm(arm, 0.5), consents={"personalisation": Consent(True, LONG_AGO)})  # type: ignore[arg-type]
+
+
+def ask(**about: object) -> VariantsAsk:
+    return VariantsAsk(**{"user_id": "ann", "slot": "headline", **about})  # type: ignore[arg-type]
+
+
+def test_only_what_runs_now_and_is_for_this_campaign_is_shown(varying: Varying) -> None:
+    found = varying.decide(person(), ask(), now=NOW)
+    assert {item.variant_id for item in found.items} == {"plain", "warm"}
+    assert {one.variant_id: one.rule for one in found.suppressed} == {"spring": "campaign", "later": "starts_at"}
+    of_spring = varying.decide(person(), ask(campaign_id="spring"), now=NOW)
+    assert {item.variant_id for item in of_spring.items} == {"plain", "warm", "spring"}
+    assert found.decision is not None
+    assert json.loads(found.decision["suppressed"])[0]["rule"] == "campaign"
+
+
+def test_the_logged_chance_is_the_one_that_was_drawn_with(varying: Varying) -> None:
+    shown = Counter()
+    for _ in range(400):
+        found = varying.decide(person(arm="random"), ask(variants=["plain", "warm"]), now=NOW)
+        assert found.decision is not None
+        assert found.decision["probability"] == [0.5]
+        assert found.decision["chosen"] == [found.items[0].variant_id]
+        assert sum(item.probability for item in found.items) == pytest.approx(1)
+        shown[found.items[0].variant_id] += 1
+    assert 150 < shown["plain"] < 250
+
+
+@pytest.mark.parametrize("arm", ["usual", "holdout"])
+def test_who_is_not_in_the_model_arm_gets_the_oldest(varying: Varying, arm: str) -> None:
+    found = varying.decide(person(arm=arm), ask(), now=NOW)
+    assert found.items[0].variant_id == "plain"
+    assert found.decision is not None
+    assert (found.decision["probability"], found.decision["arm"], found.model_version) == ([1.0], arm, arm)
+
+
+def test_fields_are_filled_and_escaped_for_those_who_agreed(varying: Varying) -> None:
+    one = {"variants": ["plain"]}
+    assert varying.decide(person(), ask(**one), now=NOW).items[0].text == "New for Ann <3"
+    assert varying.decide(person(), ask(**one, format="html"), now=NOW).items[0].text == "New for Ann &lt;3"
+    assert varying.decide(person("bob"), ask(**one, user_id="bob"), now=NOW).items[0].text == "New for you"
+    refuses = Person("ann", consents={"personalisation": Consent(False, LONG_AGO)})
+    assert varying.decide(refuses, ask(**one), now=NOW).items[0].text == "New for you"
+
+
+def test_a_live_row_of_the_person_goes_first(varying: Varying, state: State) -> None:
+    row = {"user_id": "ann", "updated_at": NOW, "extra": {"first_name": "Anna"}}
+    with state.writing() as connection:
+        upsert(connection, "users", [row], at=NOW)
+    assert varying.decide(person(), ask(variants=["plain"]), now=NOW).items[0].text == "New for Anna"
+
+
+def test_a_slot_without_variants_says_so(varying: Varying) -> None:
+    found = varying.decide(person(), ask(slot="hero"), now=NOW)
+    assert (found.items, found.decision) == ([], None)
+    assert found.note == "no variant of the slot 'hero' may be shown: it has none"
+    gone = varying.decide(person(), ask(variants=["no such"]), now=NOW)
+    assert gone.items == []
+    assert "there is no such variant" in str(gone.note)
+
+
+def test_a_new_variant_is_in_force_and_one_that_ends_is_not(varying: Varying, state: State) -> None:
+    rows = [
+        {"variant_id": "fresh", "slot": "headline", "text": "Fresh tea", "ends_at": None},
+        {"variant_id": "warm", "slot": "headline", "text": "A quiet cup", "ends_at": NOW},
+    ]
+    with state.writing() as connection:
+        upsert(connection, "variants", rows, at=NOW)
+    varying.refresh()
+    found = varying.decide(person(), ask(), now=NOW)
+    assert {item.variant_id for item in found.items} == {"plain", "fresh"}
+
+
+def test_a_segment_limits_who_sees_a_variant(state: State) -> None:
+    told = variants().assign(segment=["buyers", None, None, None, None])
+    found = Varying(SETTINGS, Tables.from_frames(variants=told), state, None).decide(person(), ask(), now=NOW)
+    assert {one.variant_id: one.reason for one in found.suppressed}["plain"] == "is for buyers only"
+
+
+def test_what_came_of_decisions_is_learnt_while_serving(varying: Varying, state: State) -> None:
+    rng = np.random.default_rng(0)
+    decisions, outcomes = [], []
+    for number in range(1500):
+        at = NOW - timedelta(days=10, seconds=number)
+        decision_id = f"{int(at.timestamp() * 1e6) * 1000:016x}{number:016x}"
+        chosen = ("plain", "warm")[number % 2]
+        decisions.append(
+            {
+                "decision_id": decision_id, "user_id": f"u{number}", "at": at, "kind": "variant", "slot": "headline",
+                "arm": "random", "arm_share": 0.1, "chosen": [chosen], "probability": [0.5], "model_version": "even",
+                "context": "{}",
+            }
+        )  # fmt: skip
+        if rng.random() < (0.2 if chosen == "warm" else 0.05):
+            outcomes.append({"outcome_id": f"o{number}", "decision_id": decision_id, "kind": "click", "at": at})
+    with state.writing() as connection:
+        append(connection, "decisions", decisions)
+        append(connection, "outcomes", outcomes)
+    before = varying.decide(person(), ask(), now=NOW)
+    varying.learn()
+    after = varying.decide(person(), ask(), now=NOW)
+    chance = {item.variant_id: item.probability for item in after.items}
+    assert max(item.probability for item in before.items) < 0.95
+    assert chance == pytest.approx({"warm": 0.99, "plain": 0.01})
+    assert (before.enough, after.enough) == (False, True)
+
+
+def test_a_text_that_cannot_be_filled_is_refused(varying: Varying) -> None:
+    varying.refuse_text("Hello {user.first_name|there}")
+    for text in ("Hello {user.first_name}", "Hello {user.surname|there}", "{item.name|it}", "{user.gender|you}"):
+        with pytest.raises(RowRefusedError):
+            varying.refuse_text(text)
