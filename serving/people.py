@@ -204,8 +204,9 @@ class _Checked:
             return
         rows = slice(self.indptr[user], self.indptr[user + 1])
         texts = ([names[code] for code in codes[rows].tolist()] for codes, names in self.texts)
-        for *told, micros in zip(*texts, self.micros[rows].tolist(), strict=True):
-            yield Fact(user_id, *told, at=None if micros == ALWAYS else LONG_AGO + timedelta(microseconds=micros))
+        for micros, *told in zip(self.micros[rows].tolist(), *texts, strict=True):
+            at = None if micros == ALWAYS else LONG_AGO + timedelta(microseconds=micros)
+            yield Fact._make((user_id, *told, at))
 
 
 TEXTS = Fact._fields[1:5]

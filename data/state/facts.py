@@ -44,7 +44,7 @@ def _facts(*, one: bool) -> sa.Select[Any]:
     said, chose, sent, bought = (tables[name].c for name in ("consents", "preferences", "messages", "orders"))
     did, users, decided = (tables[name].c for name in ("events", "users", "decisions"))
     asked: sa.BindParameter[Any] = sa.bindparam("user_ids", expanding=not one)
-    nothing = sa.literal_column("CAST(NULL AS TEXT)")
+    nothing: sa.ColumnElement[Any] = sa.literal_column("CAST(NULL AS TEXT)")
 
     def select(
         of: Any, what: What, at: Any, *, name: Any = nothing, value: Any = nothing, decision_id: Any = nothing
