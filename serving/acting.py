@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,16 @@ from features.segments import parsed as segments_of
 from features.snapshots import unavailable
 from serving.contacting import Acted, Asked, Parts, Row, act
 from serving.decisions import triggers
-from serving.decisions.journeys import Beginning, Due, Handed, Waiting, next_step
+from serving.decisions.journeys import Due, Handed, Waiting, next_step
 from serving.decisions.rules import ALL
-from serving.decisions.triggers import LIFECYCLE, Names, Trigger, begun, check_catalogue, matches
+from serving.decisions.triggers import LIFECYCLE, Names, begun, check_catalogue, reached
 from serving.happened import Happenings
 from serving.people import People
 from serving.profiles import Profiles
 from serving.schemas import SendTime, WaitingJourney
 
 TRIED_ROWS = 1_000
+TOLD_DAYS = 30
 
 
 class Acting:
@@ -96,7 +97,7 @@ class Acting:
         hours = self._hours(busy, now)
         found = []
         for number, user_id in enumerate(user_ids):
-            waiting = [_waiting(one) for one in journeys[user_id] if isinstance(one, Waiting)]
+            waiting = [_waiting(one) for one in journeys[user_id] if isinstance(one, Waiting) and _young(one, now)]
             due = [one for one in journeys[user_id] if isinstance(one, Due)]
             if not due:
                 found.append(Acted(user_id, waiting=waiting))
@@ -119,8 +120,8 @@ class Acting:
         found: dict[str, list[Due | Waiting]] = {user_id: [] for user_id in user_ids}
         position = {user_id: number for number, user_id in enumerate(user_ids)}
         for trigger in self.triggers.on:
-            beginnings = _beginnings(trigger, rows)
-            goals = _goals(trigger, rows)
+            beginnings = begun(trigger, rows) if trigger.events else {}
+            goals = reached(trigger, rows)
             logs: dict[tuple[str, str], list[Handed]] = defaultdict(list)
             for user_id, steps in handed.items():
                 for step in steps:
@@ -185,31 +186,10 @@ def _there(tables: Tables, state: State, name: str, column: str) -> set[str]:
     return found | set(tables[name].select(column).distinct().execute()[column].dropna())
 
 
-def _beginnings(trigger: Trigger, rows: pd.DataFrame) -> dict[tuple[str, str], Beginning]:
-    """What last began a trigger's journey, by person and what it is about."""
-    if not trigger.events:
-        return {}
-    found = begun(trigger, rows)
-    moments = [at.to_pydatetime() for at in found["at"]]
-    rhythms = [None if math.isnan(days) else days for days in found["rhythm_days"].astype(float)]
-    keys = zip(found["user_id"], found["about"], strict=True)
-    return {
-        key: Beginning(at, key[1], items, rhythm)
-        for key, at, items, rhythm in zip(keys, moments, found["items"], rhythms, strict=True)
-    }
-
-
-def _goals(trigger: Trigger, rows: pd.DataFrame) -> dict[tuple[str, str], datetime]:
-    """When its goal was last reached, by person and what it is about."""
-    reached = rows[matches(trigger.goal, rows)]
-    about = (
-        reached[trigger.declared.same].rename("about")
-        if trigger.declared.same
-        else pd.Series("", reached.index, name="about")
-    )
-    newest = reached["at"].groupby([reached["user_id"], about]).max()
-    return {key: at.to_pydatetime() for key, at in newest.items()}
+def _young(one: Waiting, now: datetime) -> bool:
+    """Whether it is worth telling: what ended long ago is not."""
+    return one.why == "waits" or now - one.began.at < timedelta(days=TOLD_DAYS)
 
 
 def _waiting(one: Waiting) -> WaitingJourney:
-    return WaitingJourney(trigger=one.trigger, about=one.about or None, why=one.why, reason=one.reason)
+    return WaitingJourney(trigger=one.trigger, about=one.began.about or None, why=one.why, reason=one.reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from serving.decisions.journeys import Due, settle
 from serving.decisions.rules import Contact, Person, Suppressed, allowed_hours, held_back
 from serving.decisions.triggers import NONE
 from serving.happened import KIND, told_of
-from serving.schemas import ActionOffer, ActionVariant, DueAction, HeldBack, RankedItem, SendTime, WaitingJourney
+from serving.schemas import ActionItem, ActionOffer, ActionVariant, DueAction, HeldBack, SendTime, WaitingJourney
 
 HOLDOUT, CONFLICT = "holdout", "conflict"
 OWN = frozenset({"frequency", "caps", "re_entry"})
@@ -39,15 +39,17 @@ class Filled:
         offer: None = without one.
         variants: A variant for each slot.
         items: The best first.
-        items_decision_id: None where there are no items.
-        decisions: Rows of `decisions`; none of what was decided before.
+        decided: Ids of the parts' decisions, as the action's decision keeps them: `offer`, `variants`, `items`.
     """
 
     offer: ActionOffer | None = None
     variants: Sequence[ActionVariant] = ()
-    items: Sequence[RankedItem] = ()
-    items_decision_id: str | None = None
-    decisions: Sequence[Row] = ()
+    items: Sequence[ActionItem] = ()
+    decided: Mapping[str, Any] = field(default_factory=dict)
+
+    def store(self, connection: sa.Connection) -> Filled:  # noqa: ARG002 - of what is there already
+        """Store the parts' decisions; what the message holds in the end, for an offer may have run out meanwhile."""
+        return self
 
 
 class Parts(Protocol):
@@ -63,15 +65,15 @@ class Parts(Protocol):
         """When to write to each; and a row of `decisions` for each, or none at all."""
 
     def fill(self, person: Person, due: Due, channel: str, *, now: datetime) -> Filled:
-        """Decide the offer, the variants and the items of a step."""
+        """Decide the offer, the variants and the items of a step; nothing is stored."""
 
-    def again(self, person: Person, told: Mapping[str, Any]) -> Filled:
-        """What was decided before, as `parts_of` kept it."""
+    def again(self, person: Person, decided: Mapping[str, Any], *, now: datetime) -> Filled:
+        """What was decided before, by the ids that the action's decision kept."""
 
 
 @dataclass(frozen=True)
 class Acted:
-    """What is to be done for somebody.
+    """What is to be done for somebody; `store` it before it is told.
 
     Attributes:
         user_id: Whom.
@@ -79,7 +81,8 @@ class Acted:
         held_back: What was due and is not done, with the rules.
         waiting: Journeys of which nothing is due.
         decision: The row of `decisions` that is new; None where nothing was due, or it was decided before.
-        parts: The rows about its offer, variants, items and hour, to be stored if `decision` was not there yet.
+        filled: What the message holds.
+        time: The row about the hour that was chosen; None if none was.
     """
 
     user_id: str
@@ -87,7 +90,8 @@ class Acted:
     held_back: Sequence[HeldBack] = ()
     waiting: Sequence[WaitingJourney] = ()
     decision: Row | None = None
-    parts: Sequence[Row] = ()
+    filled: Filled = Filled()
+    time: Row | None = None
 
     @property
     def note(self) -> str | None:
@@ -98,14 +102,18 @@ class Acted:
             return f"Nothing may be sent: {'; '.join(dict.fromkeys(one.reason for one in self.held_back))}."
         return "Nothing is due now." if self.waiting else "No journey is under way."
 
-    def store(self, connection: sa.Connection) -> bool:
-        """Store what was decided, the parts only with it; False if the step was handed out meanwhile."""
+    def store(self, connection: sa.Connection) -> Acted | None:
+        """Store what was decided; what is to be done in the end, None if the step was handed out meanwhile."""
         if self.decision is None:
-            return True
+            return self
         new = append(connection, "decisions", [self.decision])
-        for row in self.parts if new else ():
-            append(connection, "decisions", [row])
-        return bool(new) or self.action is None
+        if self.action is None:
+            return self
+        if not new:
+            return None
+        if self.time is not None:
+            append(connection, "decisions", [self.time])
+        return replace(self, action=self.action.model_copy(update=_shown(self.filled.store(connection))))
 
 
 @dataclass(frozen=True)
@@ -175,7 +183,7 @@ def act(asked: Asked, settings: Settings, parts: Parts) -> Acted:
     if handed is not None and (alone or handed.nothing):
         return Acted(asked.user_id, held_back=held)
     if handed is not None:
-        filled = parts.again(asked.person, handed.told)
+        filled = parts.again(asked.person, handed.told["parts"], now=asked.now)
         return Acted(asked.user_id, _action(asked, first, filled, handed.told["expected_value"]), held)
     if alone:
         told = told_of(first.due.beginning, first.due.number) | {"campaign_id": first.due.trigger.name}
@@ -192,21 +200,18 @@ def act(asked: Asked, settings: Settings, parts: Parts) -> Acted:
         "hour": first.hour,
         "hour_probability": first.hour_probability,
         "expected_value": action.expected_value,
-        **parts_of(filled),
+        "parts": dict(filled.decided),
     }
-    rows = [*filled.decisions, *([asked.time_row] if asked.time_row and first.hour_probability else [])]
+    time = asked.time_row if first.hour_probability is not None else None
     row = _row(asked, first.due, first.due.name, probability, candidates=names, held=held, context=told)
-    return Acted(asked.user_id, action, held, decision=row, parts=rows)
+    return Acted(asked.user_id, action, held, decision=row, filled=filled, time=time)
 
 
-def parts_of(filled: Filled) -> Row:
-    """What an action's decision keeps of its parts: ids, no texts, which may hold a name."""
-    return {
-        "offer": filled.offer and filled.offer.model_dump(include={"offer_id", "decision_id"}),
-        "variants": [one.model_dump(include={"slot", "variant_id", "decision_id"}) for one in filled.variants],
-        "items": [one.model_dump(include={"item_id", "score", "source"}) for one in filled.items],
-        "items_decision_id": filled.items_decision_id,
-    }
+def _shown(filled: Filled) -> Row:
+    """What an action tells of its parts."""
+    items_id = filled.decided.get("items")
+    held = {"offer": filled.offer, "variants": list(filled.variants), "items": list(filled.items)}
+    return {**held, "items_decision_id": items_id}
 
 
 def _first(asked: Asked, may: Sequence[Way]) -> tuple[Way, float, str]:
@@ -226,7 +231,7 @@ def _first(asked: Asked, may: Sequence[Way]) -> tuple[Way, float, str]:
 def _ways(asked: Asked, due: Due, settings: Settings, parts: Parts) -> list[Way]:
     """The channels of a step that are asked for, in their order."""
     declared, told = due.trigger.declared, due.handed.told if due.handed is not None else {}
-    channels = [told["channel"]] if "channel" in told else due.step.channels
+    channels = [told["channel"]] if "send_at" in told else due.step.channels
     about = due.beginning.about
     categories = [about] if declared.same == "category" else parts.categories(due.beginning.items)
     found = []
@@ -240,7 +245,7 @@ def _ways(asked: Asked, due: Due, settings: Settings, parts: Parts) -> list[Way]
             about_order=declared.about_order,
             trigger=due.trigger.name if due.number == 0 and declared.again_days is None else None,
         )
-        if told:
+        if "send_at" in told:
             send_at, hour, chance = datetime.fromisoformat(told["send_at"]), told["hour"], told["hour_probability"]
         else:
             send_at, hour, chance = _moment(asked, due, channel, settings)
@@ -286,10 +291,7 @@ def _action(asked: Asked, way: Way, filled: Filled, expected_value: float | None
         hour=way.hour,
         hour_probability=way.hour_probability,
         time_zone=asked.person.timezone,
-        offer=filled.offer,
-        variants=list(filled.variants),
-        items=list(filled.items),
-        items_decision_id=filled.items_decision_id,
+        **_shown(filled),
         expected_value=expected_value,
         again=due.handed is not None,
     )

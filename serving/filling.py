@@ -2,24 +2,63 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import sqlalchemy as sa
 
+from data.state.schema import tables as state_tables
+from data.state.writes import append
 from features import expressions
 from models.stored import StoredPropensity
 from serving.champions import PROPENSITY, SEND_TIME
 from serving.contacting import Filled, Row
 from serving.decisions.journeys import Due
 from serving.decisions.rules import Person
-from serving.schemas import Context, RankedItem, RecommendAsk, SendTime
+from serving.decisions.triggers import BEST, NONE
+from serving.schemas import (
+    ActionItem,
+    ActionOffer,
+    ActionVariant,
+    Context,
+    OffersAsk,
+    RecommendAsk,
+    SendTime,
+    VariantsAsk,
+)
 
 if TYPE_CHECKING:
     from serving.engine import Engine
+    from serving.offering import Offered
+
+PLACEMENT = "action"
+"""Where offers of actions are shown, as their decisions call it."""
+
+
+@dataclass(frozen=True)
+class Fresh(Filled):
+    """A message that was just decided about.
+
+    Attributes:
+        offered: About its offer, before it was taken; None = without one.
+        rows: The decisions about its other parts.
+    """
+
+    offered: Offered | None = None
+    rows: Sequence[Row] = ()
+
+    def store(self, connection: sa.Connection) -> Filled:
+        """Take the offer, and store the parts' decisions."""
+        append(connection, "decisions", self.rows)
+        if self.offered is None:
+            return self
+        return replace(self, offer=_offer(self.offered.store(connection)))
 
 
 class Filling:
@@ -49,21 +88,78 @@ class Filling:
         """When to write to each; and a row of `decisions` for each, or none at all."""
         return self._engine.send_times(user_ids, self._engine.champions.current.get(SEND_TIME), now=now)
 
-    def fill(self, person: Person, due: Due, channel: str, *, now: datetime) -> Filled:  # noqa: ARG002
-        """Decide the offer, the variants and the items of a step."""
-        items, items_id, rows = self._items(person, due, now)
-        return Filled(items=items, items_decision_id=items_id, decisions=rows)
+    def fill(self, person: Person, due: Due, channel: str, *, now: datetime) -> Filled:
+        """Decide the offer, the variants and the items of a step; nothing is stored."""
+        offered = self._offered(person, due, channel, now)
+        variants, chosen = self._variants(person, due, channel, now)
+        items, ranked = self._items(person, due, now)
+        decided = {
+            "offer": None if offered is None else offered.decision_id,
+            "variants": [row["decision_id"] for row in chosen],
+            "items": ranked[0]["decision_id"] if ranked else None,
+        }
+        offer = None if offered is None else _offer(offered)
+        return Fresh(offer, variants, items, decided, offered, [*chosen, *ranked])
 
-    def again(self, person: Person, told: Mapping[str, Any]) -> Filled:  # noqa: ARG002
-        """What was decided before, as `parts_of` kept it."""
-        items = [RankedItem(**one, reason=None) for one in told["items"]]
-        return Filled(items=items, items_decision_id=told["items_decision_id"])
+    def again(self, person: Person, decided: Mapping[str, Any], *, now: datetime) -> Filled:
+        """What was decided before, by the ids that the action's decision kept."""
+        table = state_tables["decisions"].c
+        ids = [id_ for id_ in (decided["offer"], *decided["variants"], decided["items"]) if id_]
+        with self._engine.state.reading() as connection:
+            query = sa.select(table.decision_id, table.slot, table.chosen, table.context).where(
+                table.decision_id.in_(ids)
+            )
+            rows = {row.decision_id: row for row in connection.execute(query)} if ids else {}
+        offers, items = (rows[id_].chosen if id_ in rows else [] for id_ in (decided["offer"], decided["items"]))
+        variants = [
+            ActionVariant(slot=row.slot, variant_id=row.chosen[0], text=self._text(person, row, now), decision_id=id_)
+            for id_ in decided["variants"]
+            if (row := rows.get(id_)) is not None
+        ]
+        offer = next((self._named(one, decided["offer"]) for one in offers if one != NONE), None)
+        return Filled(offer, variants, self._shown(items), decided)
 
-    def _items(self, person: Person, due: Due, now: datetime) -> tuple[list[RankedItem], str | None, list[Row]]:
-        """Those of the category that the journey is about, if it is about one; else what goes with its items."""
+    def _offered(self, person: Person, due: Due, channel: str, now: datetime) -> Offered | None:
+        policy = due.step.offer
+        if policy == NONE:
+            return None
+        named = None if policy == BEST else [policy]
+        ask = OffersAsk(user_id=person.user_id, placement=PLACEMENT, channel=channel, offers=named)
+        return self._engine.offering.decide(person, ask, now=now)
+
+    def _variants(self, person: Person, due: Due, channel: str, now: datetime) -> tuple[list[ActionVariant], list[Row]]:
+        """One for each slot that has a candidate, the trigger being the campaign."""
+        campaign, varying = due.trigger.name, self._engine.varying
+        slots = varying.slots_of(campaign) if due.step.slots is None else due.step.slots
+        variants, rows = [], []
+        for slot in slots:
+            ask = VariantsAsk(user_id=person.user_id, slot=slot, campaign_id=campaign, channel=channel, k=1)
+            found = varying.decide(person, ask, now=now)
+            if found.decision is not None:
+                [shown], row = found.items, dict(found.decision)
+                told = {"slot": slot, "variant_id": shown.variant_id, "text": shown.text}
+                variants.append(ActionVariant(**told, decision_id=row["decision_id"]))
+                rows.append(row)
+        return variants, rows
+
+    def _text(self, person: Person, row: Any, now: datetime) -> str | None:
+        """What a variant that was chosen before says now; None if it is no longer there."""
+        told = json.loads(row.context)
+        ask = VariantsAsk(
+            user_id=person.user_id,
+            slot=row.slot,
+            campaign_id=told.get("campaign_id"),
+            channel=told.get("channel"),
+            variants=row.chosen,
+            k=1,
+        )
+        return next((one.text for one in self._engine.varying.decide(person, ask, now=now).items), None)
+
+    def _items(self, person: Person, due: Due, now: datetime) -> tuple[list[ActionItem], list[Row]]:
+        """Those of the category that the journey is about, if it is about one; with what began it as the cart."""
         step, beginning = due.step, due.beginning
         if not step.items:
-            return [], None, []
+            return [], []
         category = beginning.about if due.trigger.declared.same == "category" else None
         ask = RecommendAsk(
             user_id=person.user_id,
@@ -73,4 +169,19 @@ class Filling:
             filter=None if category is None else f"category == {category!r}",
         )
         found = self._engine.recommend_to(person, ask, now=now)
-        return found.items, found.decision["decision_id"], [dict(found.decision)]
+        return self._shown([item.item_id for item in found.items]), [dict(found.decision)]
+
+    def _shown(self, item_ids: Sequence[str]) -> list[ActionItem]:
+        name = self._engine.view.catalogue.name
+        return [ActionItem(item_id=item_id, name=name(item_id)) for item_id in item_ids]
+
+    def _named(self, offer_id: str, decision_id: str | None) -> ActionOffer:
+        offer = self._engine.offering.offers.get(offer_id)
+        return ActionOffer(offer_id=offer_id, name=offer and offer.name, decision_id=decision_id)
+
+
+def _offer(offered: Offered) -> ActionOffer | None:
+    """The offer of a decision; None where none is best."""
+    for one in offered.items[:1]:
+        return ActionOffer(offer_id=one.offer_id, name=one.name, decision_id=offered.decision_id)
+    return None

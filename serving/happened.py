@@ -25,7 +25,8 @@ from features.happenings import (
     lifecycle_changes,
 )
 from features.online import OnlineHappenings
-from serving.decisions.journeys import Beginning, Handed
+from serving.decisions.journeys import Handed
+from serving.decisions.triggers import Beginning
 from serving.profiles import Profiles
 
 KIND = "action"
@@ -44,6 +45,7 @@ class Happenings:
         self._online = OnlineHappenings(tables, answers)
         self._read = [name for name in self._online.tables if name != "items"]
         self._items = tables["items"].select(*ITEM).execute()
+        self._found: tuple[tuple[Any, ...], pd.DataFrame] = (), self._items.iloc[:0]
 
     def of(self, user_ids: Sequence[str], now: datetime) -> tuple[pd.DataFrame, dict[str, list[Handed]]]:
         """What these people did (rows of `features.happenings`), and the steps that were handed out to each.
@@ -62,16 +64,24 @@ class Happenings:
         return pd.concat(parts, ignore_index=True), self._handed(user_ids, rows["messages"], now)
 
     def _changes(self, now: datetime) -> pd.DataFrame:
-        """What lately became of items, in the checked tables and in the state."""
+        """What lately became of items, in the checked tables and in the state; found anew once the state's change."""
         table = state_tables["items"]
         with self._state.reading() as connection:
-            live = connection.execute(sa.select(*(table.c[name] for name in ITEM))).all()
-        history = self._items
-        if live:
-            newer = pd.DataFrame(live, columns=ITEM).astype(history.dtypes.to_dict())
-            history = pd.concat([history, newer]).drop_duplicates(["item_id", "updated_at"], keep="last")
-        found = item_changes(history)
+            [stamp] = connection.execute(sa.select(sa.func.max(table.c.changed_at), sa.func.count())).all()
+            seen, found = self._found
+            if tuple(stamp) != seen:
+                live = connection.execute(sa.select(*(table.c[name] for name in ITEM))).all()
+                found = item_changes(self._with(pd.DataFrame(live, columns=ITEM)))
+                self._found = tuple(stamp), found
         return found[(found["at"] < now) & (found["at"] >= pd.Timestamp(now) - CHANGED_DAYS * DAY)]
+
+    def _with(self, live: pd.DataFrame) -> pd.DataFrame:
+        """The history of items with what the state knows of it, which goes before."""
+        history = self._items
+        if live.empty:
+            return history
+        both = pd.concat([history, live.astype(history.dtypes.to_dict())], ignore_index=True)
+        return both.drop_duplicates(["item_id", "updated_at"], keep="last")
 
     def _handed(self, user_ids: Sequence[str], messages: pa.Table, now: datetime) -> dict[str, list[Handed]]:
         """The steps that were handed out before `now`, by person."""

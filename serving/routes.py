@@ -134,17 +134,18 @@ async def _actions(service: Service, ask: ActionsAsk, request_id: str) -> Action
     engine = service.ready
     for _ in range(2):  # where another worker was quicker, what it stored is the answer
         [found] = await service.in_thread(lambda: engine.act([ask.user_id], now=datetime.now(UTC), channel=ask.channel))
-        if await service.writer.write(found.store):
+        done = await service.writer.write(found.store)
+        if done is not None:
             break
     else:
         raise StateUnavailableError("This action is being handed out to another asker; try again shortly.")
     return ActionsAnswer(
         request_id=request_id,
         model_version=engine.view.version,
-        actions=[] if found.action is None else [found.action],
-        held_back=list(found.held_back),
-        waiting=list(found.waiting),
-        note=found.note,
+        actions=[] if done.action is None else [done.action],
+        held_back=list(done.held_back),
+        waiting=list(done.waiting),
+        note=done.note,
     )
 
 

@@ -350,8 +350,14 @@ class ActionOffer(BaseModel):
 
     offer_id: str
     name: str | None
-    reason: str | None = Field(description="why this one")
-    decision_id: str | None
+    decision_id: str
+
+
+class ActionItem(BaseModel):
+    """One item of a message."""
+
+    item_id: str
+    name: str
 
 
 class ActionVariant(BaseModel):
@@ -360,7 +366,7 @@ class ActionVariant(BaseModel):
     slot: str
     variant_id: str
     text: str | None = Field(description="its merge fields filled")
-    decision_id: str | None
+    decision_id: str
 
 
 class DueAction(BaseModel):
@@ -379,7 +385,7 @@ class DueAction(BaseModel):
     time_zone: str = Field(description="the person's, of `hour`")
     offer: ActionOffer | None = Field(description="null = without one")
     variants: list[ActionVariant]
-    items: list[RankedItem]
+    items: list[ActionItem]
     items_decision_id: str | None = Field(description="of the items; null where there are none")
     expected_value: float | None = Field(description="as the trigger's `value` tells it; null where that is not known")
     again: bool = Field(description="it was handed out before: whoever sent it already does not send it again")

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from data.chance import stable_uniform
 from features.expressions import Expression
 from serving.decisions.arms import ArmName
-from serving.decisions.triggers import Step, Trigger
+from serving.decisions.triggers import Beginning, Step, Trigger
 
 REPEAT_HOURS = 24
 """What was handed out and is not known to be sent is answered again for so long, as the same decision: the asker may
@@ -27,23 +27,6 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 Holds = Callable[[Expression], bool]
 """Whether a condition holds for the person."""
 Why = Literal["waits", "goal", "exit", "condition", "late", "re_entry", "over"]
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """What begins a journey.
-
-    Attributes:
-        at: When it happened.
-        about: The item, category or page that it is about; empty if none.
-        items: Items that it is about.
-        rhythm_days: Median days between such events; None if it happened once.
-    """
-
-    at: datetime
-    about: str = ""
-    items: tuple[str, ...] = ()
-    rhythm_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,13 +89,13 @@ class Waiting:
 
     Attributes:
         trigger: Its name.
-        about: What it is about.
+        began: What began it.
         why: In a word.
         reason: In words.
     """
 
     trigger: str
-    about: str
+    began: Beginning
     why: Why
     reason: str
 
@@ -245,7 +228,7 @@ class _Journey:
 
     def none(self, why: Why, reason: str) -> Waiting:
         """Nothing is due."""
-        return Waiting(self.trigger.name, self.beginning.about, why, reason)
+        return Waiting(self.trigger.name, self.beginning, why, reason)
 
 
 def _journey(

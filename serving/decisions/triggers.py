@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from statistics import median
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +18,7 @@ from data.errors import WorkspaceError
 from data.settings import WAIT, Action, ActionStep
 from features.engagement import CHANNELS
 from features.expressions import Expression, parse
-from features.happenings import COLUMNS, DAY, ENGAGEMENT, NO_ENGAGEMENT, ORDER
+from features.happenings import COLUMNS, ENGAGEMENT, NO_ENGAGEMENT, ORDER
 from features.labels import SPEND, Event
 from features.labels import read as read_event
 
@@ -23,6 +27,11 @@ LIFECYCLE = "lifecycle"
 SAME = ("item_id", "category", "page")
 UNIT_DAYS = {"minute": 1 / 1440, "hour": 1 / 24, "day": 1.0}
 MOST_ITEMS = 20
+DAY_MICROS = 86_400_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_Happened = tuple[int, Any]
+"""Microseconds since 1970, and the item, a text if there is one."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,23 @@ class Trigger:
         for one in (self.condition, self.exit, *(step.condition for step in self.steps)):
             if one is not None:
                 yield one
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What begins a journey.
+
+    Attributes:
+        at: When it happened.
+        about: The item, category or page that it is about; empty if none.
+        items: Items that it is about: those of the events of its last day, the newest first.
+        rhythm_days: Median days between such events; None if it happened on one day only, or no step waits by it.
+    """
+
+    at: datetime
+    about: str = ""
+    items: tuple[str, ...] = ()
+    rhythm_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -176,53 +202,67 @@ def matches(event: Event, rows: pd.DataFrame) -> np.ndarray:
     return held
 
 
-def begun(trigger: Trigger, rows: pd.DataFrame) -> pd.DataFrame:
-    """When a journey last began for whom: `user_id, about, at, items, rhythm_days`.
+def begun(trigger: Trigger, rows: pd.DataFrame) -> dict[tuple[str, str], Beginning]:
+    """What last began a trigger's journey, by user and what it is about: the newest event that has enough before it.
 
-    `about` is the item, category or page that the events have in `same`, else empty. A journey begins with the newest
-    event of which `times` lie in the `within_days` up to it. `items` are those of the events of its last day, the
-    newest first; `rhythm_days` the median between the days of the events, NaN of a single one
-    and where no step waits by it.
+    Enough are `times` in the `within_days` up to it. It is about nothing ("") where they need have nothing in common.
+
+    Args:
+        trigger: With events.
+        rows: Of `features.happenings`.
 
     Example:
-        >>> steps = (ActionStep(wait="rhythm"),)
-        >>> looked = Action(events=("product_viewed",), same="category", times=2, steps=steps)
+        >>> looked = Action(events=("product_viewed",), same="category", times=2, steps=(ActionStep(wait="rhythm"),))
         >>> [trigger] = read({"browse": looked}, Names()).on
         >>> rows = pd.DataFrame({"user_id": "ann", "event": "product_viewed", "category": ["tea", "tea", "cups"],
         ...     "item_id": ["i1", "i2", "i3"], "at": pd.to_datetime(["2026-01-01"] + ["2026-01-05"] * 2, utc=True)})
-        >>> begun(trigger, rows)[["about", "items", "rhythm_days"]].values.tolist()
-        [['tea', ('i2',), 4.0]]
+        >>> {key: (found.items, found.rhythm_days) for key, found in begun(trigger, rows).items()}
+        {('ann', 'tea'): (('i2',), 4.0)}
     """
-    declared = trigger.declared
+    declared, found = trigger.declared, {}
+    within = round(declared.within_days * DAY_MICROS)
+    by_rhythm = any(step.by_rhythm for step in trigger.steps)
+    for key, events in _grouped(trigger.events, rows, declared.same).items():
+        last, _ = events[-1]
+        recent = [event for event in events if last - event[0] < within]
+        if len(recent) >= declared.times:
+            lately = (item_id for at, item_id in reversed(recent) if last - at < DAY_MICROS)
+            items = tuple(dict.fromkeys(item_id for item_id in lately if isinstance(item_id, str)))[:MOST_ITEMS]
+            found[key] = Beginning(_moment(last), key[1], items, _rhythm_days(recent) if by_rhythm else None)
+    return found
+
+
+def reached(trigger: Trigger, rows: pd.DataFrame) -> dict[tuple[str, str], datetime]:
+    """When a trigger's goal was reached last, by user and what it is about."""
+    found = _grouped([trigger.goal], rows, trigger.declared.same)
+    return {key: _moment(events[-1][0]) for key, events in found.items()}
+
+
+def _grouped(events: Sequence[Event], rows: pd.DataFrame, same: str) -> dict[tuple[str, str], list[_Happened]]:
+    """The events among the rows by user and what they have in common, the oldest first."""
     held = np.zeros(len(rows), bool)
-    for event in trigger.events:
+    for event in events:
         held |= matches(event, rows)
-    found = rows.loc[held, ["user_id", "at", "item_id"]].assign(about=rows[declared.same] if declared.same else "")
-    found = found.dropna(subset="about").sort_values("at", kind="stable")
-    key = ["user_id", "about"]
-    last = found.groupby(key)["at"].transform("max")
-    found = found[found["at"] > last - declared.within_days * DAY]
-    often = found.groupby(key)["at"].transform("size") >= declared.times
-    found = found[often].assign(last=last)
-    if found.empty:
-        return pd.DataFrame(columns=[*key, "at", "items", "rhythm_days"])
-    newest = found[found["at"] > found["last"] - DAY].iloc[::-1].dropna(subset="item_id")
-    items = newest.groupby(key)["item_id"].agg(lambda ids: tuple(dict.fromkeys(ids))[:MOST_ITEMS])
-    begins = found.groupby(key)["at"].max().to_frame()
-    begins["items"] = [one if isinstance(one, tuple) else () for one in items.reindex(begins.index)]
-    begins["rhythm_days"] = _rhythms(found, key).reindex(begins.index) if _by_rhythm(trigger) else np.nan
-    return begins.reset_index()
+    micros = rows["at"].to_numpy(dtype="datetime64[us]").astype(np.int64)
+    order = np.flatnonzero(held)
+    order = order[np.argsort(micros[order], kind="stable")]
+    users, items = (rows[name].iloc[order].tolist() for name in ("user_id", "item_id"))
+    about = rows[same].iloc[order].tolist() if same else [""] * len(order)
+    found: dict[tuple[str, str], list[_Happened]] = defaultdict(list)
+    for user, what, at, item_id in zip(users, about, micros[order].tolist(), items, strict=True):
+        if isinstance(what, str):
+            found[user, what].append((at, item_id))
+    return found
 
 
-def _rhythms(found: pd.DataFrame, key: list[str]) -> pd.Series:
-    """The median days between two days with events."""
-    days = found.assign(day=found["at"].dt.floor("D")).drop_duplicates([*key, "day"])
-    gaps = days.groupby(key)["day"].diff() / DAY
-    return gaps.groupby([days[name] for name in key]).median()
+def _moment(micros: int) -> datetime:
+    return EPOCH + timedelta(microseconds=micros)
 
 
-def _by_rhythm(trigger: Trigger) -> bool:
-    return any(step.by_rhythm for step in trigger.steps)
+def _rhythm_days(events: Sequence[_Happened]) -> float | None:
+    """The median days between two days with events; None of a single one."""
+    days = sorted({at // DAY_MICROS for at, _ in events})
+    return float(median(later - earlier for earlier, later in pairwise(days))) if len(days) > 1 else None
 
 
 def _trigger(name: str, action: Action, names: Names, channels: Collection[str]) -> Trigger:

@@ -1,0 +1,290 @@
+"""Actions: what is due for whom over HTTP, with rules, arms and a log; asked twice it is done once."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+
+from data.errors import AttuneError, WorkspaceError
+from data.settings import Settings
+from data.state.schema import tables as state_tables
+from data.tables import Tables
+from serving.acting import Acting
+from serving.filling import Filling
+from serving.people import People
+from serving.sendlist import write_list
+
+EVENT = {"event": "product_added", "item_id": "i7"}
+ORDER = {"event": "order_completed", "products": [{"item_id": "i3", "quantity": 1, "unit_price": 4.0}]}
+
+
+def ago(**since) -> str:
+    """A moment before now, as the routes read it."""
+    return (datetime.now(UTC) - timedelta(**since)).isoformat()
+
+
+def did(client, user_id: str, event: dict, *, feature: str = "days_since_event", **since) -> None:
+    """Somebody does something, and their features know it."""
+    told = {"event_id": f"{user_id} {event['event']} {since}", "user_id": user_id, "occurred_at": ago(**since)}
+    assert client.post("/v1/events", {"events": [{**event, **told}]}).json()["refused"] == []
+
+    def known() -> bool:
+        frame, found = client.engine.profiles.of([user_id])
+        return bool(found) and frame[feature].iloc[0] > 0
+
+    client.wait(known)
+
+
+def says(client, user_id: str, *, email: bool) -> None:
+    """Somebody says yes or no to email."""
+    assert client.post("/v1/consents", {"user_id": user_id, "consents": {"email": email}}).status_code == 200
+
+
+def abandon(client, user_id: str, **since) -> None:
+    """Somebody who says yes to email puts something into the cart, and goes."""
+    did(client, user_id, EVENT, feature="cart_items", **(since or {"hours": 30}))
+    says(client, user_id, email=True)
+
+
+def actions(client, user_id: str, **further) -> dict:
+    """What the route says."""
+    answer = client.post("/v1/actions", {"user_id": user_id, **further})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def logged(client, user_id: str) -> list[dict]:
+    """The decisions about somebody's actions."""
+    table = state_tables["decisions"]
+    with client.engine.state.reading() as connection:
+        query = sa.select(table).where(table.c.user_id == user_id, table.c.kind == "action")
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def acting_by(client, tmp_path, further: str) -> Acting:
+    """What tells the actions of the same shop by other settings."""
+    engine = client.engine
+    file = tmp_path / "attune.toml"
+    file.write_text(further)
+    settings = Settings.load(file)
+    tables = Tables.open(client.workspace.checked_dir)
+    people = People(settings, tables, engine.state, engine.view.past.until, now=datetime.now(UTC))
+    return Acting(settings, tables, engine.state, profiles=engine.profiles, people=people, parts=Filling(engine))
+
+
+def test_a_cart_that_was_left_is_told_and_asked_again_it_is_the_same(shared):
+    abandon(shared, "ann")
+    [action] = actions(shared, "ann")["actions"]
+    assert (action["trigger"], action["step"], action["channel"]) == ("cart_abandoned", 1, "email")
+    assert (action["about_items"], action["again"]) == (["i7"], False)
+    assert actions(shared, "ann")["actions"] == [{**action, "again": True}]
+    [row] = logged(shared, "ann")
+    assert (row["decision_id"], row["slot"]) == (action["decision_id"], "cart_abandoned")
+    assert (row["chosen"], row["probability"]) == (["cart_abandoned.1"], [1.0])
+    context = json.loads(row["context"])
+    assert (context["step"], context["channel"], context["campaign_id"]) == (0, "email", "cart_abandoned")
+
+
+def test_what_was_sent_is_not_answered_again_and_the_next_step_waits(shared):
+    abandon(shared, "bob")
+    [action] = actions(shared, "bob")["actions"]
+    sent = {"message_id": "m1", "user_id": "bob", "channel": "email", "sent_at": ago(minutes=0)}
+    sent["decision_id"] = action["decision_id"]
+    assert shared.post("/v1/tables", {"messages": [sent]}, key=shared.admin).json()["refused"] == []
+    told = actions(shared, "bob")
+    assert (told["actions"], told["note"]) == ([], "Nothing is due now.")
+    assert ("cart_abandoned", "waits") in {(one["trigger"], one["why"]) for one in told["waiting"]}
+
+
+def test_what_was_shown_is_not_answered_again(shared):
+    abandon(shared, "bea")
+    [action] = actions(shared, "bea")["actions"]
+    seen = {"outcome_id": "seen", "decision_id": action["decision_id"], "kind": "impression", "at": ago(minutes=0)}
+    assert shared.post("/v1/outcomes", {"outcomes": [seen]}).json()["accepted"] == 1
+    assert actions(shared, "bea")["actions"] == []
+
+
+def test_an_order_ends_it(shared):
+    abandon(shared, "cat")
+    did(shared, "cat", ORDER, feature="orders_life", hours=1)
+    told = actions(shared, "cat")
+    assert told["actions"] == []
+    assert ("cart_abandoned", "goal") in {(one["trigger"], one["why"]) for one in told["waiting"]}
+
+
+def test_without_a_yes_nothing_is_sent_and_that_is_logged_once_with_the_rule(shared):
+    abandon(shared, "dan")
+    says(shared, "dan", email=False)
+    for _ in range(2):
+        told = actions(shared, "dan")
+        assert told["actions"] == []
+        assert {one["rule"] for one in told["held_back"] if one["channel"] == "email"} == {"consent"}
+        assert "said no to email" in told["note"]
+    [row] = logged(shared, "dan")
+    assert row["chosen"] == ["none"]
+    assert "consent" in {one["rule"] for one in json.loads(row["suppressed"])}
+
+
+def test_a_no_after_it_was_handed_out_counts(shared):
+    abandon(shared, "eve")
+    assert actions(shared, "eve")["actions"]
+    says(shared, "eve", email=False)
+    assert actions(shared, "eve")["actions"] == []
+
+
+def test_only_what_goes_out_on_the_channel_asked_for(shared):
+    abandon(shared, "fay")
+    assert actions(shared, "fay", channel="sms")["actions"] == []
+    assert actions(shared, "fay", channel="email")["actions"]
+    refused = shared.post("/v1/actions", {"user_id": "fay", "channel": "fax"})
+    assert (refused.status_code, refused.json()["error"]["details"][0]["field"]) == (400, "channel")
+
+
+def test_of_a_stranger_nothing_is_under_way(shared):
+    told = actions(shared, "nobody")
+    assert (told["actions"], told["held_back"], told["note"]) == ([], [], "No journey is under way.")
+    assert logged(shared, "nobody") == []
+
+
+def test_of_two_the_shops_order_decides_where_no_model_tells_what_they_are_worth(shared):
+    abandon(shared, "gil")
+    did(shared, "gil", {"event": "page_viewed", "page": "pricing"}, feature="page_viewed_7d", hours=26)
+    told = actions(shared, "gil")
+    assert [one["trigger"] for one in told["actions"]] == ["cart_abandoned"]
+    held = [one for one in told["held_back"] if one["rule"] == "conflict"]
+    assert [one["action"] for one in held] == ["key_page_seen.1"]
+    assert "has the highest priority" in held[0]["reason"]
+    assert logged(shared, "gil")[0]["candidates"] == ["cart_abandoned.1", "key_page_seen.1"]
+
+
+def test_who_bought_last_week_does_not_hear_that_they_are_missed(shared, tmp_path):
+    did(shared, "hal", ORDER, feature="orders_life", days=3)
+    says(shared, "hal", email=True)
+    missed = "[actions.missed]\ncondition = 'orders_life > 0'\npriority = 1000\n[[actions.missed.steps]]\n"
+    acting = acting_by(shared, tmp_path, f"[arms]\nrandom = 0\nusual = 0\nholdout = 0\n{missed}")
+    [found] = acting.decide(["hal"], now=datetime.now(UTC))
+    assert (found.action.trigger, found.action.step) == ("after_purchase", 1)  # it is about the order
+    assert [(one.action, one.rule) for one in found.held_back] == [("missed.1", "recent_purchase")]
+
+
+def test_two_workers_hand_out_one_step(shared):
+    abandon(shared, "ida")
+    now = datetime.now(UTC)
+    one, other = (shared.engine.act(["ida"], now=now)[0] for _ in range(2))  # both before either is stored
+    assert one.action.decision_id == other.action.decision_id
+    with shared.engine.state.writing() as connection:
+        assert one.store(connection) is not None
+        assert other.store(connection) is None
+    assert actions(shared, "ida")["actions"][0]["again"]
+    assert len(logged(shared, "ida")) == 1
+
+
+@pytest.mark.parametrize("arm", ["holdout", "usual", "random"])
+def test_arms_that_models_leave_to_others(shared, tmp_path, arm):
+    """Whoever is left alone gets nothing, is logged once as one who would have been written to, and goes on."""
+    user_id = f"jo {arm}"
+    abandon(shared, user_id)
+    now = datetime.now(UTC)
+    shares = dict.fromkeys(("holdout", "usual", "random"), 0) | {arm: 1}
+    acting = acting_by(shared, tmp_path, "[arms]\n" + "\n".join(f"{name} = {share}" for name, share in shares.items()))
+    for asked_at in (now, now + timedelta(hours=1)):
+        [found] = acting.decide([user_id], now=asked_at)
+        with shared.engine.state.writing() as connection:
+            done = found.store(connection)
+        assert (done.action is None) == (arm == "holdout")
+    [row] = logged(shared, user_id)
+    assert (row["arm"], row["arm_share"]) == (arm, 1.0)
+    assert row["chosen"] == ["none" if arm == "holdout" else "cart_abandoned.1"]
+    [later] = acting.decide([user_id], now=now + timedelta(hours=25))
+    assert json.loads(later.decision["context"])["step"] == 1  # a day after the first, for those left alone too
+
+
+def test_an_own_trigger_branches_by_a_forms_answer(shared, tmp_path):
+    own = """
+    [arms]
+    random = 0
+    usual = 0
+    holdout = 0
+    [features]
+    form_answers = ["budget"]
+    [actions.form_submitted]
+    enabled = false
+    [actions.quote]
+    events = ["form_submitted where page == 'quote'"]
+    channels = ["web"]
+    [[actions.quote.steps]]
+    condition = "orders_life > 100"
+    [[actions.quote.steps]]
+    condition = "orders_life < 100"
+    items = 3
+    """
+    for user_id, page in (("kim", "quote"), ("lea", "contact")):
+        form = {"event": "form_submitted", "page": page, "budget": "large"}
+        did(shared, user_id, form, feature="form_submitted_1d", hours=1)
+    acting = acting_by(shared, tmp_path, own)
+    kim, lea = acting.decide(["kim", "lea"], now=datetime.now(UTC))
+    assert (kim.action.trigger, kim.action.step, len(kim.action.items)) == ("quote", 2, 3)
+    assert lea.action is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("[actions.welcome]\nexit = 'cart_itms == 0'\n", r"actions\.welcome\.exit: 'cart_itms' is no feature"),
+        ("[[actions.welcome.steps]]\noffer = 'ten'\n", r"actions\.welcome\.steps\[0\]\.offer: 'ten' is no offer"),
+        ("[[actions.welcome.steps]]\nslots = ['head']\n", r"actions\.welcome\.steps\[0\]\.slots: 'head' is no slot"),
+        ('[actions.welcome]\nexit = "country == 3"\n', r"actions\.welcome\.exit: .*country is text, 3 is a number"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_the_start(shared, tmp_path, settings, told):
+    with pytest.raises(WorkspaceError, match=told):
+        acting_by(shared, tmp_path, settings)
+
+
+def test_the_days_list_is_what_the_route_tells(shared, tmp_path):
+    people = {"mia": "i7", "noa": "i9", "ole": "i11"}
+    for user_id in people:
+        abandon(shared, user_id, hours=29)
+    says(shared, "ole", email=False)
+    now = datetime.now(UTC)
+    looked_at = write_list(shared.workspace, tmp_path / "look.csv", channel="email", now=now, dry_run=True)
+    assert not looked_at.stored
+    assert looked_at.held_back["consent"] >= 1
+    assert logged(shared, "mia") == []
+    listed = write_list(shared.workspace, tmp_path / "today.parquet", channel="email", now=now)
+    rows = pq.read_table(tmp_path / "today.parquet").to_pylist()
+    look = pacsv.read_csv(tmp_path / "look.csv").to_pylist()
+    assert [row["decision_id"] for row in look] == [row["decision_id"] for row in rows]
+    assert len(rows) == listed.rows
+    mine = {row["user_id"]: row for row in rows if row["user_id"] in people}
+    assert set(mine) == {"mia", "noa"}
+    for user_id, row in mine.items():
+        [action] = actions(shared, user_id, channel="email")["actions"]
+        assert action["again"]
+        assert (row["decision_id"], row["trigger"], row["channel"]) == (
+            action["decision_id"],
+            "cart_abandoned",
+            "email",
+        )
+        assert row["send_at"] == datetime.fromisoformat(action["send_at"])
+        assert [row[f"item_{n + 1}"] for n in range(len(action["items"]))] == [
+            one["item_id"] for one in action["items"]
+        ]
+    again = write_list(shared.workspace, tmp_path / "again.csv", channel="email", now=now)
+    assert again.rows == listed.rows
+    assert len(logged(shared, "mia")) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "channel", "told"),
+    [("list.xlsx", None, "'.xlsx' is no kind of file"), ("list.csv", "fax", "channel: 'fax' is none of")],
+)
+def test_a_list_that_cannot_be_written_is_refused(shared, tmp_path, file, channel, told):
+    with pytest.raises(AttuneError, match=told):
+        write_list(shared.workspace, tmp_path / file, channel=channel)
+    assert not list(tmp_path.iterdir())
