@@ -29,6 +29,8 @@ HISTORY_DAYS = 400
 VIEWED_DAYS = 30
 """A change of an item happens to those who looked at it so lately."""
 LOOKED = ("product_viewed", "product_added", "product_added_to_wishlist")
+RHYTHM = ("orders_life", "orders_365d", "days_since_order", "order_gap_last_days")
+"""The features that stages are told by."""
 DAY = pd.Timedelta(days=1)
 
 
@@ -128,16 +130,16 @@ def lifecycle_changes(rows: pd.DataFrame, now: datetime, *, days: int) -> pd.Dat
     last = pd.Timestamp(now).floor("D")
     grid = pd.date_range(last - days * DAY, last, freq="D")
     orders = rows[rows["event"] == ORDER].groupby(["user_id", "order_id"], sort=True)["at"].min().reset_index()
-    users, parts = [], []
-    for user_id, times in orders.groupby("user_id")["at"]:
-        users.append(user_id)
-        parts.append(_rhythm_at(np.sort(times.to_numpy(dtype="datetime64[s]")), grid.to_numpy(dtype="datetime64[s]")))
-    if not users:
+    if orders.empty:
         return rows.iloc[:0]
-    stage = lifecycle_of(pd.concat(parts, ignore_index=True)).reshape(len(users), len(grid))
+    when, midnights = (at.to_numpy(dtype="datetime64[s]") for at in (orders["at"], grid))
+    users, first = np.unique(orders["user_id"].to_numpy(dtype=object), return_index=True)
+    parts = [_rhythm_at(np.sort(times), midnights) for times in np.split(when, first[1:])]
+    told = pd.DataFrame(np.concatenate(parts, axis=1).T, columns=RHYTHM)
+    stage = lifecycle_of(told).reshape(len(users), len(grid))
     person, day = np.nonzero(stage[:, 1:] != stage[:, :-1])
     found = pd.DataFrame({
-        "user_id": np.array(users, dtype=object)[person],
+        "user_id": users[person],
         "event": LIFECYCLE_CHANGED,
         "at": grid[day + 1],
         "stage": stage[person, day + 1],
@@ -146,18 +148,14 @@ def lifecycle_changes(rows: pd.DataFrame, now: datetime, *, days: int) -> pd.Dat
     return found.reindex(columns=rows.columns).astype(rows.dtypes.to_dict())
 
 
-def _rhythm_at(ordered: np.ndarray, grid: np.ndarray) -> pd.DataFrame:
-    """The features that stages are told by, at each moment of a grid, of somebody who ordered at these times."""
+def _rhythm_at(ordered: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """`RHYTHM` of somebody who ordered at these times, at each moment of a grid: float (4, len(grid))."""
     count = np.searchsorted(ordered, grid)  # orders before each
     newest, before = ordered[np.maximum(count - 1, 0)], ordered[np.maximum(count - 2, 0)]
     year_ago = np.searchsorted(ordered, grid - np.timedelta64(365, "D"))
     day = np.timedelta64(1, "D")
-    return pd.DataFrame({
-        "orders_life": count,
-        "orders_365d": count - year_ago,
-        "days_since_order": np.where(count > 0, (grid - newest) / day, np.nan),
-        "order_gap_last_days": np.where(count > 1, (newest - before) / day, np.nan),
-    })  # fmt: skip
+    since = np.where(count > 0, (grid - newest) / day, np.nan)
+    return np.stack([count, count - year_ago, since, np.where(count > 1, (newest - before) / day, np.nan)])
 
 
 def _begin(cutoff: datetime | ir.TimestampScalar) -> ir.TimestampScalar:
