@@ -12,7 +12,7 @@ import pytest
 from data.errors import WorkspaceError
 from data.settings import Action, ActionStep, Settings
 from data.tables import Tables
-from features.happenings import COLUMNS, changes_of_viewed, item_changes, lifecycle_changes
+from features.happenings import COLUMNS
 from features.snapshots import feature_names, unavailable
 from serving.decisions.triggers import Names, begun, check_catalogue, read
 
@@ -174,40 +174,6 @@ def test_the_rhythm_is_the_persons_own_median():
     )
     [found] = begun(again, rows).values()
     assert (found.about, found.items, found.rhythm_days) == ("tea", ("tea",), 10.0)
-
-
-def test_a_price_that_fell_happens_to_those_who_looked_and_did_not_buy():
-    at = [NOW - pd.Timedelta(days=60), NOW - pd.Timedelta(days=2)]
-    history = pd.DataFrame({
-        "item_id": ["tea", "tea", "pot", "pot"], "updated_at": at * 2, "price": [5.0, 4.0, 9.0, 9.0],
-        "available": [True, True, False, True],
-    })  # fmt: skip
-    changes = item_changes(history)
-    assert dict(zip(changes["item_id"], changes["event"], strict=True)) == {
-        "tea": "price_dropped",
-        "pot": "back_in_stock",
-    }
-    rows = happened(
-        ("ann", "product_viewed", 5, {"item_id": "tea"}),
-        ("bob", "product_viewed", 5, {"item_id": "tea"}),
-        ("bob", "order", 4, {"item_id": "tea"}),
-        ("cat", "product_viewed", 40, {"item_id": "tea"}),
-        ("dan", "product_viewed", 1, {"item_id": "tea"}),
-        ("eve", "product_added", 9, {"item_id": "pot"}),
-    )
-    found = changes_of_viewed(rows, changes)
-    told = dict(zip(found["user_id"], found["event"], strict=True))
-    assert told == {"ann": "price_dropped", "eve": "back_in_stock"}
-
-
-def test_a_stage_changes_on_the_day_its_condition_comes_to_hold():
-    rows = happened(
-        *(("ann", "order", days, {"order_id": str(days)}) for days in (95, 120)),
-        ("bob", "order", 400, {"order_id": "b"}),
-    )
-    found = lifecycle_changes(rows, NOW.to_pydatetime(), days=30)
-    assert found[["user_id", "was_stage", "stage"]].to_numpy().tolist() == [["ann", "active", "at risk"]]
-    assert found["at"].tolist() == [NOW - pd.Timedelta(days=5)]
 
 
 def test_the_page_about_actions_tells_of_all_that_are_shipped():
