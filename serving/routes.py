@@ -19,9 +19,11 @@ from data.state.rows import RowRefusedError, fit, refuse_future
 from data.state.schema import UPSERTED
 from data.state.tombstones import ERASED
 from data.state.writes import append, upsert
+from serving import deciding
 from serving.choices import consent_rows, consents_of, preference_rows
 from serving.decisions.rules import ANY, Person
 from serving.explaining import explain
+from serving.offering import Offered
 from serving.recommending import FieldError
 from serving.schemas import (
     ActionsAnswer,
@@ -30,6 +32,8 @@ from serving.schemas import (
     Ask,
     ConsentsAnswer,
     ConsentsAsk,
+    DecideAnswer,
+    DecideAsk,
     EraseAnswer,
     EraseAsk,
     EventsAnswer,
@@ -46,6 +50,7 @@ from serving.schemas import (
     RecommendAnswer,
     RecommendAsk,
     Refused,
+    RuleAgainst,
     ScoreAnswer,
     ScoreAsk,
     SimilarAnswer,
@@ -55,9 +60,11 @@ from serving.schemas import (
     VariantsAnswer,
     VariantsAsk,
 )
+from serving.varying import Varied
 
 if TYPE_CHECKING:
     from serving.app import Service
+    from serving.engine import Recommended
 
 log = logging.getLogger("attune")
 
@@ -151,24 +158,27 @@ async def _actions(service: Service, ask: ActionsAsk, request_id: str) -> Action
 
 async def _offers(service: Service, ask: OffersAsk, request_id: str) -> OffersAnswer:
     """What is limited is counted, and the decision stored, before it is answered."""
-    found = await service.in_thread(service.ready.offers, ask)
-    try:
-        async with asyncio.timeout(DECISION_PATIENCE_SECONDS):
-            found = await service.writer.write(found.store, flush=found.limited)
-        decision_id = found.decision_id
-    except (StateUnavailableError, TimeoutError) as error:
-        log.warning("a decision could not be stored: %s", str(error) or "the state did not take it in time")
-        service.metrics.decisions_lost.inc()
-        found, decision_id = found.unstored(), None
+    found, stored = await _given(service, await service.in_thread(service.ready.offers, ask))
     return OffersAnswer(
         request_id=request_id,
         model_version=found.model_version,
-        decision_id=decision_id,
-        degraded=found.degraded or decision_id is None,
+        decision_id=found.decision_id if stored else None,
+        degraded=found.degraded or not stored,
         offers=found.items,
         suppressed=found.suppressed,
         note=found.note,
     )
+
+
+async def _given(service: Service, offered: Offered) -> tuple[Offered, bool]:
+    """The offer that is given once what is limited was counted, and whether that could be stored."""
+    try:
+        async with asyncio.timeout(DECISION_PATIENCE_SECONDS):
+            return await service.writer.write(offered.store, flush=offered.limited), True
+    except (StateUnavailableError, TimeoutError) as error:
+        log.warning("a decision could not be stored: %s", str(error) or "the state did not take it in time")
+        service.metrics.decisions_lost.inc()
+        return offered.unstored(), False
 
 
 async def _variants(service: Service, ask: VariantsAsk, request_id: str) -> VariantsAnswer:
@@ -183,6 +193,28 @@ async def _variants(service: Service, ask: VariantsAsk, request_id: str) -> Vari
         suppressed=found.suppressed,
         enough=found.enough,
         note=found.note,
+    )
+
+
+async def _decide(service: Service, ask: DecideAsk, request_id: str) -> DecideAnswer:
+    engine = service.ready
+    begun = await service.in_thread(lambda: deciding.begin(engine, ask, now=datetime.now(UTC)))
+    decisions = [begun.refusal] if begun.held_back else [found.decision for found in begun.items]
+    offered, counted = await _given(service, begun.offered) if begun.offered is not None else (None, True)
+    varied: list[Varied] = []
+    if not begun.held_back:
+        varied = await service.in_thread(deciding.vary, engine, begun, deciding.offer_of(offered))
+        decisions += [found.decision for found in varied if found.decision is not None]
+    stored = not decisions or await _stored(service, decisions)
+    parts: list[Recommended | Varied | Offered] = [*begun.items, *varied, *([] if offered is None else [offered])]
+    return DecideAnswer(
+        request_id=request_id,
+        model_version=", ".join(dict.fromkeys(part.model_version for part in parts)) or "rules",
+        degraded=not (stored and counted and begun.person.live) or any(part.degraded for part in parts),
+        held_back=[RuleAgainst(rule=one.rule, reason=one.reason) for one in begun.held_back],
+        offer=None if offered is None else deciding.told_offer(offered, stored=counted),
+        variants=deciding.told_variants(begun, varied, stored=stored),
+        items=deciding.told_items(begun, stored=stored),
     )
 
 
@@ -319,6 +351,7 @@ ROUTES = (
     RouteSpec("/v1/offers", OffersAsk, OffersAnswer, "app", _offers),
     RouteSpec("/v1/variants", VariantsAsk, VariantsAnswer, "app", _variants),
     RouteSpec("/v1/actions", ActionsAsk, ActionsAnswer, "app", _actions),
+    RouteSpec("/v1/decide", DecideAsk, DecideAnswer, "app", _decide),
     RouteSpec("/v1/events", EventsAsk, EventsAnswer, "app", _events),
     RouteSpec("/v1/outcomes", OutcomesAsk, OutcomesAnswer, "app", _outcomes),
     RouteSpec("/v1/consents", ConsentsAsk, ConsentsAnswer, "app", _consents, of_erased=True),

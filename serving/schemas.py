@@ -539,6 +539,107 @@ class VariantsAnswer(Answer):
     note: str | None = Field(description="why there is no variant")
 
 
+class ItemsPart(Ask):
+    """A list of items on a page or in a message."""
+
+    placement: Id = Field("default", description="where the items are shown, by that placement's rules")
+    k: int = Field(10, ge=1, description="how many items")
+    exclude: list[Id] = Field([], max_length=500, description="items that must not be shown")
+    filter: Filter | None = Field(None, description=ONLY)
+
+
+class OfferPart(Ask):
+    """The offer of a page or a message."""
+
+    placement: Id = Field("default", description="where it is shown; kept with the decision")
+    offers: list[Id] | None = Field(None, max_length=200, description="only these; all that there are if left out")
+    cart_value: float | None = Field(None, ge=0, description="of the order under way")
+
+
+class VariantPart(Ask):
+    """A slot of a page or a message."""
+
+    slot: Id = Field(description="what is to be filled")
+    variants: list[Id] | None = Field(None, max_length=200, description="only these; all of the slot if left out")
+
+
+class DecideAsk(Ask):
+    """A page or a message whole: its offer, its slots and its items, for one person."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "user_id": "17850",
+                    "channel": "email",
+                    "campaign_id": "spring",
+                    "offer": {"placement": "mail"},
+                    "variants": [{"slot": "subject"}, {"slot": "hero"}],
+                    "items": [{"placement": "mail", "k": 4}],
+                }
+            ]
+        }
+    )
+
+    user_id: Id | None = Field(None, description="the customer; an unknown one is a stranger, not an error")
+    anonymous_id: Id | None = Field(None, description="the visitor")
+    channel: Id = Field("web", description="on which all of it is shown or sent: rules and costs go by it")
+    campaign_id: Id | None = Field(None, description="of what is sent or shown: variants of others are left out")
+    context: Context = Context()
+    format: Literal["text", "html"] = Field("text", description="`html` escapes what merge fields are filled with")
+    offer: OfferPart | None = Field(None, description="one offer, or none; left out = without asking")
+    variants: list[VariantPart] = Field([], max_length=20, description="one variant for each slot")
+    items: list[ItemsPart] = Field([], max_length=10, description="lists of items, none of which is in two")
+
+
+class RuleAgainst(BaseModel):
+    """A rule that speaks against sending anything now."""
+
+    rule: str
+    reason: str
+
+
+class DecidedItems(BaseModel):
+    """One list of items."""
+
+    placement: str
+    decision_id: str | None = Field(description="send it with outcomes; null when it could not be stored")
+    items: list[RankedItem]
+    note: str | None = Field(description="why there are no items")
+
+
+class DecidedOffer(BaseModel):
+    """The offer."""
+
+    placement: str
+    decision_id: str | None = Field(description="send it with outcomes; null when it could not be stored")
+    offer: RankedOffer | None = Field(description="null = no offer is best, or none may be made")
+    suppressed: list[WithheldOffer]
+    note: str | None = Field(description="why there is no offer")
+
+
+class DecidedVariant(BaseModel):
+    """What stands in a slot."""
+
+    slot: str
+    decision_id: str | None = Field(description="send it with outcomes; null when it could not be stored")
+    variant: RankedVariant | None = Field(description="null = none may be shown")
+    suppressed: list[WithheldVariant]
+    note: str | None = Field(description="why there is none")
+
+
+class DecideAnswer(Answer):
+    """The parts in the order asked, each with a decision of its own."""
+
+    degraded: bool = Field(description="a fallback answered for a part, or something could not be stored")
+    held_back: list[RuleAgainst] = Field(
+        description="why nothing is to be sent to this person on this channel now; then there are no parts"
+    )
+    offer: DecidedOffer | None
+    variants: list[DecidedVariant]
+    items: list[DecidedItems]
+
+
 class EraseAsk(Ask):
     """A person to remove, for good."""
 

@@ -1,0 +1,148 @@
+"""A page or a message is decided whole: one person, one arm, parts that fit one another, a decision for each."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from data.state.schema import tables
+from serving.deciding import begin, offer_of, vary
+from serving.decisions.arms import Arm
+from serving.decisions.rules import Consent, Person
+from serving.schemas import DecideAsk
+
+NOW = datetime.now(UTC)
+YES = {"email": Consent(granted=True, at=NOW - timedelta(days=1))}
+OFFERS = [{"offer_id": "ten", "name": "Ten percent", "cost": 1.0}, {"offer_id": "ship", "name": "Free delivery"}]
+VARIANTS = [
+    {"variant_id": "a-plain", "slot": "subject", "text": "New for {user.country|you}"},
+    {"variant_id": "b-ten", "slot": "subject", "text": "Ten percent for you", "attributes": {"offer_id": "ten"}},
+    {"variant_id": "c-ship", "slot": "subject", "text": "We pay the postage", "attributes": {"offer_id": "ship"}},
+    {"variant_id": "d-spring", "slot": "subject", "text": "Spring is here", "campaign_id": "spring"},
+    {"variant_id": "e-hero", "slot": "hero", "text": "tea.jpg"},
+]
+PARTS = {"offer": {}, "variants": [{"slot": "subject"}, {"slot": "hero"}], "items": [{"k": 3}, {"k": 3}]}
+
+
+@pytest.fixture(scope="module")
+def stocked(shared):
+    """The service of a shop with two offers and five variants."""
+    answer = shared.post("/v1/tables", {"offers": OFFERS, "variants": VARIANTS}, key=shared.admin)
+    assert answer.json()["upserted"] == {"offers": 2, "variants": 5}, answer.text
+    shared.engine.offering.refresh()
+    shared.engine.varying.refresh()
+    return shared
+
+
+def decide(stocked, **ask):
+    answer = stocked.post("/v1/decide", {**PARTS, **ask})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def stored(stocked, user_id):
+    decisions = tables["decisions"]
+    with stocked.engine.state.reading() as connection:
+        return connection.execute(sa.select(decisions).where(decisions.c.user_id == user_id)).mappings().all()
+
+
+def as_if(stocked, monkeypatch, arm, consents=YES):
+    """Everybody is one person in one arm."""
+    person = Person("u1", arm=Arm(arm, 0.1), consents=consents)
+    monkeypatch.setattr(stocked.engine.people, "one", lambda *_, **__: person)
+
+
+def test_each_part_is_a_decision_of_one_person_in_one_arm_at_one_moment(stocked):
+    answer = decide(stocked, user_id="u30")
+    parts = [answer["offer"], *answer["variants"], *answer["items"]]
+    rows = {row["decision_id"]: row for row in stored(stocked, "u30")}
+    assert [rows[part["decision_id"]]["kind"] for part in parts] == ["offer", "variant", "variant", "items", "items"]
+    assert len(rows) == 5
+    assert rows[answer["variants"][0]["decision_id"]]["candidates"] == ["a-plain"]
+    assert rows[answer["items"][0]["decision_id"]]["placement"] == "default"
+    assert len({(row["arm"], row["arm_share"], row["at"]) for row in rows.values()}) == 1
+    assert [part["slot"] for part in answer["variants"]] == ["subject", "hero"]
+    assert [len(part["items"]) for part in answer["items"]] == [3, 3]
+    assert answer["held_back"] == []
+
+
+def test_no_item_stands_in_two_lists(stocked):
+    answer = decide(
+        stocked, user_id="u1", items=[{"k": 8}, {"k": 8, "placement": "mixed"}, {"k": 8, "exclude": ["i7"]}]
+    )
+    shown = [item["item_id"] for part in answer["items"] for item in part["items"]]
+    assert len(shown) == len(set(shown)) == 24
+
+
+def test_a_variant_that_speaks_of_an_offer_is_shown_with_that_offer_alone(stocked, monkeypatch):
+    as_if(stocked, monkeypatch, "random")
+    ask = DecideAsk(user_id="u1", channel="email", **PARTS)
+    seen = set()
+    for _ in range(150):
+        begun = begin(stocked.engine, ask, now=NOW)
+        offer = offer_of(begun.offered)
+        subject, hero = vary(stocked.engine, begun, offer)
+        seen.add((offer, subject.items[0].variant_id))
+        assert hero.items[0].variant_id == "e-hero"
+    fits = {"none": ["a-plain"], "ten": ["a-plain", "b-ten"], "ship": ["a-plain", "c-ship"]}
+    [(offer, _), *_] = sorted(seen)
+    assert seen == {(offer, variant) for variant in fits[offer]}, "the offer is the person's for its horizon"
+    for other, expected in fits.items():
+        [subject, _] = vary(stocked.engine, begun, other)
+        assert subject.decision["candidates"] == expected
+        assert subject.decision["probability"] == [1 / len(expected)]
+        against = {row["id"]: row["rule"] for row in json.loads(subject.decision["suppressed"])}
+        assert against["d-spring"] == "campaign"
+        assert {name for name, rule in against.items() if rule == "offer"} == {"b-ten", "c-ship"} - set(expected)
+
+
+def test_a_campaign_has_its_own_variants_in_every_slot(stocked, monkeypatch):
+    as_if(stocked, monkeypatch, "random")
+    ask = DecideAsk(user_id="u1", campaign_id="spring", variants=PARTS["variants"])
+    [subject, _] = vary(stocked.engine, begin(stocked.engine, ask, now=NOW), "none")
+    assert subject.decision["candidates"] == ["a-plain", "d-spring"]
+
+
+def test_what_must_not_be_sent_is_not_decided_and_that_is_logged(stocked):
+    answer = decide(stocked, user_id="u31", channel="email", campaign_id="spring")
+    assert answer["held_back"] == [{"rule": "consent", "reason": "there is no yes to email"}]
+    assert (answer["offer"], answer["variants"], answer["items"]) == (None, [], [])
+    [row] = stored(stocked, "u31")
+    assert (row["kind"], row["slot"], row["chosen"]) == ("action", "spring", ["none"])
+    assert json.loads(row["suppressed"]) == [{"id": "email", **answer["held_back"][0]}]
+    assert decide(stocked, user_id="u31")["held_back"] == [], "on the web they came themselves"
+
+
+def test_the_holdout_gets_what_everybody_gets(stocked, monkeypatch):
+    as_if(stocked, monkeypatch, "holdout")
+    answer = decide(stocked, user_id="u1", channel="email")
+    assert answer["held_back"] == []
+    assert answer["offer"]["offer"] is None
+    assert {one["rule"] for one in answer["offer"]["suppressed"]} == {"holdout"}
+    assert [part["variant"]["variant_id"] for part in answer["variants"]] == ["a-plain", "e-hero"]
+    assert answer["variants"][0]["variant"]["text"] == "New for you"
+    assert {item["source"] for part in answer["items"] for item in part["items"]} == {"popularity"}
+
+
+def test_a_stranger_gets_parts_too(stocked):
+    answer = decide(stocked)
+    assert len(answer["items"][0]["items"]) == 3
+    assert answer["variants"][1]["variant"]["variant_id"] == "e-hero"
+
+
+@pytest.mark.parametrize(
+    ("ask", "field"),
+    [
+        ({"offer": None, "variants": [], "items": []}, "items"),
+        ({"variants": [{"slot": "hero"}, {"slot": "hero"}]}, "variants"),
+        ({"items": [{"k": 3}, {"k": 3, "filter": "no such column > 3"}]}, "items.1.filter"),
+        ({"items": [{"k": 100_000}]}, "items.0.k"),
+        ({"context": {"attributes": {"shoe_size": "42"}}}, "context.attributes"),
+        ({"offer": {"cart_value": -1}}, "offer.cart_value"),
+    ],
+)
+def test_what_cannot_be_decided_names_its_place(stocked, ask, field):
+    answer = stocked.post("/v1/decide", {**PARTS, "user_id": "u1", **ask})
+    assert answer.status_code == 400
+    assert [detail["field"] for detail in answer.json()["error"]["details"]] == [field]
