@@ -20,9 +20,11 @@ NAMES = (
     "collaborative",
     "coverage",
     "demo",
+    "faults",
     "features",
     "latency",
     "lifetime-value",
+    "loop",
     "next-purchase",
     "null",
     "off-policy",
@@ -52,6 +54,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, help="of a search, at most so many")
     parser.add_argument("--minutes", type=float, help="of a search, refits included, about so long")
     parser.add_argument("--seed", type=int, help="of a shop that the benchmark makes: another seed, another shop")
+    parser.add_argument("--world", type=Path, help="of simulated shops: a TOML file laid over the default world")
     options = parser.parse_args()
     benchmark = importlib.import_module(f"benchmarks.{options.name.replace('-', '_')}")
     taken = inspect.signature(benchmark.run).parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -50,6 +51,10 @@ class Visits:
     def __len__(self) -> int:
         return len(self.person)
 
+    def of(self, rows: np.ndarray) -> Visits:
+        """Only these, by place or bool (S,)."""
+        return Visits(**{f.name: getattr(self, f.name)[rows] for f in fields(Visits)})
+
 
 @dataclass(frozen=True, eq=False)
 class Browsed:
@@ -68,23 +73,43 @@ class Browsed:
 
 def make_visits(scene: Scene, people: People, sent: Sent, plan: Plan, rng: np.random.Generator) -> Visits:
     """All visits: of people's own accord, of strangers, after a click, and those that an offer brings."""
-    parts = [
-        _own(scene, people, rng),
-        _strangers(scene, people, rng),
-        _clicks(sent),
-        _brought(scene, people, plan, rng),
-    ]
-    visits = Visits(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Visits)})
+    own = own_visits(scene, people, rng)
+    return in_order(scene, [own, reactions(scene, people, sent, plan, rng)])
+
+
+def own_visits(scene: Scene, people: People, rng: np.random.Generator) -> Visits:
+    """Visits of people's own accord and of strangers, whatever is sent or offered, in no order."""
+    return _joined([_own(scene, people, rng), _strangers(scene, people, rng)])
+
+
+def reactions(scene: Scene, people: People, sent: Sent, plan: Plan, rng: np.random.Generator) -> Visits:
+    """Visits after a click, and those that an offer brings, in no order."""
+    return _joined([_clicks(sent), _brought(scene, people, plan, rng)])
+
+
+def in_order(scene: Scene, parts: Sequence[Visits]) -> Visits:
+    """The visits of all parts within the simulated days, sorted by visitor and time."""
+    visits = _joined(parts)
     inside = (visits.start >= 0) & (visits.start < scene.calendar.days - LAST_VISIT_DAYS)
     order = np.lexsort((visits.start, visits.person, visits.stranger))
-    order = order[inside[order]]
-    return Visits(**{f.name: getattr(visits, f.name)[order] for f in fields(Visits)})
+    return visits.of(order[inside[order]])
 
 
 def browse(
-    scene: Scene, people: People, visits: Visits, plan: Plan, rng: np.random.Generator, *, batch: int
+    scene: Scene,
+    people: People,
+    visits: Visits,
+    plan: Plan,
+    rng: np.random.Generator,
+    *,
+    batch: int,
+    week: int | None = None,
 ) -> Browsed:
-    """Play the visits out: which items are seen, which go into the cart, which are ordered and sent back."""
+    """Play the visits out: which items are seen, which go into the cart, which are ordered and sent back.
+
+    `week` keeps apart the ids of weeks that are played one after another; people keep their devices.
+    """
+    label = str(batch) if week is None else f"{batch}w{week}"
     S, funnel, items = len(visits), scene.world.funnel, scene.items
     views = rng.geometric(1 / funnel.views, S)
     moment = np.where(visits.signed_in, plan.moment(visits.person, visits.start, scene=scene), -1)
@@ -144,9 +169,9 @@ def browse(
         events=_events_table(
             scene, people, visits, rng,
             steps=steps, at=at, item=item, first_item=item[np.cumsum(views) - views],
-            dwell=dwell, value=value, batch=batch,
+            dwell=dwell, value=value, batch=batch, label=label,
         ),
-        orders=_orders_table(scene, people, visits, lines, rng, ordered_at=ordered_at, batch=batch),
+        orders=_orders_table(scene, people, visits, lines, rng, ordered_at=ordered_at, label=label),
         conversions=Conversions(
             decision=plan.decision[visits.person[within], moment[within]],
             at=ordered_at[within],
@@ -170,6 +195,10 @@ def identities_table(scene: Scene, people: People, rng: np.random.Generator, *, 
             "at": arrow.times(np.concatenate([people.created, at]), scene.calendar.start_us),
         }
     )
+
+
+def _joined(parts: Sequence[Visits]) -> Visits:
+    return Visits(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Visits)})
 
 
 def _own(scene: Scene, people: People, rng: np.random.Generator) -> Visits:
@@ -404,6 +433,7 @@ def _events_table(
     dwell: np.ndarray,
     value: np.ndarray,
     batch: int,
+    label: str,
 ) -> pa.Table:
     items, start_us, visit = scene.items, scene.calendar.start_us, steps.visit
     names = [category.name for category in scene.world.catalogue.categories]
@@ -417,7 +447,7 @@ def _events_table(
     page = np.select([steps.event == HOME, steps.event == LIST], [0, 1 + category], -1)
     return pa.table(
         {
-            "event_id": arrow.numbered(f"e{batch}-", np.arange(len(at))),
+            "event_id": arrow.numbered(f"e{label}-", np.arange(len(at))),
             "user_id": arrow.pick(people.ids, np.where(visits.signed_in, visits.person, -1)[visit]),
             "anonymous_id": arrow.pick(
                 pa.concat_arrays([_devices(people, batch), strangers]), np.where(nameless, device, -1)[visit]
@@ -425,7 +455,7 @@ def _events_table(
             "event": arrow.pick(arrow.strings(list(EVENTS)), steps.event),
             "occurred_at": arrow.times(at, start_us),
             "received_at": arrow.times(_received(scene, rng, at), start_us),
-            "session_id": arrow.pick(arrow.numbered(f"v{batch}-", np.arange(len(visits))), visit),
+            "session_id": arrow.pick(arrow.numbered(f"v{label}-", np.arange(len(visits))), visit),
             "item_id": arrow.pick(items.ids, seen),
             "category": arrow.pick(arrow.strings(names), category),
             "page": arrow.pick(arrow.strings(["/", *(f"/{name.lower()}" for name in names)]), page),
@@ -450,7 +480,7 @@ def _orders_table(
     rng: np.random.Generator,
     *,
     ordered_at: np.ndarray,
-    batch: int,
+    label: str,
 ) -> pa.Table:
     """The `orders` table: the lines bought, and those sent back at the price that was paid."""
     orders, L, start_us = scene.world.orders, len(lines.visit), scene.calendar.start_us
@@ -466,7 +496,7 @@ def _orders_table(
     return pa.table(
         {
             "order_id": pa.concat_arrays(
-                [arrow.numbered(f"o{batch}-", lines.visit), arrow.numbered(f"r{batch}-", lines.visit[back])]
+                [arrow.numbered(f"o{label}-", lines.visit), arrow.numbered(f"r{label}-", lines.visit[back])]
             ),
             "line_id": pa.array(number[row]).cast(pa.string()),
             "user_id": arrow.pick(people.ids, np.where(visits.signed_in, visits.person, -1)[lines.visit[row]]),

@@ -95,7 +95,11 @@ class Conversions:
 
 def send(scene: Scene, people: People, rng: np.random.Generator) -> Sent:
     """Send every campaign; whoever unsubscribes from a channel gets no more of it."""
-    rows = _campaigns(scene, people, rng)
+    return respond(scene, people, campaigns(scene, people, rng), rng)
+
+
+def respond(scene: Scene, people: People, rows: dict[str, np.ndarray], rng: np.random.Generator) -> Sent:
+    """What people do with what is sent to them: the rest of `Sent` for its first columns, in its order."""
     person, channel, sent = rows["person"], rows["channel"], rows["sent"]
     messages = scene.world.messages
     m, country = len(person), people.country[person]
@@ -314,11 +318,11 @@ def _decision_ids(sent: Sent, batch: int) -> pa.Array:
     return arrow.numbered(f"d{batch}-", np.arange(int(sent.decided.sum())))
 
 
-def _campaigns(scene: Scene, people: People, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def campaigns(scene: Scene, people: People, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Who is to get what and when, were there no unsubscribing: the first columns of `Sent`, in its order."""
     world, test, n = scene.world, scene.world.experiment, len(people)
     parts: list[dict[str, np.ndarray]] = []
-    campaigns = 0
+    before = 0
     for channel, about in enumerate(world.messages.channels):
         days = np.arange(0, scene.calendar.days, about.every_days)
         chosen = rng.random((n, len(days))) < world.messages.send_share
@@ -329,7 +333,7 @@ def _campaigns(scene: Scene, people: People, rng: np.random.Generator) -> dict[s
             {
                 "person": person,
                 "channel": np.full(len(person), channel),
-                "campaign": campaigns + number,
+                "campaign": before + number,
                 "offer": np.full(len(person), -1),
                 "variant": np.where(tests, variant, -1 if channel else 0),
                 "probability": np.where(tests, probability, np.nan),
@@ -338,7 +342,7 @@ def _campaigns(scene: Scene, people: People, rng: np.random.Generator) -> dict[s
                 "day": days[number],
             }
         )
-        campaigns += len(days)
+        before += len(days)
     moments = _moments(scene)
     person, number = np.nonzero(people.reached[:, [0]] & (people.created[:, None] < moments))
     offer, probability = _offers(scene, people, person, rng)
@@ -346,7 +350,7 @@ def _campaigns(scene: Scene, people: People, rng: np.random.Generator) -> dict[s
         {
             "person": person,
             "channel": np.zeros(len(person), int),
-            "campaign": campaigns + number,
+            "campaign": before + number,
             "offer": offer,
             "variant": np.full(len(person), -1),
             "probability": probability,

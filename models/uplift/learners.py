@@ -105,14 +105,15 @@ def s_learner(family: Family, rows: Rows) -> list[ArmTerms]:
     if isinstance(family, Logistic):
         return _s_logistic(family, rows)
     D, level = family.views(rows.matrix), rows.level
+    V = _directions(D)
     ins = np.eye(K)[rows.arm][:, 1:]
     free = np.column_stack([np.ones(len(D)), D, ins, ins * (level - level.mean())[:, None]])
     # With one treatment, what all share is its own.
     away = np.column_stack([rows.arm > 0, *([ins] if K > 2 else [])]).astype(np.float64)
-    shared_and_own = ((away - away.mean(axis=0))[:, :, None] * D[:, None, :]).reshape(len(D), -1)
+    shared_and_own = ((away - away.mean(axis=0))[:, :, None] * (D @ V)[:, None, :]).reshape(len(D), -1)
     weights = ridge(np.column_stack([free, shared_and_own]), rows.y, free.shape[1])
     of_arms, of_levels = weights[1 + D.shape[1] : free.shape[1]].reshape(2, K - 1)
-    blocks = weights[free.shape[1] :].reshape(-1, D.shape[1])
+    blocks = weights[free.shape[1] :].reshape(-1, V.shape[1]) @ V.T
     own = blocks[1:] if K > 2 else np.zeros_like(blocks)
     return [
         (Term(1.0, LinearRegressor(family.views, float(alone), float(slope), blocks[0] + mine)),)
@@ -152,6 +153,8 @@ def dr_learner(family: Linear | Trees, rows: Rows) -> list[ArmTerms]:
 
 
 LEARNERS: dict[str, Learner] = {"S": s_learner, "T": t_learner, "X": x_learner, "DR": dr_learner}
+HELD = 0.99
+"""Share of the views' variance that differences between people are looked for in."""
 OF_OUTCOMES = ("S", "T")
 """Those that regress outcomes and not effects, which are no yes or no: what a logistic regression can serve."""
 
@@ -171,6 +174,17 @@ def scaled(terms: ArmTerms, by: float) -> ArmTerms:
     return tuple(replace(term, weight=term.weight * by) for term in terms)
 
 
+def _directions(D: np.ndarray) -> np.ndarray:
+    """Orthonormal directions that hold nearly all variance of the views, (p, r): so many features say the same.
+
+    A ridge does not mind a rotation, and gives next to no weight to directions in which next to nothing varies; without
+    them its work, which grows with the cube of columns x arms, is a hundredth.
+    """
+    eigenvalues, V = np.linalg.eigh(D.T @ D)
+    left = np.cumsum(eigenvalues) / max(eigenvalues.sum(), 1e-300)
+    return np.asarray(V[:, left > 1 - HELD])
+
+
 def _s_logistic(family: Logistic, rows: Rows) -> list[ArmTerms]:
     """As the linear one, in log-odds; the level is in them anyway."""
     D, K = family.views(rows.matrix), rows.n_arms
@@ -178,9 +192,10 @@ def _s_logistic(family: Logistic, rows: Rows) -> list[ArmTerms]:
     away = np.column_stack([np.arange(K) > 0, *([ins] if K > 2 else [])]).astype(np.float64)
     away -= away[rows.arm].mean(axis=0)
     free = np.column_stack([np.ones(len(D)), D, ins[rows.arm]])
-    both = (away[rows.arm][:, :, None] * D[:, None, :]).reshape(len(D), -1)
+    V = _directions(D)
+    both = (away[rows.arm][:, :, None] * (D @ V)[:, None, :]).reshape(len(D), -1)
     weights = logistic_ridge(np.column_stack([free, both]), rows.y, free.shape[1])
     base, of_arms = weights[1 : 1 + D.shape[1]], weights[1 + D.shape[1] : free.shape[1]]
-    blocks = weights[free.shape[1] :].reshape(-1, D.shape[1])
+    blocks = weights[free.shape[1] :].reshape(-1, V.shape[1]) @ V.T
     model = LogisticRegressor(family.views, weights[0] + ins @ of_arms, base + away @ blocks)
     return [(Term(1.0, model, arm), Term(-1.0, model, 0)) for arm in range(1, K)]
