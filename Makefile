@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKSPACE ?= workspace
 DATA ?= ../shared/data
 
-.PHONY: help setup demo test test-slow lint format serve bench-setup bench docs clean
+.PHONY: help setup demo test test-slow lint format serve bench-setup bench docs pictures clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -69,6 +69,20 @@ docs: setup  ## write the pages that are made from code
 	$(BIN)/python -m data.docs
 	$(BIN)/python -m features.docs
 	$(BIN)/python -m training.docs
+
+SHOT = chromium-headless-shell --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=2000
+PAGES = file://$(CURDIR)/build/shop/reports
+
+pictures: setup  ## the pictures of docs/reports.md: Hillstrom's mails in DATA, a simulated shop (needs chromium-headless-shell)
+	$(BIN)/attune simulate --users 20000 --days 180 --workspace build/shop
+	$(BIN)/attune check --workspace build/shop > /dev/null
+	$(BIN)/attune report uplift --campaign offers-005 --workspace build/shop
+	$(BIN)/attune report uplift --experiment $(DATA)/hillstrom/customers.parquet --treatment segment --outcome visit \
+		--money spend --cost 0.1 --margin 0.4 --currency USD --before recency,history,mens,womens,zip_code,newbie,channel \
+		--rule "mens == 1 -> Mens E-Mail else Womens E-Mail" --to build/shop/reports --workspace build/shop
+	$(SHOT) --window-size=1000,640 --screenshot=docs/report.png $(PAGES)/uplift.html
+	$(SHOT) --window-size=1000,640 --screenshot=docs/report-campaign.png $(PAGES)/campaign-offers-005.html
+	$(SHOT) --window-size=390,844 --blink-settings=preferredColorScheme=0 --screenshot=docs/report-phone.png $(PAGES)/uplift.html
 
 clean:  ## remove what can be made again (not .venv)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
