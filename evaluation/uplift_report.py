@@ -515,7 +515,8 @@ def _soon_days(campaign: Campaign) -> list[int]:
 
 def _soon_chart(campaign: Campaign) -> str:
     """How many have converted by when, arm by arm."""
-    lines, told = [], []
+    lines: list[Line] = []
+    told: list[str] = []
     for arm, found in campaign.soon.items():
         if not len(found.days):
             continue

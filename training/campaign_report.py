@@ -247,7 +247,7 @@ def _about(rows: pd.DataFrame, campaign: str | None) -> str:
     kinds = " and ".join(sorted(set(rows["kind"])))
     first, last = (f"{at:%Y-%m-%d}" for at in (rows["at"].min(), rows["at"].max()))
     when = f"on {first}" if first == last else f"from {first} to {last}"
-    return f"{what}: {len(rows):,} of kind {kinds}, {when}, about {rows['user_id'].nunique():,} people"
+    return f"{what}: {len(rows):,} decisions of kind {kinds}, {when}, about {rows['user_id'].nunique():,} people"
 
 
 def _run(workspace: Workspace, told: _Rows, asked: _Asked) -> Run:

@@ -71,7 +71,7 @@ def recommender_report(workspace: Workspace, *, seed: int = 0) -> RecommenderRep
     had = rows.known.matrix
     owners = np.bincount(had.indices[had.data > 0], minlength=len(rows.known.items))
     taken = np.bincount(rows.held_out.indices, minlength=len(rows.items))[: len(rows.known.items)]
-    places = [np.bincount(lists[name][lists[name] >= 0], minlength=len(owners)) for name in (first, best)]
+    shown, baseline = (np.bincount(lists[name][lists[name] >= 0], minlength=len(owners)) for name in (first, best))
     return RecommenderReport(
         about=rows.about,
         at=f"{split.test:%Y-%m-%d}",
@@ -82,8 +82,8 @@ def recommender_report(workspace: Workspace, *, seed: int = 0) -> RecommenderRep
         new_items=int((owners == 0).sum()) + len(rows.items) - len(rows.known.items),
         rankers=rankers,
         groups=_groups(rows, quality[first], quality[best], resamples),
-        popularity=_by_popularity(owners, *places, taken),
-        categories=_by_category(rows, *places, taken),
+        popularity=_by_popularity(owners, shown, baseline, taken),
+        categories=_by_category(rows, shown, baseline, taken),
         examples=_examples(rows, model, lists[first], seed),
         notes=(
             f"{version} was made by {card.recipe}.",
@@ -113,8 +113,9 @@ def _groups(rows: JudgedRows, ours: RankingQuality, theirs: RankingQuality, resa
         held = (n_known >= low) & (n_known <= high)
         if held.any():
             a, b = ours.ndcg[held], theirs.ndcg[held]
-            told = [mean(values, resamples=resamples) for values in (a, b)]
-            found.append(People(name, int(held.sum()), *told, paired_difference(a, b, resamples=resamples)))
+            one, other = mean(a, resamples=resamples), mean(b, resamples=resamples)
+            gain = paired_difference(a, b, resamples=resamples)
+            found.append(People(name, int(held.sum()), one, other, gain))
     return tuple(found)
 
 

@@ -310,8 +310,9 @@ def _reasons(bulk: Bulk, rows: pd.DataFrame, held: np.ndarray) -> list[Reason]:
     found: list[Reason] = []
     if not held.any() or held.all():
         return found
-    features = bulk.snapshot.frame().set_index(USER).loc[rows[USER]]
     for label, champion in bulk.champions.items():
+        names = list(champion.model.features)
+        features = bulk.snapshot.frame(names).set_index(USER).loc[rows[USER]]
         asked = rows[label].notna().to_numpy()
         inside, everybody = (
             features.iloc[np.flatnonzero(who)[some_rows(int(who.sum()), MOST_EXPLAINED, seed=0)]]
@@ -319,7 +320,6 @@ def _reasons(bulk: Bulk, rows: pd.DataFrame, held: np.ndarray) -> list[Reason]:
         )
         if inside.empty:
             continue
-        names = list(champion.model.features)
         more = [champion.model.contributions(frame).mean(axis=0) for frame in (inside, everybody)]
         apart = more[0] - more[1]
         found += [

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from data.errors import DataError
-from evaluation.audience import Audience, audience, expected, text, write
+from evaluation.audience import Audience, Reason, audience, expected, metrics, text, write
 
 
 @pytest.fixture
@@ -37,6 +37,22 @@ def test_figures_are_those_of_the_rows(found: Audience) -> None:
         ("new", 0, 0.0, 0.2),
         ("vip", 1, 0.5, 0.4),
     ]
+
+
+def test_reach_and_reasons_stand_beside_everybody(tmp_path: Path) -> None:
+    people = pd.DataFrame({"churn": [0.9, 0.8, 0.1], "lifecycle": ["lapsed"] * 3})
+    reach = pd.DataFrame({"email": [True, False, True], "sms": [False, False, True]})
+    found = audience(
+        people, np.array([True, True, False]), labels=["churn"], where="x", at="2026-01-31", reach=reach,
+        reasons=[Reason("churn", "days_since_order", 80.0, 20.0, 1.5)],
+    )  # fmt: skip
+    assert [(r.channel, r.people, r.share) for r in found.reach] == [
+        ("email", 1, 0.5), ("sms", 0, 0.0), ("no channel", 1, 0.5)
+    ]  # fmt: skip
+    assert "churn because days_since_order is 80, of everybody 20: odds x 1.50" in text(found)
+    assert metrics(found)["reach.email"].estimate == 0.5
+    write(found, tmp_path / "a.html")
+    assert "On which channel can they be reached?" in (tmp_path / "a.html").read_text()
 
 
 def test_the_interval_holds_what_happens_in_19_of_20_audiences() -> None:

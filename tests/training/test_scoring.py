@@ -92,3 +92,7 @@ def test_the_audience_is_described_beside_everybody(shop_with_churn: Workspace, 
     assert churn.inside.people == found.size
     assert churn.inside.share.estimate > 0.5 > churn.everybody.share.estimate
     assert churn.times > 1
+    assert {reason.label for reason in found.reasons} == {"churn"}
+    assert found.reasons[0].odds > 1  # it was chosen for its churn
+    assert found.reach == ()  # the shop tells neither channels nor consents
+    assert not audience_of(shop_with_churn, where="True").reasons  # everybody is not apart from everybody

@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import training.uplift_report
 from data.errors import DataError
+from evaluation.experiments import Nothing
+from evaluation.intervals import Interval
 from evaluation.uplift_report import Run, UpliftReport
 from training import uplift
 from training.uplift_report import read_rows, run_of, uplift_report
@@ -101,3 +104,35 @@ def test_a_table_is_read_from_parquet_or_csv_and_nothing_else(tmp_path: Path) ->
     for name in ("mail.xlsx", "none.csv"):
         with pytest.raises(DataError, match=name):
             read_rows(tmp_path / name)
+
+
+def test_an_arm_split_with_nothing_done_is_among_the_checks() -> None:
+    [check] = [check for check in told(shop()).analysis.checks if check.name == "nothing done, nothing found"]
+    assert check.status == "passed"
+    assert 0.01 < check.value < 0.1
+    few = told(shop(60))
+    assert few.analysis.checks[-1].status == "not checked"
+
+
+def test_amounts_whose_intervals_are_too_narrow_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Nothing(200, Interval(0.2, 0.15, 0.26, 0.95))
+    monkeypatch.setattr(training.uplift_report, "aa_simulation", lambda *_, **__: found)
+    report = told(shop())
+    assert report.analysis.checks[-1].status == "warning"
+    assert report.verdict.kind == "act"  # a warning stands beside the verdict
+
+
+def test_where_the_data_did_not_decide_it_says_how_many_people_would() -> None:
+    rows = shop(2000)
+    rng = np.random.default_rng(1)
+    rows["visit"] = (rng.random(2000) < 0.2 + 0.02 * (rows.arm == "mail")).astype(int)
+    rows["joined"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(2000) % 20, unit="D")
+    report = told(rows, date="joined")
+    assert report.verdict.kind in {"keep testing", "cannot tell"}
+    first, second = report.plans
+    assert second.people == pytest.approx(4 * first.people, rel=1e-3)
+    assert first.days == pytest.approx(first.people / 100)
+    verdict = report.verdict
+    if verdict.more_people:  # one way to say it: the verdict's level is that of one arm
+        assert first.people == pytest.approx(2000 + verdict.more_people, rel=0.01)
+    assert told(shop()).plans == ()
