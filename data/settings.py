@@ -167,9 +167,11 @@ class Variants(Section):
 class Offers(Section):
     """[offers]: what an offer costs and brings, and how many may be given."""
 
-    horizon_days: int = Field(14, ge=1, le=365, description="what people bring so many days from the decision on counts")
+    horizon_days: int = Field(
+        14, ge=1, le=365, description="what people bring so many days from the decision on counts"
+    )
     margin: Share | None = Field(
-        None, description="share of what people pay that is earned; empty = the price less `items.cost`"
+        None, description="share of what people pay that is earned; empty = the price less `items.cost`, or all of it"
     )
     contact_costs: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default_factory=dict, description="what telling somebody of an offer costs, by channel"

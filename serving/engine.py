@@ -194,8 +194,8 @@ class Engine:
         self.api_keys = keys.in_force(self.state)
         self.offering.refresh()
         self.varying.refresh()
-        if self.profiles is not None:
-            self.profiles.refresh()
+        if self.profiles is not None and self.profiles.refresh():
+            self.offering.prepare()
 
     def refresh_models(self) -> None:
         """Take over new champions and newly checked tables."""

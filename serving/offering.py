@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -35,7 +36,6 @@ from serving.schemas import OffersAsk, RankedOffer, WithheldOffer
 GIVEN, REDEMPTIONS, BUDGET = "offer given", "offer redemptions", "offer budget"
 """What the state counts: offers by person, offers over all, and money by period."""
 DAY_SECONDS = 86_400
-FRAMES_KEPT = 64
 COLUMNS = (
     "offer_id", "name", "kind", "cost", "min_spend", "category", "channels", "segment", "starts_at", "ends_at",
     "max_redemptions",
@@ -257,13 +257,11 @@ class _Told:
     """What is worked out for all rows of a frame of features at once.
 
     Attributes:
-        frame: The features.
         profit: Expected, its low and high end, by row and arm of the model; None without a model.
         usual: What the shop's rule says of each row.
         segments: By name, who is in it.
     """
 
-    frame: pd.DataFrame
     profit: tuple[np.ndarray, np.ndarray, np.ndarray] | None
     usual: np.ndarray
     segments: Mapping[str, np.ndarray]
@@ -298,7 +296,7 @@ class Offering:
         self._segments = segments_of(settings.segments)
         self._checked = {} if tables is None else _of_rows(tables["offers"].select(*COLUMNS).execute())
         self._told: dict[int, _Told] = {}
-        self._everybody = None if profiles is None else self._of_frame(profiles.snapshot)
+        self.prepare()
         self._stranger = self._of_nobody()
         self.offers: Mapping[str, Offer] = {}
         self.refresh()
@@ -319,6 +317,12 @@ class Offering:
         changed = _of_rows(pd.DataFrame(found, columns=list(COLUMNS), dtype=object))
         offers = {**self._checked, **changed}
         self.offers = {name: offers[name] for name in sorted(offers) if name != NOTHING}
+
+    def prepare(self) -> None:
+        """Work out what offers bring of those whose features are new, so that no request waits for it."""
+        for frame in [] if self._profiles is None else self._profiles.frames:
+            if id(frame) not in self._told:
+                self._of_frame(frame)
 
     def decide(self, person: Person, ask: OffersAsk, *, now: datetime) -> Offered:
         """The offers of one person; nothing is counted or stored here."""
@@ -389,10 +393,7 @@ class Offering:
 
     def _of_row(self, row: Row) -> _Told:
         """What is worked out for the frame that a row is in: everybody's, or that of those touched since."""
-        told = self._told.get(id(row.frame))
-        if told is None or told.frame is not row.frame:
-            told = self._of_frame(row.frame)
-        return told
+        return self._told.get(id(row.frame)) or self._of_frame(row.frame)
 
     def _of_frame(self, frame: pd.DataFrame) -> _Told:
         n = len(frame)
@@ -401,7 +402,6 @@ class Offering:
             found = self._model.predict(frame)
             profit = found.profit, found.low, found.high
         told = _Told(
-            frame,
             profit,
             np.full(n, NOTHING, dtype=object) if self._rule is None or not n else _said(self._rule, frame),
             {
@@ -410,9 +410,8 @@ class Offering:
                 if n and not set(condition.names) - set(frame.columns)
             },
         )
-        while len(self._told) >= FRAMES_KEPT:
-            self._told.pop(next(key for key in list(self._told) if self._told[key] is not self._everybody))
         self._told[id(frame)] = told
+        weakref.finalize(frame, self._told.pop, id(frame), None).atexit = False  # it goes with the frame
         return told
 
     def _of_nobody(self) -> _Told:
@@ -422,7 +421,7 @@ class Offering:
         if self._model is not None:
             found = self._model.of_stranger()
             profit = found.profit, found.low, found.high
-        return _Told(pd.DataFrame(index=range(1)), profit, np.array([usual], dtype=object), {})
+        return _Told(profit, np.array([usual], dtype=object), {})
 
 
 def _rule_of(settings: Settings, profiles: Profiles | None) -> Rule | None:
@@ -453,7 +452,7 @@ def _of_rows(rows: pd.DataFrame) -> dict[str, Offer]:
         if told["kind"] == NOTHING:
             continue
         offer = Offer(
-            offer_id=told["offer_id"],
+            offer_id=str(told["offer_id"]),
             name=told["name"],
             cost=float(told["cost"] or 0.0),
             min_spend=told["min_spend"],

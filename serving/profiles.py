@@ -98,9 +98,11 @@ class Profiles:
         }
 
     @property
-    def snapshot(self) -> pd.DataFrame:
-        """The features of everybody when they were last built, without ids."""
-        return self._snapshot
+    def frames(self) -> list[pd.DataFrame]:
+        """In which `row` finds people, without ids: the snapshot's, and those of who was touched since."""
+        return list(
+            {id(frame): frame for frame in (self._snapshot, *(r.frame for r in [*self._touched.values()]))}.values()
+        )
 
     def row(self, user_id: str) -> Row | None:
         """Where somebody's features are; None if nobody knows them, or they were erased."""

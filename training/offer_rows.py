@@ -93,7 +93,7 @@ def offer_rows(workspace: Workspace) -> OfferRows:
     that still can be given, the most frequent first, as long as they were candidates together in half of the decisions.
 
     Raises:
-        DataError: no such decisions, too few, chances that are not those of the choices, or no way to tell profit.
+        DataError: no such decisions, too few, or no prices.
     """
     settings, tables = workspace.settings.offers, workspace.checked
     if "decisions" not in tables.brought:
@@ -103,7 +103,7 @@ def offer_rows(workspace: Workspace) -> OfferRows:
     arms, kept, notes = _together(workspace, made, end)
     made = made[kept].reset_index(drop=True)
     codes = pd.Index(arms).get_indexer(made["chosen"])
-    even = (made["arm"] == RANDOM).to_numpy()
+    even = made["even"].to_numpy()
     snapshots, table = _known(workspace, made)
     costs = made["channel"].map(settings.contact_costs).fillna(0.0).to_numpy(dtype=np.float64)
     return OfferRows(
@@ -119,32 +119,27 @@ def offer_rows(workspace: Workspace) -> OfferRows:
         horizon_days=settings.horizon_days,
         end=end,
         definitions_hash=snapshots,
-        notes=notes,
+        notes=(*notes, *_unknown(workspace)),
     )
 
 
 def _by_chance(workspace: Workspace, until: datetime) -> pd.DataFrame:
-    """user_id, at, arm, chosen, probability, candidates and channel of the decisions that count, by time."""
+    """user_id, at, chosen, probability, even, candidates and channel of the decisions that count, by time."""
     decisions = workspace.checked["decisions"]
     one = decisions.filter(decisions.kind == "offer", decisions.chosen.length() == 1, ~decisions.candidates.isnull())
     columns = ["decision_id", "user_id", "at", "arm", "candidates", "placement", "context"]
     rows = one.select(*columns, chosen=one.chosen[0], probability=one.probability[0]).execute()
     first = span(workspace.checked).first + DAY  # before, nothing was known of anybody
-    rows = rows[(rows["probability"] < 1) & (rows["at"] >= first) & (rows["at"] <= until)]
+    alone = ~rows["context"].map(lambda told: isinstance(told, str) and '"k":' in told)  # not one of several at once
+    rows = rows[alone & (rows["probability"] < 1) & (rows["at"] >= first) & (rows["at"] <= until)]
     if rows.empty:
         raise DataError(
             "no offer was chosen by chance with its outcome known by now. Serve /v1/offers with a share of people in "
             "[arms].random and come back after [offers].horizon_days."
         )
     rows = rows.sort_values(["at", "decision_id"], ignore_index=True)
-    n_candidates = rows["candidates"].map(len).to_numpy()
-    wrong = (rows["arm"] == RANDOM).to_numpy() & ~np.isclose(rows["probability"] * n_candidates, 1, atol=1e-4)
-    if wrong.any():
-        row = rows[wrong].iloc[0]
-        raise DataError(
-            f"decision {row['decision_id']}: in the arm random each of {len(row['candidates'])} candidates has the "
-            f"same chance, and {row['probability']:g} was logged. Log the probability with which it was drawn."
-        )
+    # A draw of the arm random is even; an imported one may not be, and then says so.
+    rows["even"] = (rows["arm"] == RANDOM) & np.isclose(rows["probability"] * rows["candidates"].map(len), 1, atol=1e-4)
     rows["channel"] = _channels(rows.pop("context"), rows.pop("placement"))
     return rows[_first_in_each_horizon(rows, timedelta(days=workspace.settings.offers.horizon_days))]
 
@@ -174,7 +169,7 @@ def _together(
     offers = workspace.checked["offers"]
     over = set(offers.filter(offers.ends_at <= end).select("offer_id").execute()["offer_id"])
     sets = [frozenset(candidates) for candidates in made["candidates"]]
-    drawn_evenly = (made["arm"] == RANDOM).to_numpy()
+    drawn_evenly = made["even"].to_numpy()
     chosen = made["chosen"].to_numpy(dtype=object)
 
     def usable(arms: list[str]) -> np.ndarray:
@@ -238,22 +233,28 @@ def _known(workspace: Workspace, made: pd.DataFrame) -> tuple[str, pd.DataFrame]
     return hashed, pd.concat(parts).sort_index().reset_index(drop=True)
 
 
+def _unknown(workspace: Workspace) -> list[str]:
+    """What a reader must know of the profit."""
+    if workspace.settings.offers.margin is None and not workspace.checked.has("items", "cost"):
+        return ["what orders earn is not known (items.cost, or [offers].margin): all that was paid counts as earned"]
+    return []
+
+
 def _profit(workspace: Workspace, made: pd.DataFrame, end: datetime) -> np.ndarray:
     """What each decision's person brought in the horizon, before the contact is paid, (n,).
 
     Raises:
-        DataError: nothing tells profit.
+        DataError: there are no prices, or two ways to tell what an order earns.
     """
     settings, tables = workspace.settings.offers, workspace.checked
     if not tables.has("orders", "unit_price"):
         raise DataError("an offer's profit is money, and there is no orders.unit_price.")
     about = {"tables": tables, "until": end, "decisions": made, "horizon_days": settings.horizon_days}
     profit = brought(**about, value="profit").to_numpy(dtype=np.float64)
-    if settings.margin is None:
-        if not tables.has("items", "cost"):
-            raise DataError("what an order earns is not known: bring items.cost, or set [offers].margin.")
+    if settings.margin is None and tables.has("items", "cost"):
         return profit
-    revenue = brought(**about, value="revenue").to_numpy(dtype=np.float64)
     if tables.has("items", "cost"):
-        raise DataError("[offers].margin is set and items.cost is there too: keep one of them.")
-    return settings.margin * revenue + profit  # without item costs `profit` is what redeemed offers cost
+        raise DataError("[offers].margin is set, and there is items.cost too: leave one of them out.")
+    revenue = brought(**about, value="revenue").to_numpy(dtype=np.float64)
+    margin = 1.0 if settings.margin is None else settings.margin
+    return margin * revenue + profit  # without item costs `profit` is what redeemed offers cost

@@ -272,7 +272,7 @@ def _check(rows: OfferRows, seed: int) -> None:
     checks: list[Check] = []
     if even.any():
         counts = np.bincount(rows.arm[even], minlength=len(rows.arms)).tolist()
-        checks.append(sample_ratio(dict(zip(rows.arms, counts, strict=True)), np.full(len(counts), 1 / len(counts))))
+        checks.append(sample_ratio(dict(zip(rows.arms, counts, strict=True)), [1 / len(counts)] * len(counts)))
         checks.append(assignment_foreseen(rows.arm[even], rows.table[even], seed=seed))
     checks.append(leak(rows.arm, rows.before_contact, rows.arms, metric=METRIC))
     if failed := [check for check in checks if check.status == "failed"]:

@@ -117,11 +117,11 @@ def test_features_are_those_known_strictly_before_the_decision(
     pd.testing.assert_frame_equal(rows.table, changed.table)
 
 
-def test_a_wrong_chance_is_refused_by_name(a_shop: Callable[..., Workspace], tmp_path: Path) -> None:
-    tables = tables_of()
-    tables["decisions"]["probability"] = [[0.9], *tables["decisions"]["probability"][1:]]
-    with pytest.raises(DataError, match=r"decision d0: in the arm random each of 3 candidates has the same chance"):
-        offer_rows(a_shop(tmp_path / "wrong", SETTINGS, **tables))
+def test_chances_that_are_not_those_of_the_choices_are_not_believed(shop: Workspace, rows: OfferRows) -> None:
+    chosen = np.arange(3) == rows.arm[:, None]
+    wrong = replace(rows, probabilities=np.where(chosen, 0.6, 0.2), even=np.zeros(len(rows.arm), dtype=bool))
+    found = offers.compared(shop, offers.judge(wrong), {BEST: BEST})
+    assert any("the logged probabilities are not those of the choices" in note for note in found.notes)
 
 
 def test_too_few_decisions_say_what_is_missing(a_shop: Callable[..., Workspace], tmp_path: Path) -> None:
