@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from models.offers import NOTHING
 from serving.decisions.ids import new_decision_id
 from serving.decisions.rules import Contact, Person, Suppressed, held_back
-from serving.offering import Offered
+from serving.offered import Offered
 from serving.recommending import FieldError
 from serving.schemas import (
     DecideAsk,

@@ -38,7 +38,8 @@ from serving.contacting import Acted
 from serving.decisions.ids import new_decision_id, rng_of
 from serving.decisions.rules import PERSONALISATION, Person, consents
 from serving.filling import Filling
-from serving.offering import Offered, Offering
+from serving.offered import Offered
+from serving.offering import Offering
 from serving.past import Past
 from serving.people import People
 from serving.placements import Placements

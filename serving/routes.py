@@ -23,7 +23,7 @@ from serving import deciding
 from serving.choices import consent_rows, consents_of, preference_rows
 from serving.decisions.rules import ANY, Person
 from serving.explaining import explain
-from serving.offering import Offered
+from serving.offered import Offered
 from serving.recommending import FieldError
 from serving.schemas import (
     ActionsAnswer,

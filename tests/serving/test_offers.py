@@ -29,7 +29,8 @@ from serving.champions import Champion, load_champion
 from serving.decisions.arms import Arm
 from serving.decisions.offers import Offer, Profit, give, ranked, withheld
 from serving.decisions.rules import Consent, Person
-from serving.offering import BUDGET, REDEMPTIONS, Offering
+from serving.offered import BUDGET, REDEMPTIONS
+from serving.offering import Offering
 from serving.past import Past
 from serving.profiles import Profiles
 from serving.schemas import OffersAsk
