@@ -134,26 +134,6 @@ def paired_difference(
     return mean(first - second, level=level, resamples=resamples, seed=seed)
 
 
-def unpaired_difference(
-    first: np.ndarray, second: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> Interval:
-    """Difference of the means of two independent sets of users: each set is drawn on its own.
-
-    Example:
-        >>> round(unpaired_difference(np.array([2.0, 4.0]), np.array([1.0])).estimate, 3)
-        2.0
-    """
-    sets = [values[~np.isnan(values)] for values in (first, second)]
-    if not all(map(len, sets)):
-        return Interval(np.nan, np.nan, np.nan, level)
-    drawn = [
-        np.concatenate([_mean_of(values)(weights) for weights in _weights(len(values), None, resamples, [seed, which])])
-        for which, values in enumerate(sets)
-    ]
-    low, high = np.quantile(drawn[0] - drawn[1], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(sets[0].mean() - sets[1].mean()), float(low), float(high), level)
-
-
 def _mean_of(values: np.ndarray) -> Statistic:
     def weighted_mean(weights: np.ndarray) -> np.ndarray:
         result: np.ndarray = weights @ values / weights.sum(axis=1)
@@ -162,7 +142,7 @@ def _mean_of(values: np.ndarray) -> Statistic:
     return weighted_mean
 
 
-def _weights(n: int, groups: np.ndarray | None, resamples: int, seed: int | list[int]) -> Iterator[np.ndarray]:
+def _weights(n: int, groups: np.ndarray | None, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Blocks of multinomial counts, float (b, n): how often each row is in each resample."""
     rng = np.random.default_rng(seed)
     member = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -175,7 +155,7 @@ def _weights(n: int, groups: np.ndarray | None, resamples: int, seed: int | list
         yield counts if groups is None else counts[:, member]
 
 
-def _multinomial(counts: np.ndarray, resamples: int, seed: int | list[int]) -> Iterator[np.ndarray]:
+def _multinomial(counts: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Blocks of how many units of each row are in each resample of all units, float (b, n)."""
     rng = np.random.default_rng(seed)
     rows = max(1, BLOCK_CELLS // len(counts))

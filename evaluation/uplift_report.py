@@ -31,12 +31,15 @@ from evaluation.uplift import (
     gain_curve,
     qini,
     rate,
+    uplift_at,
 )
 
 TEMPLATE = Path(__file__).with_name("uplift_report.html.jinja")
 SURE = 0.01
 """P value below which a ranking is said to find those who gain more; stricter than 5 %, as it is a second look."""
 THOUSAND = 1000
+FIRST = tuple(tenth / 10 for tenth in range(1, 11))
+"""Shares of the people, the first in the model's order."""
 MOST_POINTS = 80
 """Of a line of a chart: more would only make the page large."""
 
@@ -179,6 +182,7 @@ class Who:
         curve: What is gained by the share contacted.
         areas: Qini, AUTOC and RATE-Qini.
         others: Other orders of the same people.
+        first: The effect among the first in the model's order, at each of `FIRST`.
     """
 
     arm: str
@@ -188,6 +192,7 @@ class Who:
     curve: GainCurve
     areas: tuple[Area, ...]
     others: tuple[Ranking, ...]
+    first: tuple[UpliftGroup, ...]
 
     @property
     def differ(self) -> bool:
@@ -405,6 +410,7 @@ def who(
             )
             for name, order in (others or {}).items()
         ),
+        first=tuple(uplift_at(people, score, share) for share in FIRST),
     )
 
 
@@ -482,7 +488,7 @@ def _html(report: UpliftReport) -> str:
         time_chart=_time_chart,
         soon_chart=_soon_chart,
         soon_days=_soon_days(report.campaign) if report.campaign else [],
-        shares=range(10, 101, 10),
+        shares=[round(100 * share) for share in FIRST],
         Interval=Interval,
     )
 

@@ -238,7 +238,9 @@ def _decisions(tables: Tables, asked: _Asked, period_days: int) -> tuple[pd.Data
             "(--since for another)."
         )
     if rows.empty:
-        raise DataError(" ".join(["No decision is left to report on.", *notes]))
+        raise DataError(
+            " ".join(["No decision is left to report on.", *notes, "Leave some people alone (settings [arms])."])
+        )
     return rows.reset_index(drop=True), notes
 
 
