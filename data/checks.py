@@ -23,6 +23,7 @@ from data.contract import EVENT_NAMES, TABLES, ColumnType, TableSpec
 from data.erasing import keep_out
 from data.errors import DataError
 from data.files import alone, replacing
+from data.merge_fields import known_columns
 from data.progress import track
 from data.tables import EPOCH, READERS, cause, connect, read_raw, typed
 from data.workspace import Workspace
@@ -215,6 +216,13 @@ def _no_shares(rows: Rows, column: str) -> ir.BooleanValue:
     return rows[column].filter(lambda share: ~share.between(SMALLEST_SHARE, 1)).length() > 0
 
 
+def _unknown_field(rows: Rows) -> ir.BooleanValue:
+    users = rows.good.get("users")
+    known = "|".join(sorted(known_columns(() if users is None else users.columns)))
+    others = rows["text"].re_replace(rf"\{{\s*user\.({known})\s*\|[^{{}}]*\}}", "")
+    return others.re_search(r"\{[^{}|]*\|[^{}]*\}")
+
+
 def _lengths_differ(rows: Rows) -> ir.BooleanValue:
     return rows["probability"].length() != rows["chosen"].length()
 
@@ -249,7 +257,8 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check("events", "user_id", "no anonymous_id either", lambda r: r.absent("user_id") & r.absent("anonymous_id")),
     Check("orders", "quantity", "zero", lambda r: r["quantity"].between(0, 0)),
-    Check("variants", "text", "merge field without a fallback", lambda r: r["text"].re_search(r"\{[^{}|]*\}")),
+    Check("variants", "text", "merge field without a fallback", lambda r: r["text"].re_search(r"\{[^{}|]*(\|\s*)?\}")),
+    Check("variants", "text", "unknown merge field", _unknown_field),
     Check("decisions", "placement", "no slot either", lambda r: r.absent("placement") & r.absent("slot")),
     Check("decisions", "arm_share", "not above 0 and up to 1", partial(_no_share, column="arm_share")),
     Check("decisions", "probability", "not one for each choice", _lengths_differ),

@@ -7,21 +7,35 @@ from collections.abc import Collection, Mapping
 from html import escape
 from typing import Any, Literal
 
+from data.contract import TABLES
+
 FIELD = re.compile(r"\{([^{}|]*)(?:\|([^{}]*))?\}")
 """A field: its name, and what stands there for who has no value."""
 NAME = re.compile(r"user\.([A-Za-z_][A-Za-z0-9_]{0,62})")
+TRAITS = ("first_name", "last_name", "name", "title", "company", "city")
+"""What shops often know of a person beside the contract's columns (traits of the Segment spec)."""
 MAX_VALUE = 200
 """Characters; a longer value is no name or place, and gives way to the fallback."""
 
 Format = Literal["text", "html"]
 
 
-def wrong_with(text: str, *, columns: Collection[str] | None) -> str | None:
+def known_columns(brought: Collection[str]) -> frozenset[str]:
+    """What a field may name: columns of `users` that the shop brought, those of the contract, and usual traits.
+
+    Example:
+        >>> sorted(known_columns(["user_id", "shoe_size"]))[-3:]
+        ['timezone', 'title', 'updated_at']
+    """
+    return frozenset((*brought, *TABLES["users"].by_name, *TRAITS)) - {"user_id"}
+
+
+def wrong_with(text: str, *, columns: Collection[str]) -> str | None:
     """What is wrong with the fields of a text; None if nothing is.
 
     Args:
         text: Of a variant.
-        columns: Of `users` that a field may name; None = any.
+        columns: That a field may name, see `known_columns`.
 
     Example:
         >>> wrong_with("Hello {user.name|there}", columns=["name"]) is None
@@ -34,7 +48,7 @@ def wrong_with(text: str, *, columns: Collection[str] | None) -> str | None:
         if not (fallback or "").strip():
             return f"the merge field {{{name}}} has no fallback; write {{{name}|FALLBACK}}"
         column = NAME.fullmatch(name.strip())
-        if column is None or (columns is not None and column[1] not in columns):
+        if column is None or column[1] not in columns:
             return f"{name.strip()!r} is nothing that can be merged in; name a column of users, such as user.country"
     return None
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from data.contract import TABLES
 from data.errors import StateUnavailableError
-from data.merge_fields import FIELD, NAME, filled, wrong_with
+from data.merge_fields import FIELD, NAME, filled, known_columns, wrong_with
 from data.settings import Settings
 from data.state import State
 from data.state.arrow import EXTRA
@@ -387,11 +387,9 @@ class Varying:
         return _Named((*there, *missing), dict(zip(rows["user_id"], values, strict=False)))
 
     @property
-    def _user_columns(self) -> frozenset[str] | None:
-        """What a merge field may name; None = anything, where no users were brought."""
-        if self._tables is None or "users" not in self._tables.brought:
-            return None
-        return frozenset(self._tables["users"].columns) - {"user_id"}
+    def _user_columns(self) -> frozenset[str]:
+        """What a merge field may name."""
+        return known_columns(() if self._tables is None else self._tables["users"].columns)
 
 
 def _wordings(rows: pd.DataFrame) -> dict[str, Wording]:

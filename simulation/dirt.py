@@ -141,6 +141,7 @@ SPOILT_BY: dict[str, Spoil | None] = {
 }
 PARTICULAR: dict[tuple[str, str, str], Spoil] = {
     ("variants", "text", "merge field without a fallback"): _all("Hello {user.first_name}"),
+    ("variants", "text", "unknown merge field"): _all("Hello {user.shoe_size|there}"),
     ("decisions", "arm_share", "not above 0 and up to 1"): _all(0.0),
     ("decisions", "probability", "not one for each choice"): _all([0.5, 0.5, 0.5]),
     ("decisions", "probability", "not above 0 and up to 1"): _all([1.5]),

@@ -166,6 +166,6 @@ def test_what_came_of_decisions_is_learnt_while_serving(varying: Varying, state:
 
 def test_a_text_that_cannot_be_filled_is_refused(varying: Varying) -> None:
     varying.refuse_text("Hello {user.first_name|there}")
-    for text in ("Hello {user.first_name}", "Hello {user.surname|there}", "{item.name|it}", "{user.gender|you}"):
+    for text in ("Hello {user.first_name}", "Hello {user.shoe_size|there}", "{item.name|it}", "{user.gender|you}"):
         with pytest.raises(RowRefusedError):
             varying.refuse_text(text)
