@@ -19,6 +19,8 @@ from serving.schemas import (
     Ask,
     ConsentsAnswer,
     ConsentsAsk,
+    DecideAnswer,
+    DecideAsk,
     EraseAnswer,
     EraseAsk,
     ErrorAnswer,
@@ -42,6 +44,8 @@ from serving.schemas import (
     SimilarAsk,
     TablesAnswer,
     TablesAsk,
+    VariantsAnswer,
+    VariantsAsk,
 )
 
 P = ParamSpec("P")
@@ -162,6 +166,8 @@ class Routes:
     similar = Route("/v1/similar", SimilarAsk, SimilarAnswer)
     score = Route("/v1/score", ScoreAsk, ScoreAnswer)
     offers = Route("/v1/offers", OffersAsk, OffersAnswer)
+    variants = Route("/v1/variants", VariantsAsk, VariantsAnswer)
+    decide = Route("/v1/decide", DecideAsk, DecideAnswer)
     actions = Route("/v1/actions", ActionsAsk, ActionsAnswer, repeatable=False)
     events = Route("/v1/events", EventsAsk, EventsAnswer)
     outcomes = Route("/v1/outcomes", OutcomesAsk, OutcomesAnswer)
