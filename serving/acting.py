@@ -123,10 +123,10 @@ class Acting:
             beginnings = begun(trigger, rows) if trigger.events else {}
             goals = reached(trigger, rows)
             logs: dict[tuple[str, str], list[Handed]] = defaultdict(list)
-            for user_id, steps in handed.items():
-                for step in steps:
-                    if step.trigger == trigger.name:
-                        logs[user_id, step.beginning.about].append(step)
+            for user_id, log in handed.items():
+                for entry in log:
+                    if entry.trigger == trigger.name:
+                        logs[user_id, entry.beginning.about].append(entry)
             asked = {*beginnings, *logs} if trigger.events else {*((user_id, "") for user_id in user_ids), *logs}
             again = trigger.declared.again_days
             for user_id, about in sorted(asked & {(u, a) for u, a in asked if u in position}):
@@ -169,7 +169,8 @@ class Acting:
         if not user_ids:
             return {}
         times, rows = self._parts.hours(user_ids, now=now)
-        return dict(zip(user_ids, zip(times, rows or [None] * len(times), strict=True), strict=True))
+        told: Sequence[Row | None] = rows or [None] * len(times)
+        return dict(zip(user_ids, zip(times, told, strict=True), strict=True))
 
 
 def channels_of(settings: Settings) -> tuple[str, ...]:

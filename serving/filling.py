@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,10 +36,14 @@ from serving.schemas import (
 
 if TYPE_CHECKING:
     from serving.engine import Engine
-    from serving.offering import Offered
+    from serving.offered import Offered
 
 PLACEMENT = "action"
 """Where offers of actions are shown, as their decisions call it."""
+
+
+Varied = tuple[list[ActionVariant], list[Row]]
+"""What stands in the slots, and the decisions about it."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +52,27 @@ class Fresh(Filled):
 
     Attributes:
         offered: About its offer, before it was taken; None = without one.
-        rows: The decisions about its other parts.
+        vary: The variants that go with an offer, or with `none`.
+        varied: Those that go with its offer.
+        ranked: The decisions about its items.
     """
 
     offered: Offered | None = None
-    rows: Sequence[Row] = ()
+    vary: Callable[[str], Varied] = lambda _: ([], [])
+    varied: Varied = ([], [])
+    ranked: Sequence[Row] = ()
 
     def store(self, connection: sa.Connection) -> Filled:
-        """Take the offer, and store the parts' decisions."""
-        append(connection, "decisions", self.rows)
-        if self.offered is None:
-            return self
-        return replace(self, offer=_offer(self.offered.store(connection)))
+        """Take the offer, and store the parts' decisions. Variants go with the offer that is given in the end."""
+        offer = None if self.offered is None else _offer(self.offered.store(connection))
+        variants, rows = self.varied
+        if offer != self.offer:
+            ids = {row["slot"]: row["decision_id"] for row in rows}  # as the action's decision keeps them
+            again, rows = self.vary(_id(offer))
+            variants = [one.model_copy(update={"decision_id": ids[one.slot]}) for one in again if one.slot in ids]
+            rows = [row | {"decision_id": ids[row["slot"]]} for row in rows if row["slot"] in ids]
+        append(connection, "decisions", [*rows, *self.ranked])
+        return replace(self, offer=offer, variants=variants)
 
 
 class Filling:
@@ -91,15 +105,16 @@ class Filling:
     def fill(self, person: Person, due: Due, channel: str, *, now: datetime) -> Filled:
         """Decide the offer, the variants and the items of a step; nothing is stored."""
         offered = self._offered(person, due, channel, now)
-        variants, chosen = self._variants(person, due, channel, now)
+        offer = None if offered is None else _offer(offered)
+        vary = partial(self._variants, person, due, channel, now)
+        varied = vary(_id(offer))
         items, ranked = self._items(person, due, now)
         decided = {
             "offer": None if offered is None else offered.decision_id,
-            "variants": [row["decision_id"] for row in chosen],
+            "variants": [row["decision_id"] for row in varied[1]],
             "items": ranked[0]["decision_id"] if ranked else None,
         }
-        offer = None if offered is None else _offer(offered)
-        return Fresh(offer, variants, items, decided, offered, [*chosen, *ranked])
+        return Fresh(offer, varied[0], items, decided, offered=offered, vary=vary, varied=varied, ranked=ranked)
 
     def again(self, person: Person, decided: Mapping[str, Any], *, now: datetime) -> Filled:
         """What was decided before, by the ids that the action's decision kept."""
@@ -127,14 +142,13 @@ class Filling:
         ask = OffersAsk(user_id=person.user_id, placement=PLACEMENT, channel=channel, offers=named)
         return self._engine.offering.decide(person, ask, now=now)
 
-    def _variants(self, person: Person, due: Due, channel: str, now: datetime) -> tuple[list[ActionVariant], list[Row]]:
+    def _variants(self, person: Person, due: Due, channel: str, now: datetime, offer_id: str) -> Varied:
         """One for each slot that has a candidate, the trigger being the campaign."""
         campaign, varying = due.trigger.name, self._engine.varying
-        slots = varying.slots_of(campaign) if due.step.slots is None else due.step.slots
+        about = {"user_id": person.user_id, "campaign_id": campaign, "channel": channel, "offer_id": offer_id, "k": 1}
         variants, rows = [], []
-        for slot in slots:
-            ask = VariantsAsk(user_id=person.user_id, slot=slot, campaign_id=campaign, channel=channel, k=1)
-            found = varying.decide(person, ask, now=now)
+        for slot in varying.slots_of(campaign) if due.step.slots is None else due.step.slots:
+            found = varying.decide(person, VariantsAsk(**about, slot=slot), now=now)
             if found.decision is not None:
                 [shown], row = found.items, dict(found.decision)
                 told = {"slot": slot, "variant_id": shown.variant_id, "text": shown.text}
@@ -178,6 +192,10 @@ class Filling:
     def _named(self, offer_id: str, decision_id: str | None) -> ActionOffer:
         offer = self._engine.offering.offers.get(offer_id)
         return ActionOffer(offer_id=offer_id, name=offer and offer.name, decision_id=decision_id)
+
+
+def _id(offer: ActionOffer | None) -> str:
+    return NONE if offer is None else offer.offer_id
 
 
 def _offer(offered: Offered) -> ActionOffer | None:

@@ -288,3 +288,47 @@ def test_a_list_that_cannot_be_written_is_refused(shared, tmp_path, file, channe
     with pytest.raises(AttuneError, match=told):
         write_list(shared.workspace, tmp_path / file, channel=channel)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_offer_a_variant_and_items_are_decisions_of_their_own_and_told_again_alike(shared, tmp_path):
+    said = {"slot": "subject", "campaign_id": "whole"}
+    rows = {
+        "variants": [{"variant_id": "v1", "text": "Hello {user.country|you}", **said}, {"variant_id": "v2", **said}],
+        "offers": [{"offer_id": "ten", "name": "Ten off", "cost": 1.0}],
+    }
+    rows["variants"][1]["text"] = "Welcome"
+    assert shared.post("/v1/tables", rows, key=shared.admin).json()["refused"] == []
+    shared.wait(lambda: shared.engine.varying.slots_of("whole") == ["subject"] and shared.engine.offering.offers)
+    own = """
+    [arms]
+    random = 1
+    usual = 0
+    holdout = 0
+    [actions.cart_abandoned]
+    enabled = false
+    [actions.whole]
+    events = ["product_added"]
+    [[actions.whole.steps]]
+    offer = "ten"
+    slots = ["subject"]
+    items = 2
+    """
+    acting = acting_by(shared, tmp_path, own)
+    for user_id in ("pia", "quy", "ria"):
+        abandon(shared, user_id)
+        now = datetime.now(UTC)
+        [found] = acting.decide([user_id], now=now)
+        with shared.engine.state.writing() as connection:
+            action = found.store(connection).action
+        assert (len(action.variants), len(action.items)) == (1, 2)
+        assert action.variants[0].text in {"Hello you", "Welcome"}
+        [again] = acting.decide([user_id], now=now + timedelta(hours=1))
+        assert again.action == action.model_copy(update={"again": True})
+        table = state_tables["decisions"]
+        with shared.engine.state.reading() as connection:
+            rows = connection.execute(sa.select(table).where(table.c.user_id == user_id)).all()
+        chosen = {row.kind: row.chosen for row in rows}
+        assert sorted(row.kind for row in rows) == ["action", "items", "offer", "variant"]
+        assert chosen["offer"] == ["none" if action.offer is None else "ten"]
+        assert chosen["variant"] == [action.variants[0].variant_id]
+        assert chosen["items"] == [item.item_id for item in action.items]
