@@ -7,18 +7,25 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from data.settings import Settings
 from data.state import State
 from data.state.rows import RowRefusedError
+from data.state.schema import tables as state_tables
 from data.state.writes import append, upsert
 from data.tables import Tables
+from models.variants import Context, Evidence, Variant, VariantModel
+from serving.champions import Champion
 from serving.decisions.arms import Arm
 from serving.decisions.rules import Consent, Person
+from serving.profiles import Row
 from serving.schemas import VariantsAsk
 from serving.varying import Varying
 
@@ -162,6 +169,58 @@ def test_what_came_of_decisions_is_learnt_while_serving(varying: Varying, state:
     assert max(item.probability for item in before.items) < 0.95
     assert chance == pytest.approx({"warm": 0.99, "plain": 0.01})
     assert (before.enough, after.enough) == (False, True)
+
+
+def trained() -> VariantModel:
+    """People in DE like it plain, those in AT warm."""
+    rng = np.random.default_rng(0)
+    people = pd.DataFrame({"country": rng.choice(["DE", "AT"], 6000)})
+    which = rng.integers(2, size=len(people))
+    likes = (people["country"] == "AT").to_numpy() == (which == 1)
+    context = Context.learn(people)
+    ids = np.array(["plain", "warm"], dtype=object)[which]
+    yes = (rng.random(len(people)) < np.where(likes, 0.3, 0.1)).astype(float)
+    told = Evidence(ids, context.codes(people), np.ones(len(people)), yes)
+    return VariantModel().fit([Variant("plain", "headline"), Variant("warm", "headline")], told, context=context)
+
+
+def test_each_sees_what_suits_them_and_who_refuses_what_suits_most(state: State) -> None:
+    people = pd.DataFrame({"country": ["DE", "AT"]})
+    rows = {"ann": Row(people, 0), "bob": Row(people, 1)}
+    profiles = SimpleNamespace(row=rows.get)
+    champion = Champion("variants", 7, trained(), fitted_until=NOW)
+    varying = Varying(SETTINGS, Tables.from_frames(variants=variants()), state, profiles, champion)  # type: ignore[arg-type]
+    one, other = (varying.decide(person(who), ask(user_id=who), now=NOW) for who in ("ann", "bob"))
+    assert {item.variant_id: item.probability for item in one.items} == pytest.approx({"plain": 0.99, "warm": 0.01})
+    assert {item.variant_id: item.probability for item in other.items} == pytest.approx({"plain": 0.01, "warm": 0.99})
+    assert one.model_version == "variants 7"
+    refuses = Person("ann", arm=Arm("model", 1), consents={"personalisation": Consent(False, LONG_AGO)})
+    assert max(item.probability for item in varying.decide(refuses, ask(), now=NOW).items) < 0.95
+    stored = json.dumps([one.decision, other.decision], default=str)
+    assert "country" not in stored
+    assert varying.under(champion).champion is champion
+
+
+def test_new_variants_are_shown_within_two_seconds(shared: Any) -> None:
+    rows = [{"variant_id": name, "slot": "hero", "text": f"{name} for {{user.first_name|you}}"} for name in "ab"]
+    wrong = {"variant_id": "c", "slot": "hero", "text": "Hello {user.shoe_size|there}"}
+    answer = shared.post("/v1/tables", {"variants": [*rows, wrong]}, key=shared.admin).json()
+    assert (answer["upserted"], answer["refused"][0]["field"]) == ({"variants": 2}, "text")
+
+    def shown() -> dict[str, Any]:
+        return shared.post("/v1/variants", {"user_id": "u1", "slot": "hero"}).json()
+
+    shared.wait(lambda: shown()["variants"], 2)
+    found = shown()
+    assert {variant["text"] for variant in found["variants"]} == {"a for you", "b for you"}
+    with shared.engine.state.reading() as connection:
+        table = state_tables["decisions"]
+        query = sa.select(table).where(table.c.decision_id == found["decision_id"])
+        row = connection.execute(query).one()
+    assert (row.chosen, row.kind, row.slot) == ([found["variants"][0]["variant_id"]], "variant", "hero")
+    assert row.probability == [found["variants"][0]["probability"]]
+    nothing = shared.post("/v1/variants", {"slot": "no such slot"}).json()
+    assert (nothing["variants"], nothing["decision_id"]) == ([], None)
 
 
 def test_a_text_that_cannot_be_filled_is_refused(varying: Varying) -> None:
