@@ -22,6 +22,8 @@ from data.vocabulary import Vocabulary
 BLOCK_CELLS = 2**22
 """Users x items that are scored at once: bounds the memory of `recommend` to about 100 MB."""
 
+LOWEST = np.finfo(np.float32).min
+
 Groups = Sequence[str | tuple[str, ...] | None]
 """Of each row (or user, or item) the name of its group, the names of all that it belongs to, or None."""
 
@@ -239,7 +241,8 @@ class Recommender(ABC):
                     f"({about['items_hash'][:8]}). Fetch the version again, or train anew."
                 )
             for name in cls._arrays:
-                setattr(model, name, np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+                stored = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                setattr(model, name, np.asarray(stored))  # the same memory, without `memmap`'s cost at each slice
             for name in cls._values:
                 setattr(model, name, about["values"][name])
             model._load_more(folder)
@@ -323,7 +326,7 @@ def top_k(scores: np.ndarray, k: int) -> Ranking:
     first = max(0, n_items - k)
     known = np.fmax(scores, np.float32(-np.inf))  # NaN is the worst
     least = np.partition(known, first, axis=1)[:, first]
-    for row, floor in enumerate(np.maximum(least, np.finfo(np.float32).min)):  # -inf is not ranked
+    for row, floor in enumerate(np.maximum(least, LOWEST)):  # -inf is not ranked
         columns = np.flatnonzero(known[row] >= floor)  # the best k, and more where scores tie
         columns = columns[np.argsort(-known[row, columns], kind="stable")][:k]
         items[row, : len(columns)] = columns
