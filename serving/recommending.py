@@ -130,7 +130,7 @@ class Ranked:
 
 
 @dataclass(frozen=True, eq=False)
-class Person:
+class Asker:
     """Whoever asks, as far as a ranking goes.
 
     Attributes:
@@ -298,7 +298,7 @@ def _person(
     *,
     attributes: Mapping[str, str],
     now: datetime,
-) -> Person:
+) -> Asker:
     past = None if ask.user_id is None else view.past.of_user(ask.user_id)
     if view.catalogue.sensitive:
         steps = [step for step in steps if not _sensitive(view, step.item_id)]
@@ -312,7 +312,7 @@ def _person(
         history = history.where(told[history.item])
     segments = [] if len(history.item) else [segment(name, value) for name, value in attributes.items()]
     looking_at = _looking_at(context)
-    return Person(
+    return Asker(
         past=past,
         steps=steps,
         history=history,
@@ -365,7 +365,7 @@ def _may(view: View, only: Sequence[Expression], *, sensitive: bool = True) -> M
     return may
 
 
-def _candidates(view: View, person: Person, k: int, may: Mask, *, complements: bool = False) -> list[Choice]:
+def _candidates(view: View, person: Asker, k: int, may: Mask, *, complements: bool = False) -> list[Choice]:
     """What may be shown, best first: by the model, then what is popular, then what nobody touched yet.
 
     No model knows more of a person without a history than whom they are like, so that comes first where it is known.
@@ -378,9 +378,7 @@ def _candidates(view: View, person: Person, k: int, may: Mask, *, complements: b
     return found
 
 
-def _varied(
-    view: View, person: Person, found: list[Choice], may: Mask, *, k: int, size: int, most: int
-) -> list[Choice]:
+def _varied(view: View, person: Asker, found: list[Choice], may: Mask, *, k: int, size: int, most: int) -> list[Choice]:
     """With candidates of other categories, where so many are of a few that `most` of each do not fill k places."""
     for _ in range(MOST_ROUNDS):
         count = Counter(view.catalogue.categories([choice.item_id for choice in found]))
@@ -392,7 +390,7 @@ def _varied(
     return found
 
 
-def _left_out(view: View, person: Person) -> frozenset[str]:
+def _left_out(view: View, person: Asker) -> frozenset[str]:
     """What this person must not be shown. The model is told by codes instead: a history may be long."""
     if not person.exclude_seen:
         return person.barred
@@ -400,7 +398,7 @@ def _left_out(view: View, person: Person) -> frozenset[str]:
     return person.barred.union(past, (step.item_id for step in person.steps))
 
 
-def _complements(view: View, person: Person, may: Mask) -> list[Choice]:
+def _complements(view: View, person: Asker, may: Mask) -> list[Choice]:
     complements = view.past.complements
     if complements is None:
         return []
@@ -410,7 +408,7 @@ def _complements(view: View, person: Person, may: Mask) -> list[Choice]:
     return [Choice(i, s, COMPLEMENTS, b) for i, s, b in zip(ids, scores[kept].tolist(), of, strict=True)]
 
 
-def _by_model(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
+def _by_model(view: View, person: Asker, k: int, may: Mask) -> list[Choice]:
     model = view.model
     if view.champion is None or model is None or not (len(person.history.item) or model.serves_cold_users):
         return []
@@ -419,7 +417,7 @@ def _by_model(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
     return _ranking(model, person.history, k, may, exclude_seen=person.exclude_seen, groups=groups)
 
 
-def _popular_for(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
+def _popular_for(view: View, person: Asker, k: int, may: Mask) -> list[Choice]:
     groups = person.segments if person.category is None else (person.category, *person.segments)
     return _popular(view, k, _but(may, _left_out(view, person)), groups=groups)
 
@@ -457,14 +455,14 @@ def _ranking(
     return [Choice(id_, score, model.name) for id_, score in zip(ids, ranking.scores[0].tolist(), strict=False)]
 
 
-def _unknown(view: View, person: Person, k: int, may: Mask) -> list[Choice]:
+def _unknown(view: View, person: Asker, k: int, may: Mask) -> list[Choice]:
     """Items for sale that nobody touched before the last check, the newest first."""
     codes = view.catalogue.unknown_to(view.past.items)
     codes = codes[_but(may, _left_out(view, person))(view.catalogue.items)[codes]][:k]
     return [Choice(id_, 0.0, NEW) for id_ in view.catalogue.items.ids(codes)]
 
 
-def _promoted(view: View, person: Person, placed: Placed, k: int, may: Mask) -> list[Choice]:
+def _promoted(view: View, person: Asker, placed: Placed, k: int, may: Mask) -> list[Choice]:
     """The promoted items that may be shown, best first; as many as there may be places for."""
     wanted = sum(promoted_places(k, placed.rules.promoted_share))
     if not wanted or not placed.promoted:
@@ -480,7 +478,7 @@ def _promoted(view: View, person: Person, placed: Placed, k: int, may: Mask) -> 
     return _candidates(view, person, wanted + k, among)
 
 
-def _explained(view: View, person: Person, choices: Sequence[Choice]) -> list[Choice]:
+def _explained(view: View, person: Asker, choices: Sequence[Choice]) -> list[Choice]:
     """With the item of the history that speaks most for each that the model brought."""
     model = view.model
     asked = [choice for choice in choices if model is not None and choice.source == model.name]
@@ -533,7 +531,7 @@ def _shown(
     return RankedItem(item_id=choice.item_id, score=choice.score, source=source, reason=reason)
 
 
-def _verb(view: View, person: Person, choice: Choice) -> str:
+def _verb(view: View, person: Asker, choice: Choice) -> str:
     """What the person did that counts most with the item that speaks for the choice."""
     history, code = person.history, -1 if choice.because_of is None else view.items.code(choice.because_of)
     steps = np.flatnonzero(history.item == code)
