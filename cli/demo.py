@@ -251,14 +251,26 @@ def _post(client: httpx.Client, route: str, **body: Any) -> dict[str, Any]:
 
 
 def _somebody(shop: Workspace) -> tuple[str, list[str]]:
-    """A customer with two orders and a short history, and the items that are new to them, the most popular first."""
+    """A customer with two orders and a short history whom the models decide for, and items that are new to them.
+
+    The most popular item is the first.
+    """
+    from datetime import UTC, datetime
+
+    from serving.decisions.arms import arm_of
+    from serving.decisions.rules import PERSONALISATION
+
     events, orders = shop.checked["events"], shop.checked["orders"]
     touched = events.filter(~events.user_id.isnull(), ~events.item_id.isnull()).select("user_id", "item_id").distinct()
     touched = touched.execute()
     bought = orders.filter(~orders.user_id.isnull()).group_by("user_id").agg(orders=orders.order_id.nunique()).execute()
     twice = set(bought.loc[bought["orders"] == 2, "user_id"])
     items = touched.groupby("user_id")["item_id"].nunique().sort_index()
-    user_id = str((items[items.index.isin(twice)] - 6).abs().idxmin())
+    said = shop.checked["consents"]
+    refused = set(said.filter(said.purpose == PERSONALISATION, ~said.granted).user_id.execute())
+    arms, salt, now = shop.settings.arms, shop.settings.shop.salt, datetime.now(UTC)
+    personal = [one for one in twice - refused if arm_of(one, arms, salt=salt, now=now).name == "model"]
+    user_id = str((items[items.index.isin(personal)] - 6).abs().idxmin())
     seen = set(touched.loc[touched["user_id"] == user_id, "item_id"])
     popular = touched["item_id"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
     return user_id, [str(item_id) for item_id in popular.index if item_id not in seen]
