@@ -26,7 +26,7 @@ from data.state.schema import tables as state_tables
 from data.tables import Tables
 from features.profile import sensitive
 from features.segments import parsed as segments_of
-from features.variants import answered, discount, situation
+from features.variants import CHANNEL, answered, discount, situation
 from models.variants import Draws, Evidence, Variant, VariantModel
 from serving.champions import Champion
 from serving.decisions.ids import new_decision_id, rng_of
@@ -42,6 +42,7 @@ LEARN_SECONDS, LEARN_SHARE = 30.0, 0.02
 """How often what came of decisions is looked at, at the most, and how much of the time that may take."""
 MOST_DECISIONS = 100_000
 """Looked at, the newest: enough to tell variants apart, and bounded work."""
+FRAMES_KEPT = 64
 FRESH = "variants, nothing learnt before"
 
 
@@ -92,6 +93,21 @@ class _Slot:
 
 
 @dataclass(frozen=True, eq=False)
+class _Told:
+    """What is worked out for all rows of a frame of features at once.
+
+    Attributes:
+        frame: The features.
+        codes: Tokens of each row's situation, -1 = none, (n, columns).
+        segments: By name, who is in it.
+    """
+
+    frame: pd.DataFrame
+    codes: np.ndarray
+    segments: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
 class _Named:
     """Users' columns that texts merge in, from the checked tables.
 
@@ -131,6 +147,9 @@ class Varying:
         self._wordings: Mapping[str, Wording] = {}
         self._slots: Mapping[str, _Slot] = {}
         self._named = _Named()
+        self._told: dict[int, _Told] = {}
+        if profiles is not None:
+            self._of_frame(profiles.snapshot)
         self._evidence: Mapping[str, Evidence] = {}
         self._learn_again = 0.0
         self._preparing = threading.Lock()
@@ -193,10 +212,8 @@ class Varying:
     def decide(self, person: Person, ask: VariantsAsk, *, now: datetime) -> Varied:
         """The variant of one person; nothing is stored here."""
         slot = self._slots.get(ask.slot)
-        personal = consents(person, PERSONALISATION, self._settings.rules)
-        told = self._situation(person, ask) if personal else {"channel": ask.channel}
         wordings = {} if slot is None else slot.wordings
-        segments = told.pop("segments", ())
+        tokens, segments = self._about(person, ask.channel)
         candidates, against = [], []
         for wording in wordings.values():
             wrong = unfit(
@@ -222,12 +239,13 @@ class Varying:
             note = f"no variant of the slot {ask.slot!r} may be shown: {reasons}"
             return Varied([], suppressed, None, version, not person.live, note, None)
         places = np.array([slot.place[wording.variant.variant_id] for wording in candidates])
-        best = slot.draws.best(self._model.context.code_of(told), places)
+        best = slot.draws.best(tokens, places)
         probability = chances(arm, candidates, best, floor=self._settings.variants.floor)
         decision_id = new_decision_id(now)
         chosen = drawn(probability, float(rng_of(decision_id).random()))
         others = sorted(set(range(len(candidates))) - {chosen}, key=lambda place: -probability[place])
-        user = self._user(person.user_id) if personal and arm != "holdout" else {}
+        personal = arm != "holdout" and consents(person, PERSONALISATION, self._settings.rules)
+        user = self._user(person.user_id) if personal else {}
         items = [
             RankedVariant(
                 variant_id=candidates[place].variant.variant_id,
@@ -265,25 +283,30 @@ class Varying:
             "context": json.dumps({name: value for name, value in context.items() if value is not None}),
         }
 
-    def _situation(self, person: Person, ask: VariantsAsk) -> dict[str, Any]:
-        """What variants may go by of the person, and the segments that they are in."""
+    def _about(self, person: Person, channel: str | None) -> tuple[list[int], set[str]]:
+        """The tokens of somebody's situation, and the segments that they are in."""
+        tokens = list(self._model.context.code_of({CHANNEL: channel}))
         row = self._profiles.row(person.user_id) if self._profiles is not None and person.user_id else None
-        if row is None:
-            return {"channel": ask.channel}
-        slot = self._slots.get(ask.slot)
-        needed = set() if slot is None else {wording.segment for wording in slot.wordings.values()} - {None}
-        known = list(self._model.context.edges) + list(self._model.context.values)
-        if not known and not needed:
-            return {"channel": ask.channel}
-        frame = row.frame.iloc[[row.position]]
-        [told] = situation(frame, [ask.channel]).to_dict("records")
-        told["segments"] = {
-            name
-            for name in needed
-            if name in self._segments
-            and not set(self._segments[name].names) - set(frame.columns)
-            and self._segments[name].mask(frame)[0]
+        if row is None or not consents(person, PERSONALISATION, self._settings.rules):
+            return tokens, set()
+        told = self._told.get(id(row.frame))
+        if told is None or told.frame is not row.frame:
+            told = self._of_frame(row.frame)
+        tokens += [code for code in told.codes[row.position].tolist() if code >= 0]
+        return tokens, {name for name, holds in told.segments.items() if holds[row.position]}
+
+    def _of_frame(self, frame: pd.DataFrame) -> _Told:
+        """What is worked out for all rows of a frame of features, once."""
+        codes = self._model.context.codes(situation(frame, [None] * len(frame)))
+        columns = set(frame.columns)
+        segments = {
+            name: condition.mask(frame)
+            for name, condition in self._segments.items()
+            if len(frame) and not set(condition.names) - columns
         }
+        if len(self._told) >= FRAMES_KEPT:
+            self._told.pop(next(iter(self._told)), None)
+        self._told[id(frame)] = told = _Told(frame, codes, segments)
         return told
 
     def _prepare(self) -> None:
