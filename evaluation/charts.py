@@ -69,11 +69,14 @@ def line_chart(
         y = at_y(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(show_y(tick))}</text>')
+    written = 0.0
     for tick in _ticks(float(xs.min()), float(xs.max())):
         text = escape(show_x(tick))
-        x, half = at_x(tick), LETTER * len(text) / 2
-        x = min(max(x, half), WIDTH - half)  # nothing is cut off at the edges
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>')
+        half = LETTER * len(text) / 2
+        x = min(max(at_x(tick), half), WIDTH - half)  # nothing is cut off at the edges
+        if x - half >= written:  # and nothing written over another
+            parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>')
+            written = x + half + LETTER
     parts.append(
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_title)}</text>'
     )

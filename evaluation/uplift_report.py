@@ -40,8 +40,8 @@ SURE = 0.01
 THOUSAND = 1000
 FIRST = tuple(tenth / 10 for tenth in range(1, 11))
 """Shares of the people, the first in the model's order."""
-MOST_POINTS = 80
-"""Of a line of a chart: more would only make the page large."""
+MOST_POINTS, MOST_DAYS = 80, 5
+"""Of a line of a chart, where more would only make the page large; of a table, where a phone has no place for more."""
 
 Kind = Literal["share", "amount", "ratio", "money"]
 
@@ -516,7 +516,9 @@ def _by_group(campaign: Campaign) -> list[tuple[str, list[str], list[tuple[Measu
 def _soon_days(campaign: Campaign) -> list[int]:
     """Days at which shares of converted people are told."""
     last = max((float(found.days[-1]) for found in campaign.soon.values() if len(found.days)), default=0.0)
-    return [day for day in (1, 3, 7, 14, 30, 60, 90, 180) if day <= max(last, 1) + 0.5]
+    within = [day for day in (1, 3, 7, 14, 30, 60, 90, 180, 365) if day <= max(last, 1) + 0.5]
+    kept = np.unique(np.linspace(0, len(within) - 1, MOST_DAYS).round().astype(int))
+    return [within[place] for place in kept]
 
 
 def _soon_chart(campaign: Campaign) -> str:
