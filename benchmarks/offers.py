@@ -5,10 +5,16 @@ before it: what they spent, received, viewed and completed, and who they are. Wh
 the 72 hours from the wave on (the least time between two waves, so that no purchase counts twice) less the rewards paid
 out in them. Candidates learn on waves 1 to 4; the one with the highest doubly robust net spend on wave 5 is tested once
 on wave 6, against the single offer that was best on wave 5 and against each other one. Chances are each wave's shares.
+
+What the service would give the customers of wave 6 is decided too: the model saved, read again, its profits ranked and
+given by `serving/decisions/offers.py`, one customer after another. `served_minus_offline` is what that policy is worth
+more than the model's offline one, by the same estimate: 0.
 """
 
 from __future__ import annotations
 
+import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +25,12 @@ from data.errors import DataError
 from data.progress import timed
 from evaluation.off_policy import Logged, action_values
 from evaluation.policies import PolicyComparison, compare_policies
+from models.offers import BEST, NOTHING, OfferModel
 from models.uplift import UpliftModel, best_arms, fit_policy_tree, one_arm
+from serving.decisions.offers import Profit, give, ranked
 
 WAVES = (0, 168, 336, 408, 504, 576)
 HORIZON_HOURS = 72
-NONE = "none"
 UNKNOWN_AGE = 118
 """What the publisher writes where age, sex and income are missing."""
 
@@ -62,15 +69,40 @@ def run(*, data: Path | None) -> Result:
     _print(judged["test"], picked, best, str(tree))
     gains = {gain.against: gain.gain for gain in judged["test"].gains}
     value = judged["test"].rows[0].value
+    apart = _served_minus_offline(model, logs["test"][columns], *logged["test"])
+    print(f"  what the service gives is worth {apart:+.1e} more per customer than the model's offline policy")
     return Result(
-        metrics={"net_spend": value.estimate, "net_spend_gain_over_best_single": gains[best].estimate},
+        metrics={
+            "net_spend": value.estimate,
+            "net_spend_gain_over_best_single": gains[best].estimate,
+            "served_minus_offline": apart,
+        },
         intervals={"net_spend": value, "net_spend_gain_over_best_single": gains[best]},
         peers={row.name: round(row.value.estimate, 4) for row in judged["test"].rows},
     )
 
 
+def _served_minus_offline(model: UpliftModel, rows: pd.DataFrame, log: Logged, chances: np.ndarray) -> float:
+    """Doubly robust value of what is served less that of the offline policy."""
+    with tempfile.TemporaryDirectory() as scratch:
+        OfferModel(model.arms, model.effects, uplift=model).save(Path(scratch) / "offers")
+        loaded = OfferModel.load(Path(scratch) / "offers")
+    found, now = loaded.predict(rows), datetime(2026, 1, 1, tzinfo=UTC)
+    served = []
+    for row in range(len(rows)):
+        ends = zip(loaded.arms, found.profit[row], found.low[row], found.high[row], strict=True)
+        profits = {arm: Profit(*map(float, about)) for arm, *about in ends if arm != NOTHING}
+        order = ranked(profits, list(profits), policy=BEST)
+        got = give("model", order, usual=NOTHING, user_id=str(row), salt="", horizon_days=HORIZON_HOURS // 24, now=now)
+        served.append(loaded.arms.index(got.chosen[0]))
+    offline = best_arms(model.predict(rows))
+    policies = {"served": np.eye(len(loaded.arms))[served], "offline": np.eye(len(loaded.arms))[offline]}
+    judged = compare_policies(log, policies, model.expected(rows), arms=loaded.arms, probabilities=chances)
+    return judged.gains[0].gain.estimate
+
+
 def _single(arm: str) -> str:
-    return "nobody" if arm == NONE else f"{arm} to all"
+    return "nobody" if arm == NOTHING else f"{arm} to all"
 
 
 def _logged(rows: pd.DataFrame, n_arms: int) -> tuple[Logged, np.ndarray]:
@@ -87,7 +119,7 @@ def _waves(folder: Path) -> tuple[tuple[str, ...], list[pd.DataFrame]]:
     offers = pd.read_parquet(folder / "offers.parquet")
     told = offers.sort_values(["offer_type", "difficulty", "duration", "reward", "id"])
     names = [f"{o.offer_type} {o.reward} for {o.difficulty} in {o.duration:.0f} d" for o in told.itertuples()]
-    arms = (NONE, *names)
+    arms = (NOTHING, *names)
     code = dict(zip(told["id"], range(1, len(arms)), strict=True))
     people = people.set_index("id")
     joined = pd.to_datetime(people["became_member_on"].astype(str), format="%Y%m%d")
