@@ -15,6 +15,8 @@ What = Literal[
     "consent", "preference", "zone", "channels", "sent", "unsubscribed", "bounced", "answered", "order", "action"
 ]
 NOTHING_CHOSEN = '["none"]'
+AT_ONCE = 1_000
+"""People asked about in one statement: a database takes only so many values."""
 NO_ACTION = "send-time"
 """Slot of decisions that choose an hour to send at: nothing was sent by them."""
 
@@ -112,7 +114,9 @@ def facts(connection: sa.Connection, user_ids: Sequence[str], *, sent_after: dat
     """
     values = {"sent_after": sent_after, "orders": since.orders, "events": since.events}
     if len(user_ids) == 1:
-        found = connection.execute(FACTS_OF_ONE, {**values, "user_ids": user_ids[0]})
-    else:
-        found = connection.execute(FACTS, {**values, "user_ids": list(user_ids)})
-    return [Fact(*row) for row in found]
+        return [Fact(*row) for row in connection.execute(FACTS_OF_ONE, {**values, "user_ids": user_ids[0]})]
+    return [
+        Fact(*row)
+        for begin in range(0, len(user_ids), AT_ONCE)
+        for row in connection.execute(FACTS, {**values, "user_ids": list(user_ids[begin : begin + AT_ONCE])})
+    ]

@@ -171,6 +171,14 @@ def test_where_the_state_cannot_be_read_people_are_as_they_were_and_it_is_said(m
     assert after == replace(before, live=False)
 
 
+def test_many_people_are_read_as_each_alone():
+    state = State.open("sqlite://")
+    ids = [f"u{number}" for number in range(4_000)]
+    store(state, consents=[{"user_id": ids[-1], "purpose": "email", "granted": True, "at": ago(1)}])
+    known = people(None, state)
+    assert [bool(person.consents) for person in known.of(ids, now=NOW)] == [False] * 3_999 + [True]
+
+
 def test_who_names_nobody_is_a_stranger():
     stranger = people(tables(**TOLD)).one(None, now=NOW)
     assert (stranger.arm.name, stranger.arm.share, stranger.timezone) == ("model", 1.0, "Asia/Tokyo")
