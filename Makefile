@@ -50,6 +50,7 @@ bench-setup: .venv-peers/.ready  ## the peers that benchmarks compare with, in a
 bench: setup  ## every benchmark that docs/benchmarks.md quotes
 	$(BIN)/python -m benchmarks demo
 	$(BIN)/python -m benchmarks simulate
+	$(BIN)/python -m benchmarks faults
 	$(BIN)/python -m benchmarks features
 	$(BIN)/python -m benchmarks churn --data $(DATA)/online_retail
 	$(BIN)/python -m benchmarks recommend-time-split --data $(DATA)

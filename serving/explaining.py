@@ -130,7 +130,7 @@ def _features(profiles: Profiles | None, user_id: str) -> list[KnownFeature]:
     if profiles is None:
         return []
     frame, _ = profiles.of([user_id])
-    row = next(iter(frame.to_dict("records")), {})
+    row: dict[Any, Any] = next(iter(frame.to_dict("records")), {})
     told = {name: value for name in profiles.columns if _is_told(value := row.get(name))}
     return [
         KnownFeature(
@@ -196,8 +196,7 @@ def _decisions(rows: pa.Table | None) -> list[PastDecision]:
 
 
 def _chance(probability: list[float] | None) -> str:
-    first = (probability or [None])[0]
-    return "nothing was chosen" if first is None else f"the first with a chance of {first:.0%}"
+    return f"the first with a chance of {probability[0]:.0%}" if probability else "nothing was chosen"
 
 
 def _held_back(text: str | None) -> list[dict[str, Any]]:

@@ -133,7 +133,7 @@ def begin(workspace: Workspace, state: State, user_id: str, *, keep_orders: bool
 def pending(state: State) -> bool:
     """Whether the files of an erasure are still to be cleared."""
     with state.reading() as connection:
-        return connection.scalar(sa.select(sa.func.count()).where(erasures.c.pending.is_not(None))) > 0
+        return connection.scalar(sa.select(sa.exists().where(erasures.c.pending.is_not(None)))) is True
 
 
 def finish(workspace: Workspace, state: State) -> list[Receipt]:
