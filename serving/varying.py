@@ -148,8 +148,8 @@ class Varying:
         self._slots: Mapping[str, _Slot] = {}
         self._named = _Named()
         self._told: dict[int, _Told] = {}
-        if profiles is not None:
-            self._of_frame(profiles.snapshot)
+        for frame in [] if profiles is None else profiles.frames:
+            self._of_frame(frame)
         self._evidence: Mapping[str, Evidence] = {}
         self._learn_again = 0.0
         self._preparing = threading.Lock()
