@@ -180,3 +180,59 @@ def test_the_verb_writes_both_files_and_keeps_them_in_mlflow(
     assert {"profit_per_person.usual", "profit_per_person.usual_low"} <= set(run.data.metrics)
     with pytest.raises(DataError, match="one of them"):
         CliRunner().invoke(app, ["report", "uplift"], catch_exceptions=False)
+
+
+def made(people: int = 4000, *, lift: float = 0.2) -> dict[str, pd.DataFrame]:
+    """Decisions in all four arms on two channels: what the model chooses makes `lift` more of the people order."""
+    rng = np.random.default_rng(0)
+    users = np.array([f"u{number:04}" for number in range(people)])
+    arm = rng.choice(["model", "random", "usual", "holdout"], people, p=[0.4, 0.2, 0.2, 0.2])
+    channel = rng.choice(["email", "sms"], people)
+    at = pd.Timestamp("2026-02-01", tz="UTC") + pd.to_timedelta(rng.uniform(0, 5, people), unit="D")
+    capped = (rng.random(people) < 0.1) & (arm != "holdout")
+    chosen = np.where((arm == "holdout") | capped, "none", np.where(rng.random(people) < 0.5, "tea", "cup"))
+    ordered = rng.random(people) < 0.1 + lift * ((arm == "model") & (chosen != "none"))
+    decisions = pd.DataFrame({
+        "decision_id": users, "user_id": users, "at": at, "kind": "action", "slot": "welcome", "arm": arm,
+        "arm_share": pd.Series(arm).map({"model": 0.4}).fillna(0.2), "chosen": [[c] for c in chosen],
+        "probability": [[0.5 if c != "none" else 1.0] for c in chosen], "model_version": "actions 1",
+        "context": [json.dumps({"campaign_id": "welcome", "channel": c}) for c in channel],
+        "suppressed": np.where(capped, '[{"rule": "caps", "reason": "2 in 7 days"}]', None),
+    })  # fmt: skip
+    sent = chosen != "none"
+    messages = pd.DataFrame({
+        "message_id": users, "user_id": users, "channel": channel, "campaign_id": "welcome", "decision_id": users,
+        "sent_at": at, "opened_at": at + pd.Timedelta(hours=1), "machine_opened": rng.random(people) < 0.3,
+    })[sent]  # fmt: skip
+    orders = pd.DataFrame({
+        "order_id": users, "line_id": "1", "user_id": users, "item_id": "tea", "quantity": 1.0,
+        "unit_price": rng.uniform(10, 20, people), "occurred_at": at + pd.Timedelta(days=3),
+    })[ordered]  # fmt: skip
+    later = pd.DataFrame({"event_id": ["1"], "user_id": ["u0000"], "event": "page_viewed",
+                          "occurred_at": [pd.Timestamp("2026-03-01", tz="UTC")]})  # fmt: skip
+    items = pd.DataFrame({"item_id": ["tea"], "cost": [6.0]})
+    return {"decisions": decisions, "messages": messages, "orders": orders, "events": later, "items": items}
+
+
+def test_what_the_model_earned_is_held_against_every_arm(
+    a_shop: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "learn", refuse)
+    tables = made()
+    found = campaign_report(a_shop(tmp_path / "shop", **tables), campaign="welcome")
+    assert found.verdict.sentence.startswith("Act: model. It raises profit per person by")
+    assert {c.control for c in found.earned} == {"usual", "random"}
+    gained = {c.control: c.decisive for c in found.earned if c.metric.told == "profit per person"}
+    true = 0.9 * 0.2 * (15 - 6)  # a tenth of them is held back by a cap
+    for found_more in (*gained.values(), found.headline[0].decisive):
+        assert found_more.interval.low < true < found_more.interval.high
+    steps = {step.name: step.decisions for step in found.campaign.funnel}
+    assert steps["held back: cap reached"] == tables["decisions"].suppressed.notna().sum()
+    assert steps["sent"] == len(tables["messages"])
+    groups = {(m.attribute, m.group) for m in found.campaign.measures}
+    assert {("channel", "email"), ("channel", "sms"), ("arm", "model"), ("", "")} <= groups
+    opened = next(m for m in found.campaign.measures if m.name == "open rate" and not m.attribute)
+    assert opened.value.estimate == 1  # machines' opens are out of both parts
+    assert "channel" in found.analysis.segments["model"].differ  # as the context told of everybody
+    write(found, tmp_path / "page.html")
+    assert "By channel" in (tmp_path / "page.html").read_text()
