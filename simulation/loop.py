@@ -209,6 +209,27 @@ class Loop:
         profit = people.offer_profit(day, base_orders=base, world=scene.world)
         return np.column_stack([profit, np.zeros(len(people))])
 
+    @property
+    def channel(self) -> str:
+        """Name of the first channel, on which people hear of offers."""
+        return self._scene.world.messages.channels[0].name
+
+    def rows_of(self, users: Sequence[str]) -> np.ndarray:
+        """Places of users in `user_ids`, (m,).
+
+        Raises:
+            DataError: one that there is not.
+        """
+        return _places(self._row, users, "user")
+
+    def codes_of(self, offers: Sequence[str]) -> np.ndarray:
+        """Places of offers in `offers`, (m,).
+
+        Raises:
+            DataError: one that there is not.
+        """
+        return _places({offer: code for code, offer in enumerate(self.offers)}, offers, "offer")
+
     def unsubscribed(self) -> np.ndarray:
         """Who has unsubscribed from the first channel so far, bool (n,)."""
         return np.isfinite(self._left[:, 0])
@@ -225,7 +246,7 @@ class Loop:
         day, rng = self._day(week), self._rng
         end = day + DAYS_PER_WEEK
         scene, people = self._scene, self._people
-        person, offer = self._codes(dealt)
+        person, offer = self.rows_of(dealt.user_id), self.codes_of(dealt.offer_id)
         nothing = len(self.offers) - 1
         given = np.flatnonzero(offer != nothing)
 
@@ -266,15 +287,6 @@ class Loop:
 
     def _day(self, week: int) -> int:
         return self.days + week * DAYS_PER_WEEK
-
-    def _codes(self, dealt: Dealt) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of people and codes of offers."""
-        codes = {offer: code for code, offer in enumerate(self.offers)}
-        try:
-            person = np.array([self._row[user] for user in dealt.user_id], dtype=np.int64)
-            return person, np.array([codes[offer] for offer in dealt.offer_id], dtype=np.int64)
-        except KeyError as error:
-            raise DataError(f"{error} is no user or offer of this world. Ask about `asked(week)`.") from error
 
     def _to_send(self, day: float, person: np.ndarray, offer: np.ndarray) -> dict[str, np.ndarray]:
         """The messages that tell of offers, and the week's campaigns to those who have not unsubscribed."""
@@ -341,3 +353,10 @@ class Loop:
             if len(rows):
                 known[name] = rows
         return known
+
+
+def _places(known: dict[str, int], asked: Sequence[str], what: str) -> np.ndarray:
+    try:
+        return np.array([known[one] for one in asked], dtype=np.int64)
+    except KeyError as error:
+        raise DataError(f"{error} is no {what} of this world. Ask about `asked(week)`.") from error

@@ -128,7 +128,7 @@ def test_weeks_are_played_one_after_another():
     loop = Loop(World.load(), users=60, days=40, weeks=2)
     with pytest.raises(DataError, match="one after another"):
         loop.live(1, Dealt([], [], []))
-    with pytest.raises(DataError, match="no user or offer"):
+    with pytest.raises(DataError, match="no user"):
         loop.live(0, Dealt(["nobody"], ["none"], ["d"]))
 
 
