@@ -65,6 +65,7 @@ bench: setup  ## every benchmark that docs/benchmarks.md quotes
 	$(BIN)/python -m benchmarks uplift --data $(DATA)/hillstrom
 	$(BIN)/python -m benchmarks offers --data $(DATA)/starbucks_offers
 	$(BIN)/python -m benchmarks off-policy --data $(DATA)/open_bandit_men
+	$(BIN)/python -m benchmarks variants --data $(DATA)/upworthy
 
 docs: setup  ## write the pages that are made from code
 	$(BIN)/python -m data.docs

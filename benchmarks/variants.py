@@ -93,16 +93,16 @@ def _result(lost: dict[str, np.ndarray], best: np.ndarray) -> Result:
         told = f"   attune loses {below.estimate:6.1%} less [{below.low:.1%}, {below.high:.1%}]"
         print(f"{name:<34}{100 * values.sum() / best.sum():7.2f}{'' if name == ATTUNE else told}")
     ab_test = min((name for name in lost if name.startswith("test")), key=lambda name: lost[name].sum())
-    below = {f"regret_below_{short}": _below(lost[ATTUNE], lost[name])
-             for short, name in (("uniform", UNIFORM), ("ab_test", ab_test))}  # fmt: skip
+    gains = {f"regret_below_{short}": _below(lost[ATTUNE], lost[name])
+             for short, name in (("uniform", UNIFORM), ("ab_test", ab_test), ("half_and_half", HALF))}  # fmt: skip
     regret = _share(lost[ATTUNE], best)
     return Result(
         metrics={
             "regret": regret.estimate,
-            **{name: found.estimate for name, found in below.items()},
+            **{name: found.estimate for name, found in gains.items()},
             "tests": len(best),
         },
-        intervals={"regret": regret, **below},
+        intervals={"regret": regret, **gains},
         peers={name: {"regret": float(values.sum() / best.sum())} for name, values in lost.items() if name != ATTUNE},
     )
 

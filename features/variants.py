@@ -35,7 +35,7 @@ def situation(features: pd.DataFrame, channels: Sequence[str | None]) -> pd.Data
     found = pd.DataFrame({CHANNEL: pd.Series(list(channels), dtype=object, index=features.index)})
     if not set(STAGE_NEEDS) - set(features.columns):
         known = features[list(STAGE_NEEDS)].notna().any(axis=1).to_numpy()
-        found[LIFECYCLE] = pd.Series(np.where(known, lifecycle_of(features), None), dtype=object, index=features.index)
+        found[LIFECYCLE] = pd.Series(lifecycle_of(features), dtype=object, index=features.index).where(known, None)
     for name in OF_PEOPLE:
         if name in features:
             found[name] = features[name]

@@ -152,8 +152,9 @@ def fitted(workspace: Workspace, rows: VariantRows, *, until: datetime, known: d
         shown=told["shown"].to_numpy() * weight,
         reward=told["reward"].to_numpy() * weight,
     )
-    family = "linear" if settings.reward == "value" else "logistic"
-    return VariantModel(family=family).fit(list(rows.variants.values()), evidence, context=context, keep=rows.live)
+    money = settings.reward == "value"
+    model = VariantModel(family="linear" if money else "logistic")
+    return model.fit(list(rows.variants.values()), evidence, context=context, keep=rows.live)
 
 
 def compared(workspace: Workspace, models: Mapping[str, VariantModel], rows: VariantRows) -> Comparison:
@@ -324,7 +325,9 @@ def _policy(
     for names, here in candidates.items():
         variants = [rows.variants[name] for name in names]
         draws = model.draws(model.scores(variants[0].slot, variants), n=settings.draws)
-        policy[np.ix_(here, ids.get_indexer(names))] = shown(draws.best_of_many(codes[here]), floor=settings.floor)
+        policy[np.ix_(np.array(here), ids.get_indexer(names))] = shown(
+            draws.best_of_many(codes[here]), floor=settings.floor
+        )
     return policy
 
 
@@ -343,7 +346,7 @@ def _rules(
     policies |= {f"always {name}": np.zeros((n, V)) for name in told_apart}
     for names, here in candidates.items():
         places = np.sort(ids.get_indexer(names))
-        policies[UNIFORM][np.ix_(here, places)] = 1 / len(places)
+        policies[UNIFORM][np.ix_(np.array(here), places)] = 1 / len(places)
         policies[USUAL][here, places[0]] = 1
         policies[SO_FAR][here, places[smoothed[places].argmax()]] = 1
         for place, name in enumerate(told_apart):

@@ -222,7 +222,7 @@ class VariantModel:
             "noise": self.noise,
             "weights": {slot: list(belief.names) for slot, belief in self.beliefs.items()},
         }
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for place, belief in enumerate(self.beliefs.values()):
             arrays |= {f"mean{place}": belief.mean, f"covariance{place}": belief.covariance}
         with replacing(folder) as beside:

@@ -15,7 +15,7 @@ from data.errors import DataError
 def headline_tests(n: int = 40) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = [
-        (f"t{test}", f"Headline {test} {variant}", "picture", 4000, int(4000 * rng.choice([0.02, 0.03])))
+        (f"t{test}", f"Headline {test} {variant}", "picture", 4000, int(4000 * rng.uniform(0.02, 0.03)))
         for test in range(n)
         for variant in range(3)
     ]
@@ -26,7 +26,7 @@ def test_learning_while_showing_loses_less(tmp_path: Path, capsys: pytest.Captur
     headline_tests().to_parquet(tmp_path / "variants.parquet")
     result = run(data=tmp_path, size="8")
     assert result.metrics["tests"] == 8
-    assert result.metrics["regret_below_uniform"] > 0.3
+    assert result.metrics["regret_below_uniform"] > 0.2
     best = min(told["regret"] for name, told in result.peers.items() if name.startswith("test"))
     assert result.metrics["regret_below_ab_test"] == pytest.approx(1 - result.metrics["regret"] / best)
     assert "8 tests judged" in capsys.readouterr().out

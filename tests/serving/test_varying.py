@@ -187,7 +187,7 @@ def trained() -> VariantModel:
 def test_each_sees_what_suits_them_and_who_refuses_what_suits_most(state: State) -> None:
     people = pd.DataFrame({"country": ["DE", "AT"]})
     rows = {"ann": Row(people, 0), "bob": Row(people, 1)}
-    profiles = SimpleNamespace(row=rows.get, snapshot=people)
+    profiles = SimpleNamespace(row=rows.get, frames=[people])
     champion = Champion("variants", 7, trained(), fitted_until=NOW)
     varying = Varying(SETTINGS, Tables.from_frames(variants=variants()), state, profiles, champion)  # type: ignore[arg-type]
     one, other = (varying.decide(person(who), ask(user_id=who), now=NOW) for who in ("ann", "bob"))
