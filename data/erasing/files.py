@@ -194,8 +194,8 @@ class Clearing:
         if self.table is None:
             columns = [_told(column, self.search.text) for column in rows.columns]
             erasures = columns[0] if columns else np.empty(rows.num_rows, object)
-            for column in columns[1:]:
-                erasures = np.where(erasures == None, column, erasures)  # noqa: E711 - of each element
+            for further in columns[1:]:
+                erasures = np.where(erasures == None, further, erasures)  # noqa: E711 - of each element
             return Marks(erasures, np.zeros(rows.num_rows, bool))
         nobody = pa.chunked_array([pa.nulls(rows.num_rows, pa.string())])
         column = {name: rows[name] if name in rows.column_names else nobody for name in KEYS}
@@ -380,7 +380,9 @@ def _clear_duckdb_table(connection: duckdb.DuckDBPyConnection, rows: pa.Table, i
 def _clear_report(it: Clearing) -> None:
     """A report that names the person goes, with those beside it that say the same: it can be made again."""
     erasure = it.search.text(it.file.read_text("utf-8", errors="replace"), numbers=False)
-    for file in it.file.parent.glob(f"{glob.escape(it.file.stem)}.*") if erasure else ():
+    if erasure is None:
+        return
+    for file in it.file.parent.glob(f"{glob.escape(it.file.stem)}.*"):
         file.unlink()
         it.cleared.removed_rows(str(Path(it.name).with_name(file.name)), [erasure])
 
