@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 START_SECONDS = 180
 LABELS = ("churn", "purchase")
 """Two that say most of a shop; all of them would take minutes more."""
+SLOT = "headline"
+"""Of the simulated shop's variants."""
+CHANNEL = "email"
 
 
 def demo(
@@ -35,9 +38,9 @@ def demo(
     picture: Annotated[Path | None, typer.Option(help="Keep what is shown as an SVG file.")] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Show the whole line: shop, checks, features, models, gate, service, one live request.
+    """Show the whole line: shop, checks, features, models, gate, service, live decisions, and what they earned.
 
-    Takes about three minutes. Everything stays in the workspace, to look at and to go on with.
+    Takes about four minutes. Everything stays in the workspace, to look at and to go on with.
 
     Example: `attune demo --users 2000 --workspace small`
     """
@@ -51,6 +54,7 @@ def demo(
     _train(console, shop)
     _promote(console, shop)
     _ask(console, shop)
+    _report(console, shop)
     console.print(
         f"\nAll of it is in [bold]{workspace}/[/]: tables, audit, snapshots, models. Go on with\n"
         f"  attune serve --workspace {workspace}\n"
@@ -125,10 +129,11 @@ def _train(console: Console, shop: Workspace) -> None:
     from training.jobs import train
 
     with _step(console, "4. Models, judged on what came after and beside honest baselines (95 % intervals)"):
-        for trained in (train(shop, "recommender"), *(train(shop, "propensity", label=label) for label in LABELS)):
+        models = [train(shop, what) for what in ("recommender", "offers", "variants")]
+        for trained in (*models, *(train(shop, "propensity", label=label) for label in LABELS)):
             for result in trained.results:
                 show(result.test, f"{result.version}: {result.chosen}", console=console)
-        console.print("attune train all makes the others too: clicks, and the hour to send at")
+        console.print("attune train all makes the others too: clicks, what customers are worth, the hour to send at")
 
 
 def _promote(console: Console, shop: Workspace) -> None:
@@ -155,6 +160,19 @@ def _ask(console: Console, shop: Workspace) -> None:
         _post(client, "/v1/events", events=[event])
         _show_items(console, client, shop, f"the same, a moment after {user_id} viewed {viewed}", user_id=user_id)
         _show_scores(console, client, user_id)
+        _show_decision(console, client, user_id)
+
+
+def _report(console: Console, shop: Workspace) -> None:
+    from evaluation.uplift_report import text, write
+    from training.campaign_report import campaign_report
+
+    with _step(console, "7. What the shop's offers earned, against customers left alone"):
+        report = campaign_report(shop, kinds=["offer"])
+        page = shop.reports_dir / "uplift.html"
+        write(report, page)
+        console.print(text(report), markup=False)
+        console.print(f"The page: {page}", markup=False)
 
 
 def _show_items(console: Console, client: httpx.Client, shop: Workspace, title: str, *, user_id: str) -> list[str]:
@@ -187,6 +205,30 @@ def _show_scores(console: Console, client: httpx.Client, user_id: str) -> None:
             continue
         reasons = ", ".join(f"{reason['feature']} = {_short(reason['value'])}" for reason in score["reasons"])
         console.print(f"  {label}: {score['probability']:.0%}, most of all because of {reasons}")
+
+
+def _show_decision(console: Console, client: httpx.Client, user_id: str) -> None:
+    """One decision for a page, and what the person may ask about it."""
+    decided = _post(client, "/v1/decide", user_id=user_id, channel=CHANNEL, offer={}, variants=[{"slot": SLOT}])
+    console.print(f"POST /v1/decide for a mail to {user_id}: an offer and a headline that go together", style="italic")
+    for rule in decided["held_back"]:
+        console.print(f"  nothing is sent: {rule['reason']}", markup=False)
+    if not decided["held_back"]:
+        _show_parts(console, decided)
+    console.print(f"  offer: {offer['offer']['reason'] if offer['offer'] else offer['note']}", markup=False)
+    if headline["variant"]:
+        shown = headline["variant"]
+        console.print(f"  {SLOT}: {shown['text']} (shown with a chance of {shown['probability']:.0%})", markup=False)
+    else:
+        console.print(f"  {SLOT}: {headline['note']}", markup=False)
+    told = _post(client, "/v1/explain", user_id=user_id)
+    known = ", ".join(f"{table['rows']:,} {table['table']}" for table in told["known"])
+    console.print(
+        f"POST /v1/explain for {user_id}: known are {known}; the last decisions:", style="italic", markup=False
+    )
+    for decision in told["decisions"][:3]:
+        chosen = ", ".join(decision["chosen"])
+        console.print(f"  {decision['kind']} at {decision['where']}: {chosen} ({decision['why']})", markup=False)
 
 
 def _short(value: Any) -> str:
@@ -251,7 +293,7 @@ def _post(client: httpx.Client, route: str, **body: Any) -> dict[str, Any]:
 
 
 def _somebody(shop: Workspace) -> tuple[str, list[str]]:
-    """A customer with two orders and a short history whom the models decide for, and items that are new to them.
+    """Who may be mailed, with two orders, a short history and models to decide for them; and items new to them.
 
     The most popular item is the first.
     """
@@ -268,8 +310,9 @@ def _somebody(shop: Workspace) -> tuple[str, list[str]]:
     items = touched.groupby("user_id")["item_id"].nunique().sort_index()
     said = shop.checked["consents"]
     refused = set(said.filter(said.purpose == PERSONALISATION, ~said.granted).user_id.execute())
+    mailed = set(said.filter(said.purpose == CHANNEL, said.granted).user_id.execute())
     arms, salt, now = shop.settings.arms, shop.settings.shop.salt, datetime.now(UTC)
-    personal = [one for one in twice - refused if arm_of(one, arms, salt=salt, now=now).name == "model"]
+    personal = [one for one in twice & mailed - refused if arm_of(one, arms, salt=salt, now=now).name == "model"]
     user_id = str((items[items.index.isin(personal)] - 6).abs().idxmin())
     seen = set(touched.loc[touched["user_id"] == user_id, "item_id"])
     popular = touched["item_id"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
