@@ -215,20 +215,23 @@ def _show_decision(console: Console, client: httpx.Client, user_id: str) -> None
         console.print(f"  nothing is sent: {rule['reason']}", markup=False)
     if not decided["held_back"]:
         _show_parts(console, decided)
+    told = _post(client, "/v1/explain", user_id=user_id)
+    known = ", ".join(f"{table['rows']:,} {table['table']}" for table in told["known"])
+    title = f"POST /v1/explain for {user_id}: known are {known}; the last decisions:"
+    console.print(title, style="italic", markup=False)
+    for decision in told["decisions"][:3]:
+        chosen = ", ".join(decision["chosen"])
+        console.print(f"  {decision['kind']} at {decision['where']}: {chosen} ({decision['why']})", markup=False)
+
+
+def _show_parts(console: Console, decided: dict[str, Any]) -> None:
+    offer, [headline] = decided["offer"], decided["variants"]
     console.print(f"  offer: {offer['offer']['reason'] if offer['offer'] else offer['note']}", markup=False)
     if headline["variant"]:
         shown = headline["variant"]
         console.print(f"  {SLOT}: {shown['text']} (shown with a chance of {shown['probability']:.0%})", markup=False)
     else:
         console.print(f"  {SLOT}: {headline['note']}", markup=False)
-    told = _post(client, "/v1/explain", user_id=user_id)
-    known = ", ".join(f"{table['rows']:,} {table['table']}" for table in told["known"])
-    console.print(
-        f"POST /v1/explain for {user_id}: known are {known}; the last decisions:", style="italic", markup=False
-    )
-    for decision in told["decisions"][:3]:
-        chosen = ", ".join(decision["chosen"])
-        console.print(f"  {decision['kind']} at {decision['where']}: {chosen} ({decision['why']})", markup=False)
 
 
 def _short(value: Any) -> str:
