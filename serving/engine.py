@@ -206,7 +206,9 @@ class Engine:
             if (champion := self.champions.current.get(OFFERS)) is not self.offering.champion:
                 self.offering = self.offering.under(champion)
             if (champion := self.champions.current.get(VARIANTS)) is not self.varying.champion:
-                self.varying = self.varying.under(champion)
+                varying = self.varying.under(champion)
+                varying.learn()
+                self.varying = varying
         self.varying.learn()
         if self._stamp() != self._checked:
             self._load_checked()
@@ -454,6 +456,7 @@ class Engine:
             acting = Acting(self.settings, tables, self.state, profiles=profiles, people=people, parts=filling)
         offering = Offering(self.settings, tables, self.state, profiles, self.champions.current.get(OFFERS))
         varying = Varying(self.settings, tables, self.state, profiles, self.champions.current.get(VARIANTS))
+        varying.learn()
         with self._changing:
             champion = self.champions.current.get(RECOMMENDER)
             self.view = View(champion, past, catalogue.refreshed(self.state))

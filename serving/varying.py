@@ -350,8 +350,12 @@ class Varying:
             if made.empty:
                 return {}
             columns = (outcomes.decision_id, outcomes.kind, outcomes.at, outcomes.value)
-            first = sa.select(*columns).where(outcomes.decision_id >= made["decision_id"].min())
-            came = pd.DataFrame(connection.execute(first).all(), columns=["decision_id", "kind", "at", "value"])
+            came_query = (
+                sa.select(*columns)
+                .join(state_tables["decisions"], decisions.decision_id == outcomes.decision_id)
+                .where(decisions.decision_id >= made["decision_id"].min(), decisions.kind == "variant")
+            )
+            came = pd.DataFrame(connection.execute(came_query).all(), columns=["decision_id", "kind", "at", "value"])
         settings, until = self._settings.variants, pd.Timestamp.now("UTC")
         made["chosen"] = made["chosen"].str[0]
         for frame in (made, came):

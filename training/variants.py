@@ -30,7 +30,7 @@ from training.tracking import child_run, log_comparison, parent_run, register_ch
 NAME, METRIC = "variants", "reward"
 JUDGED_DAYS, JUDGED_SHARE = 42, 0.25
 """The newest decisions are judged on: so many days, of a short history at most this share."""
-MAX_CUTOFFS = 12
+MAX_CUTOFFS = 6
 """Moments at which people are looked at: what variants go by changes slowly."""
 DAY = timedelta(days=1)
 UNIFORM, USUAL, SO_FAR = "even", "usual: the oldest", "best so far"

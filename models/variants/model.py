@@ -227,7 +227,7 @@ class VariantModel:
             arrays |= {f"mean{place}": belief.mean, f"covariance{place}": belief.covariance}
         with replacing(folder) as beside:
             saving.write(beside, about)
-            np.savez(beside / ARRAYS, **arrays)
+            np.savez(beside / ARRAYS, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
