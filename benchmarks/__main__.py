@@ -32,6 +32,7 @@ NAMES = (
     "propensity-scale",
     "recommend-time-split",
     "sequences",
+    "serve",
     "simulate",
     "timing",
     "uplift",
