@@ -91,6 +91,7 @@ class Told:
         events, decisions, outcomes: Ids that were acknowledged.
         statuses: How often each status was answered.
         degraded: Answers from memory.
+        counting: Held while apps count.
     """
 
     events: set[str] = field(default_factory=set)
@@ -98,6 +99,7 @@ class Told:
     outcomes: set[str] = field(default_factory=set)
     statuses: Counter[int] = field(default_factory=Counter)
     degraded: int = 0
+    counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def server_errors(self) -> int:
@@ -284,11 +286,10 @@ def _post(service: Service, told: Told, path: str, body: Mapping[str, Any]) -> d
         answer = service.client.post(path, json=body)
     except httpx.TransportError:
         return None
-    told.statuses[answer.status_code] += 1
-    if answer.status_code != 200:
-        return None
-    found: dict[str, Any] = answer.json()
-    told.degraded += bool(found.get("degraded"))
+    found: dict[str, Any] | None = answer.json() if answer.status_code == 200 else None
+    with told.counting:
+        told.statuses[answer.status_code] += 1
+        told.degraded += bool(found and found.get("degraded"))
     return found
 
 
@@ -315,7 +316,8 @@ def _judged(service: Service, told: Told, about: str) -> Part:
     healed = service.wait(lambda: _takes(service), 60)
     part.not_healed = int(not healed)
     answered = ", ".join(f"{count:,} x {status}" for status, count in sorted(told.statuses.items()))
-    part.about = f"{about}; {answered}; {told.degraded:,} from memory"
+    written = ", ".join(f"{len(ids):,} {name}" for name, (_, ids) in acknowledged.items())
+    part.about = f"{about}; {written} acknowledged; {answered}; {told.degraded:,} from memory"
     return part
 
 
