@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,11 @@ COLUMNS = (
     "offer_id", "name", "kind", "cost", "min_spend", "category", "channels", "segment", "starts_at", "ends_at",
     "max_redemptions",
 )  # fmt: skip
+log = logging.getLogger("attune")
+
 USUAL = "[offers].usual"
+ROWS_AT_ONCE = 10_000
+"""Of features that are looked at together: bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +50,7 @@ class _Told:
         segments: By name, who is in it.
     """
 
-    profit: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    profit: tuple[np.ndarray, ...] | None
     usual: np.ndarray
     segments: Mapping[str, np.ndarray]
 
@@ -73,7 +78,7 @@ class Offering:
         """
         self._settings, self._tables, self._state, self._profiles = settings, tables, state, profiles
         self.champion = champion
-        self._model = champion.model if champion is not None and isinstance(champion.model, OfferModel) else None
+        self._model = _model_of(champion, profiles)
         self._version = str(champion) if self._model is not None else "usual"
         self._rule = _rule_of(settings, profiles)
         self._segments = segments_of(settings.segments)
@@ -146,9 +151,7 @@ class Offering:
         for name, offer in offers.items():
             if ask.offers is not None and name not in ask.offers:
                 continue
-            found = withheld(
-                offer, now=now, channel=ask.channel, segments=segments, cart_value=ask.cart_value, only=ask.offers
-            )
+            found = withheld(offer, now=now, channel=ask.channel, segments=segments, cart_value=ask.cart_value)
             if found is None:
                 about = (offer.category,) if offer.category else ()
                 if about not in rules:
@@ -182,8 +185,10 @@ class Offering:
         n = len(frame)
         profit = None
         if self._model is not None:
-            found = self._model.predict(frame)
-            profit = found.profit, found.low, found.high
+            starts = range(0, max(n, 1), ROWS_AT_ONCE)
+            parts = [self._model.predict(frame.iloc[start : start + ROWS_AT_ONCE]) for start in starts]
+            columns = zip(*((part.profit, part.low, part.high) for part in parts), strict=True)
+            profit = tuple(np.concatenate(column) for column in columns)
         told = _Told(
             profit,
             np.full(n, NOTHING, dtype=object) if self._rule is None or not n else _said(self._rule, frame),
@@ -194,7 +199,7 @@ class Offering:
             },
         )
         self._told[id(frame)] = told
-        weakref.finalize(frame, self._told.pop, id(frame), None).atexit = False  # it goes with the frame
+        weakref.finalize(frame, _forget, weakref.ref(self), id(frame)).atexit = False
         return told
 
     def _of_nobody(self) -> _Told:
@@ -205,6 +210,23 @@ class Offering:
             found = self._model.of_stranger()
             profit = found.profit, found.low, found.high
         return _Told(profit, np.array([usual], dtype=object), {})
+
+
+def _forget(offering: weakref.ref[Offering], frame_id: int) -> None:
+    """What was worked out for a frame goes with it."""
+    if (kept := offering()) is not None:
+        kept._told.pop(frame_id, None)
+
+
+def _model_of(champion: Champion | None, profiles: Profiles | None) -> OfferModel | None:
+    """What tells offers apart, if it can be asked here."""
+    if champion is None or not isinstance(champion.model, OfferModel):
+        return None
+    known = () if profiles is None else profiles.columns
+    if lacking := [name for name in champion.model.features if name not in known]:
+        log.error("%s is not asked: it reads %r, which is no feature here. Train anew.", champion, lacking[0])
+        return None
+    return champion.model
 
 
 def _rule_of(settings: Settings, profiles: Profiles | None) -> Rule | None:

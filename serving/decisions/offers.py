@@ -86,7 +86,6 @@ def withheld(
     channel: str,
     segments: Collection[str],
     cart_value: float | None = None,
-    only: Collection[str] | None = None,
 ) -> Withheld | None:
     """The first rule of the offer itself that speaks against it; None where it may be given.
 
@@ -96,7 +95,6 @@ def withheld(
         channel: On which it would be told of.
         segments: That the person is in.
         cart_value: Of the order under way, where the asker tells it.
-        only: The offers that the asker wants; None = any.
 
     Example:
         >>> from datetime import UTC
@@ -105,7 +103,6 @@ def withheld(
         'ended on 2026-09-01'
     """
     against: tuple[tuple[bool, str, str], ...] = (
-        (only is not None and offer.offer_id not in (only or ()), "asked", "is none of those asked for"),
         (offer.starts_at is not None and now < offer.starts_at, "starts_at", f"begins on {_day(offer.starts_at)}"),
         (offer.ends_at is not None and now >= offer.ends_at, "ends_at", f"ended on {_day(offer.ends_at)}"),
         (offer.channels is not None and channel not in offer.channels, "channels", f"is not for {channel}"),

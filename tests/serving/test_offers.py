@@ -80,7 +80,6 @@ def offering_of(state: State, *offers: dict[str, object], settings: Settings | N
         ({"min_spend": 50.0}, {"cart_value": 49.0}, "min_spend"),
         ({"min_spend": 50.0}, {"cart_value": 50.0}, None),
         ({"min_spend": 50.0}, {}, None),
-        ({}, {"only": ["other"]}, "asked"),
     ],
 )
 def test_what_speaks_against_an_offer(about, asked, rule) -> None:
@@ -127,6 +126,13 @@ def test_an_offer_that_ended_is_suppressed_with_its_rule(state) -> None:
     told = found.decide(person("ann"), OffersAsk(user_id="ann"), now=NOW)
     assert [(one.offer_id, one.rule) for one in told.suppressed] == [("old", "ends_at")]
     assert told.order == ["none", "gift"]
+
+
+def test_only_the_offers_that_are_asked_for_are_candidates(state) -> None:
+    found = offering_of(state, offer("gift"), offer("ten"))
+    told = found.decide(person("ann"), OffersAsk(user_id="ann", offers=["ten", "gone"]), now=NOW)
+    assert told.order == ["none", "ten"]
+    assert [(one.offer_id, one.rule) for one in told.suppressed] == [("gone", "asked")]
 
 
 def test_consent_and_the_holdout_speak_against_every_offer(state) -> None:
@@ -258,6 +264,12 @@ def test_no_offer_wins_where_offers_lose_money_on_a_person(served: Offering, mod
     assert told.note is not None
     assert "no offer: the best," in told.note
     assert "is expected to bring -9" in told.note
+
+
+def test_a_model_that_reads_what_is_no_feature_here_is_not_asked(served: Offering, model: OfferModel) -> None:
+    bare = Offering(Settings(), None, served._state, None, Champion("offers", 1, model))
+    told = bare.decide(person("ann"), OffersAsk(user_id="ann"), now=NOW)
+    assert (told.degraded, told.model_version) == (True, "usual")
 
 
 def test_a_rule_that_names_an_unknown_feature_is_refused_at_the_start(served: Offering) -> None:
