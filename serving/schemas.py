@@ -512,7 +512,8 @@ class RankedVariant(BaseModel):
     variant_id: str
     text: str = Field(description="its merge fields filled: with the person's own values, else with the fallbacks")
     attributes: dict[str, Any]
-    probability: float = Field(description="with which it was to be shown to this person")
+    probability: float = Field(description="with which it was to be shown to this person; kept with the decision")
+    best: float = Field(description="chance that it is the best of them for this person, as far as is known")
 
 
 class WithheldVariant(BaseModel):

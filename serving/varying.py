@@ -252,6 +252,7 @@ class Varying:
                 text=filled(candidates[place].variant.text, user, format=ask.format),
                 attributes=_attributes(candidates[place].variant.attributes),
                 probability=float(probability[place]),
+                best=float(best[place]),
             )
             for place in (chosen, *others)[: ask.k]
         ]

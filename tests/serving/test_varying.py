@@ -88,6 +88,7 @@ def test_the_logged_chance_is_the_one_that_was_drawn_with(varying: Varying) -> N
         assert found.decision["probability"] == [0.5]
         assert found.decision["chosen"] == [found.items[0].variant_id]
         assert sum(item.probability for item in found.items) == pytest.approx(1)
+        assert sum(item.best for item in found.items) == pytest.approx(1)
         shown[found.items[0].variant_id] += 1
     assert 150 < shown["plain"] < 250
 
