@@ -74,27 +74,39 @@ def write_list(
         StateUnavailableError: the state cannot be read or written.
     """
     check_suffix(to)
-    now = datetime.now(UTC) if now is None else now
     engine = Engine(workspace)
     try:
         engine.load()
-        if engine.acting is None or engine.profiles is None:
-            raise DataError(f"{workspace.path} has no features to tell actions from. Run `attune check` first.")
-        everybody = engine.profiles.everybody
-        sent: Counter[str] = Counter()
-        held: Counter[str] = Counter()
-        with writing_rows(to, schema_of(engine)) as write:
-            for found in _decided(engine, everybody, now=now, channel=channel, dry_run=dry_run):
-                held.update(one.rule for acted in found for one in acted.held_back)
-                rows = [row_of(acted.user_id, acted.action) for acted in found if acted.action is not None]
-                sent.update(row["trigger"] for row in rows)
-                write(rows)
-        return Listed(
-            to, sent.total(), len(everybody), dict(sent.most_common()), dict(held.most_common()),
-            engine.acting.triggers.off, not dry_run,
-        )  # fmt: skip
+        return write_from(engine, to, channel=channel, now=now, dry_run=dry_run)
     finally:
         engine.state.close()
+
+
+def write_from(
+    engine: Engine, to: Path, *, channel: str | None = None, now: datetime | None = None, dry_run: bool = False
+) -> Listed:
+    """As `write_list`, from an engine that is loaded."""
+    if engine.acting is None or engine.profiles is None:
+        raise DataError(f"{engine.workspace.path} has no features to tell actions from. Run `attune check` first.")
+    now = datetime.now(UTC) if now is None else now
+    everybody = engine.profiles.everybody
+    sent: Counter[str] = Counter()
+    held: Counter[str] = Counter()
+    with writing_rows(to, schema_of(engine)) as write:
+        for found in _decided(engine, everybody, now=now, channel=channel, dry_run=dry_run):
+            held.update(one.rule for acted in found for one in acted.held_back)
+            rows = [row_of(acted.user_id, acted.action) for acted in found if acted.action is not None]
+            sent.update(row["trigger"] for row in rows)
+            write(rows)
+    return Listed(
+        path=to,
+        rows=sent.total(),
+        everybody=len(everybody),
+        by_trigger=dict(sent.most_common()),
+        held_back=dict(held.most_common()),
+        off=engine.acting.triggers.off,
+        stored=not dry_run,
+    )
 
 
 def schema_of(engine: Engine) -> pa.Schema:
