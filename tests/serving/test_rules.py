@@ -75,7 +75,7 @@ TABLE = [
     (about(preferences={"topics": "tea"}), topic("Garden"), NOW, ["topics"]),
     (about(preferences={"topics": "tea"}), topic("Garden", "Tea"), NOW, []),
     (about(preferences={"topics": "tea"}), EMAIL, NOW, []),
-    (about(preferences={"topics": "any", "channels": "any", "hours": "any", "frequency": "any"}), topic("Tea"), NOW, []),
+    (about(preferences=dict.fromkeys(["topics", "channels", "hours", "frequency"], "any")), topic("Tea"), NOW, []),
     # hours: by the person's own clock; those they chose go before the quiet ones
     (about(), SMS, NOW + 10 * HOUR, ["hours"]),
     (about(timezone="America/New_York"), SMS, NOW + 10 * HOUR, []),
