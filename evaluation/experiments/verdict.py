@@ -87,7 +87,8 @@ def decide(
         large as it looks, about 2,600 more people would show it.'
     """
     if failed := [check for check in checks if check.status == "failed"]:
-        others = f" (and {len(failed) - 1} other checks failed)" if len(failed) > 1 else ""
+        more = len(failed) - 1
+        others = f" (and {more} other check{'s' * (more > 1)} failed)" if more else ""
         sentence = f"Not to be trusted{others}: {failed[0].finding} {failed[0].remedy}"
         return Verdict("not to be trusted", sentence, interval, None, None)
     if not enough or np.isnan(interval.low):
