@@ -46,9 +46,7 @@ def run(*, data: Path | None) -> Result:
     logged = {name: _logged(rows, len(arms)) for name, rows in logs.items()}
     log, chances = logged["early"]
     with timed("learning offers"):
-        model = UpliftModel(learners=["S", "DR"]).fit(
-            early[columns], log.action, log.reward, probabilities=chances, arms=arms
-        )
+        model = UpliftModel().fit(early[columns], log.action, log.reward, probabilities=chances, arms=arms)
     values = action_values(log, chances, model.expected(early[columns]))
     tree = fit_policy_tree(early[columns], values, names=arms)
     judged: dict[str, PolicyComparison] = {}

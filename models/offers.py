@@ -54,7 +54,8 @@ class OfferModel:
 
     Args:
         arms: Ids of the offers by code, `NOTHING` first.
-        effects: What was found of each but the first.
+        effects: What was found of each but the first. Their averages may be of more decisions than `uplift` saw: these
+            hold, the differences between people about them are its.
         policy: `BEST`, or the arm that everybody gets.
         contact_cost: What telling somebody of an offer cost on average in the decisions learnt from: `profit` is after
             it.
@@ -100,7 +101,8 @@ class OfferModel:
         profit = np.tile(average, (len(table), 1))
         variance = np.tile(error**2, (len(table), 1))
         if self.uplift is not None and len(table):
-            profit = self.uplift.predict(table)
+            found_on_fewer = np.array([0.0, *(effect.average for effect in self.uplift.effects)])
+            profit = average + self.uplift.predict(table) - found_on_fewer
             believed = slope > slope_error  # and 0 = 0 for no offer
             t2 = (np.where(believed, slope, 2.0) / np.where(believed, slope_error, 1.0)) ** 2
             variance += np.where(believed, (profit - average) ** 2 / (t2 - 1), 0.0)

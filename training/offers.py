@@ -13,10 +13,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 
+from data.chance import some_rows
 from data.errors import DataError, WorkspaceError
 from data.progress import timed
 from data.workspace import Workspace
 from evaluation.experiments.checks import Check, assignment_foreseen, leak, sample_ratio
+from evaluation.off_policy import Logged, action_values
 from evaluation.policies import PolicyComparison, compare_policies
 from features.rules import Rule, parse_rule
 from models.offers import BEST, NOTHING, OfferModel
@@ -36,6 +38,8 @@ TEST_SHARE = 0.25
 """The newest decisions are judged on, at least this share of all."""
 NOBODY, TREE, RESPONSE = "nobody", "tree", "response model"
 LEVEL = 0.95
+MOST_LEARNT = 20_000
+"""Decisions that people are told apart by, a draw of more: it takes seconds for each thousand."""
 
 
 @dataclass(frozen=True)
@@ -134,14 +138,31 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
 
 
 def fit(rows: OfferRows, *, policy: str = BEST, seed: int = 0) -> OfferModel:
-    """What all decisions say. A policy that is the same for everybody keeps the average effects only."""
+    """What all decisions say. A policy that is the same for everybody keeps the average effects only.
+
+    Of many decisions a draw tells people apart; the average effects are of all of them, doubly robust.
+    """
+    n = len(rows.arm)
+    some = some_rows(n, MOST_LEARNT, seed=seed)
     model = UpliftModel().fit(
-        rows.table, rows.arm, rows.outcome, probabilities=rows.probabilities, arms=rows.arms, seed=seed
+        rows.table.iloc[some],
+        rows.arm[some],
+        rows.outcome[some],
+        probabilities=rows.probabilities[some],
+        arms=rows.arms,
+        seed=seed,
     )
-    told = rows.arm > 0
-    contact_cost = float(rows.contact_cost[told].mean()) if told.any() else 0.0
+    effects = list(model.effects)
+    if len(some) < n:
+        log = Logged(rows.arm, rows.outcome, rows.probabilities[np.arange(n), rows.arm])
+        values = action_values(log, rows.probabilities, model.expected(rows.table))
+        gained = values[:, 1:] - values[:, :1]
+        errors = gained.std(axis=0, ddof=1) / np.sqrt(n)
+        told = zip(effects, gained.mean(axis=0).tolist(), errors.tolist(), strict=True)
+        effects = [replace(effect, average=average, standard_error=error) for effect, average, error in told]
+    contact_cost = float(rows.contact_cost[rows.arm > 0].mean())
     apart = model if policy == BEST else None
-    return OfferModel(rows.arms, model.effects, policy=policy, contact_cost=contact_cost, uplift=apart)
+    return OfferModel(rows.arms, effects, policy=policy, contact_cost=contact_cost, uplift=apart)
 
 
 def judge(rows: OfferRows, *, seed: int = 0) -> Judging:
@@ -160,9 +181,7 @@ def judge(rows: OfferRows, *, seed: int = 0) -> Judging:
     horizon = timedelta(days=rows.horizon_days)
     early, late = rows.of((rows.at + horizon <= start).to_numpy()), rows.of((rows.at >= start).to_numpy())
     learnt, asked = experiment(early, seed), experiment(late, seed)
-    model = fit(early, seed=seed).uplift
-    assert model is not None  # noqa: S101 - `BEST` tells people apart
-    return Judging(rows, _asked(model, learnt, asked, seed), start)
+    return Judging(rows, _asked(fit(early, seed=seed), learnt, asked, seed), start)
 
 
 def experiment(rows: OfferRows, seed: int = 0) -> Experiment:
@@ -245,20 +264,21 @@ def again(judging: Judging, model: OfferModel, card: Card) -> str | np.ndarray:
     return model.choose(model.predict(judging.fitted.experiment.table).profit)
 
 
-def _asked(model: UpliftModel, learnt: Experiment, asked: Experiment, seed: int) -> CrossFitted:
+def _asked(model: OfferModel, learnt: Experiment, asked: Experiment, seed: int) -> CrossFitted:
     """What a model says of people whom it did not see, in the shape of a cross-fit of one fold."""
-    told = CrossFitted(
-        learnt, model.predict(learnt.table), model.expected(learnt.table), learnt.arm, learnt.arm, (), ()
-    )
-    tree = fit_policy_tree(learnt.table, told.values, names=learnt.arms, seed=seed)
+    apart = model.uplift
+    assert apart is not None  # noqa: S101 - `BEST` tells people apart
+    values = action_values(learnt.logged, learnt.probabilities, apart.expected(learnt.table))
+    some = some_rows(len(values), MOST_LEARNT, seed=seed)
+    tree = fit_policy_tree(learnt.table.iloc[some], values[some], names=learnt.arms, seed=seed)
     return CrossFitted(
         asked,
-        model.predict(asked.table),
-        model.expected(asked.table),
+        model.predict(asked.table).profit,
+        apart.expected(asked.table),
         tree(asked.table),
         np.zeros(len(asked.arm), dtype=np.int64),
         (model.effects,),
-        (model.weights,),
+        (apart.weights,),
     )
 
 

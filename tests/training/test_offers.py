@@ -196,6 +196,18 @@ def test_where_nothing_pays_nobody_gets_an_offer(a_shop: Callable[..., Workspace
     assert (model.policy, model.features) == ("none", [])
 
 
+def test_averages_are_of_all_decisions_however_few_tell_people_apart(
+    rows: OfferRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offers, "MOST_LEARNT", 400)
+    model = offers.fit(rows)
+    assert model.uplift is not None
+    fewer, every = model.uplift.effects[0], model.effects[0]
+    assert every.standard_error < 0.8 * fewer.standard_error
+    apart = model.uplift.predict(rows.table)[:, 1] - fewer.average
+    assert np.allclose(model.predict(rows.table).profit[:, 1], every.average + apart)
+
+
 def test_one_wave_is_cross_fitted(rows: OfferRows) -> None:
     first = rows.of((rows.at < days(WAVES[1])).to_numpy())
     assert offers.judge(first).since is None
@@ -208,6 +220,8 @@ def test_the_interval_covers_the_effect_of_people_alike() -> None:
     assert alone.high[0, 1] - alone.profit[0, 1] == pytest.approx(1.96 * 0.1, rel=1e-3)
 
     class Differing:
+        effects = (effect,)
+
         def predict(self, table: pd.DataFrame) -> np.ndarray:
             return np.column_stack([np.zeros(len(table)), np.full(len(table), 1.6)])
 
