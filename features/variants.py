@@ -79,14 +79,14 @@ def answered(
     counted = made.groupby("slot")["decision_id"].transform(lambda ids: ids.isin(seen).any())
     made = made[~counted | made["decision_id"].isin(seen)].reset_index(drop=True)
     yes = told[told["kind"] == ("conversion" if reward == "value" else reward)].sort_values("delay", kind="stable")
+    first = yes.drop_duplicates("decision_id").set_index("decision_id")["delay"]
     if reward == "value":
         brought = yes.assign(value=yes["value"].fillna(0.0).astype(float)).groupby("decision_id")["value"].sum()
     else:
-        brought = yes.groupby("decision_id").size().clip(upper=1).astype(float)
-    first = yes.drop_duplicates("decision_id").set_index("decision_id")["delay"]
+        brought = pd.Series(1.0, index=first.index)
     age = until - made["at"]
     settled = (age >= window).to_numpy()
-    delays = np.sort(made.loc[settled, "decision_id"].map(first).dropna().to_numpy("timedelta64[s]"))
+    delays = np.sort(first.reindex(made.loc[settled, "decision_id"]).dropna().to_numpy("timedelta64[s]"))
     weight = settled.astype(float)
     if len(delays) >= MIN_YESES:
         come = np.searchsorted(delays, age.to_numpy("timedelta64[s]"), side="right") / len(delays)
