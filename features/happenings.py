@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from ibis.expr import types as ir
 
+from data.errors import DataError
 from data.tables import Tables
 from features.labels import ANSWERS
 from features.purchases import purchases, with_category
@@ -45,6 +46,9 @@ def happenings(known: Tables, cutoff: datetime | ir.TimestampScalar, *, answers:
         cutoff: When it was known.
         answers: Further columns of events.
 
+    Raises:
+        DataError: no table tells anything.
+
     Example:
         >>> from datetime import UTC
         >>> shop = Tables.from_frames(orders=pd.DataFrame({
@@ -72,6 +76,8 @@ def happenings(known: Tables, cutoff: datetime | ir.TimestampScalar, *, answers:
     if known.has("users", "created_at"):
         users = known["users"].filter(~known["users"].created_at.isnull())
         parts.append(_plain(users, ibis.literal(SIGNED_UP), users.created_at, answers))
+    if not parts:
+        raise DataError("no table tells what people did; bring events, orders, or messages with `opened_at`.")
     every = parts[0] if len(parts) == 1 else ibis.union(*parts)
     return every.filter(~every.user_id.isnull())
 

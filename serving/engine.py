@@ -406,6 +406,20 @@ class Engine:
             log.error("there are no features, so nobody can be scored: %s", error)  # noqa: TRY400
             return None
 
+    def _acting(self, tables: Tables | None, profiles: Profiles | None, people: People) -> Acting | None:
+        """None where no table tells what people did.
+
+        Raises:
+            WorkspaceError: an action of the settings that cannot be meant.
+        """
+        if tables is None or profiles is None:
+            return None
+        try:
+            return Acting(self.settings, tables, self.state, profiles=profiles, people=people, parts=Filling(self))
+        except DataError as error:
+            log.error("nobody's actions can be told: %s", error)  # noqa: TRY400
+            return None
+
     def _touches(self, ask: RecommendAsk, view: View) -> list[Touch]:
         """What the person did since the past ends, the newest first."""
         if ask.user_id is None and ask.anonymous_id is None:
@@ -450,10 +464,7 @@ class Engine:
         self.placements.check(catalogue)
         profiles = None if tables is None else self._profiles(tables, past)
         people = People(self.settings, tables, self.state, past.until, now=datetime.now(UTC))
-        acting = None
-        if tables is not None and profiles is not None:
-            filling = Filling(self)
-            acting = Acting(self.settings, tables, self.state, profiles=profiles, people=people, parts=filling)
+        acting = self._acting(tables, profiles, people)
         offering = Offering(self.settings, tables, self.state, profiles, self.champions.current.get(OFFERS))
         varying = Varying(self.settings, tables, self.state, profiles, self.champions.current.get(VARIANTS))
         varying.learn()

@@ -145,10 +145,10 @@ class Filling:
     def _variants(self, person: Person, due: Due, channel: str, now: datetime, offer_id: str) -> Varied:
         """One for each slot that has a candidate, the trigger being the campaign."""
         campaign, varying = due.trigger.name, self._engine.varying
-        about = {"user_id": person.user_id, "campaign_id": campaign, "channel": channel, "offer_id": offer_id, "k": 1}
+        about: Row = {"user_id": person.user_id, "campaign_id": campaign, "channel": channel, "offer_id": offer_id}
         variants, rows = [], []
         for slot in varying.slots_of(campaign) if due.step.slots is None else due.step.slots:
-            found = varying.decide(person, VariantsAsk(**about, slot=slot), now=now)
+            found = varying.decide(person, VariantsAsk(**about, slot=slot, k=1), now=now)
             if found.decision is not None:
                 [shown], row = found.items, dict(found.decision)
                 told = {"slot": slot, "variant_id": shown.variant_id, "text": shown.text}

@@ -133,7 +133,7 @@ class Profiles:
     @property
     def everybody(self) -> list[str]:
         """The ids of all who are known."""
-        return [*self._users.all_ids, *(user_id for user_id in self._touched if self._users.code(user_id) < 0)]
+        return self._there([*self._users.all_ids, *self._touched])
 
     def habits(self, user_ids: Sequence[str]) -> Habits | None:
         """When these customers answer and are in the shop, as of now; None where no message told of an open.
