@@ -12,7 +12,7 @@ UNTIL = pd.Timestamp("2026-01-05", tz="UTC")
 
 @pytest.fixture
 def made() -> pd.DataFrame:
-    at = pd.to_datetime(["2026-01-01", "2026-01-04T23:00"], utc=True)
+    at = pd.to_datetime(["2026-01-01T00:00", "2026-01-04T23:00"], utc=True)
     return pd.DataFrame({"decision_id": ["old", "young"], "at": at, "slot": "hero", "chosen": "a"})
 
 
