@@ -112,6 +112,7 @@ def drive(world: Loop, shop: Workspace, *, url: str) -> Iterator[Week]:
     state = State.of(shop)
     key = keys.create(state, role="admin", name="simulate")
     with Client(url, key=key, timeout_seconds=30, retries=5) as client:
+        _until_in_force(client)
         for number in range(world.weeks):
             started = datetime.now(UTC)
             asked, true = world.asked(number), world.profit(number)
@@ -219,6 +220,20 @@ def serving(shop: Workspace) -> Iterator[str]:
                 server.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
+
+
+def _until_in_force(client: Client) -> None:
+    """Wait until the service knows the key that was just made."""
+    until = time.monotonic() + HEARD_SECONDS
+    while True:
+        try:
+            client.tables()
+        except ServiceError as error:
+            if error.status != httpx.codes.UNAUTHORIZED or time.monotonic() > until:
+                raise AttuneError(f"the service: {error} Is it the one of this workspace?") from error
+            time.sleep(0.3)
+        else:
+            return
 
 
 def _done(route: Any, **fields: Any) -> Any:
