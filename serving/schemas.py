@@ -450,7 +450,10 @@ class RankedOffer(BaseModel):
         description="money that this person is expected to bring with it more than without, after all its costs; null "
         "where nothing tells it"
     )
-    low: float | None = Field(description="lower end of its interval of 95 %, of people like this one")
+    low: float | None = Field(
+        description="lower end of an interval of 95 %: of the offer's average, and of how far people's differences are "
+        "believed; what one person will do is less sure"
+    )
     high: float | None = Field(description="upper end")
     reason: str = Field(description="the same in words")
 
