@@ -121,10 +121,10 @@ def changes_of_viewed(rows: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame
     both = looked[["user_id", "item_id", "category", "at"]].merge(changes, on="item_id", suffixes=("_looked", ""))
     both = both[(both["at_looked"] < both["at"]) & (both["at"] - both["at_looked"] <= VIEWED_DAYS * DAY)]
     both = both.sort_values("at_looked").drop_duplicates(["user_id", "item_id", "event", "at"], keep="last")
-    bought = rows.loc[rows["event"] == ORDER, ["user_id", "item_id", "at"]].groupby(["user_id", "item_id"])["at"].max()
-    since = pd.MultiIndex.from_frame(both[["user_id", "item_id"]])
-    ordered = pd.Series(bought.reindex(since).to_numpy(), index=both.index).astype(both["at"].dtype)
-    kept = both[~(ordered > both["at_looked"])].drop(columns="at_looked")
+    bought = rows.loc[rows["event"] == ORDER, ["user_id", "item_id", "at"]]
+    last = bought.groupby(["user_id", "item_id"], as_index=False).agg(ordered_at=("at", "max"))
+    both = both.merge(last, on=["user_id", "item_id"], how="left")
+    kept = both[~(both["ordered_at"] > both["at_looked"])]
     return kept.reindex(columns=rows.columns).astype(rows.dtypes.to_dict())
 
 

@@ -114,8 +114,11 @@ def test_a_price_that_fell_happens_to_those_who_looked_and_did_not_buy():
         ("eve", "product_added", 9, {"item_id": "pot"}),
     )
     found = changes_of_viewed(rows, changes)
-    told = dict(zip(found["user_id"], found["event"], strict=True))
-    assert told == {"ann": "price_dropped", "eve": "back_in_stock"}
+    assert dict(zip(found["user_id"], found["event"], strict=True)) == {"ann": "price_dropped", "eve": "back_in_stock"}
+    for user_id, count in {"ann": 1, "bob": 0, "cat": 0, "dan": 0, "eve": 1}.items():
+        alone = changes_of_viewed(rows[rows["user_id"] == user_id], changes)
+        assert len(alone) == count, user_id
+        assert alone.dtypes.equals(rows.dtypes)
 
 
 def test_a_stage_changes_on_the_day_its_condition_comes_to_hold():

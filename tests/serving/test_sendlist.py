@@ -13,6 +13,7 @@ from data.checks import check
 from data.errors import WorkspaceError
 from data.workspace import Workspace
 from features.snapshots import build, span
+from serving.engine import Engine
 from serving.sendlist import write_list
 from simulation.shop import simulate
 
@@ -92,6 +93,19 @@ def test_a_day_later_the_list_has_others_or_later_steps(shop, listed):
         before = today.get(row["user_id"])
         if before is not None and before["trigger"] == row["trigger"]:
             assert row["step"] > before["step"] or row["about"] != before["about"]
+
+
+@pytest.mark.slow
+def test_asked_one_by_one_people_are_told_the_same_as_together(shop):
+    engine, end = Engine(shop), span(shop.checked).end
+    engine.load()
+    ids = engine.profiles.everybody[:60]
+    together = engine.act(ids, now=end)
+    alone = [engine.act([user_id], now=end)[0] for user_id in ids]
+    for one, other in zip(together, alone, strict=True):
+        assert (one.action and one.action.decision_id) == (other.action and other.action.decision_id)
+        assert (one.held_back, one.waiting) == (other.held_back, other.waiting)
+    engine.state.close()
 
 
 @pytest.mark.parametrize(
