@@ -370,7 +370,7 @@ class Engine:
             return [self._no_value(str(error))] * len(frame)
         names, columns = ("value", "low", "high", "orders"), (worth.value, worth.low, worth.high, worth.orders)
         about = {"horizon_days": champion.horizon_days, "currency": self.settings.shop.currency}
-        rows = [dict(zip(names, row, strict=True)) for row in np.stack(columns, axis=1).tolist()]
+        rows = [dict(zip(names, row, strict=True)) for row in np.stack(columns, axis=1).round(6).tolist()]
         return [never if math.isnan(row["value"]) else Worth(**row, **about) for row in rows]
 
     def _no_value(self, note: str) -> Worth:
