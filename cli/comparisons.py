@@ -46,6 +46,8 @@ def show(comparison: Comparison, title: str, *, console: Console | None = None) 
 
 
 def _interval(value: Interval, digits: str) -> str:
+    if math.isnan(value.estimate):
+        return ""
     if math.isnan(value.low):
         return f"{value.estimate:{digits}}"
     return f"{value.estimate:{digits}} [{value.low:{digits}}, {value.high:{digits}}]"
