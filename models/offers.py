@@ -43,7 +43,8 @@ class OfferModel:
     """Effects of offers on profit, and the policy that was shown to be worth following.
 
     The interval of `predict` tells how sure the offer's average is, and how far differences between people are
-    believed; not what one person will bring, nor differences that were not found. With tau_k(x) = average_k + d_k(x), d_k the differences between people as far as they are believed,
+    believed; not what one person will bring, nor differences that were not found. With tau_k(x) = average_k + d_k(x),
+    d_k the differences as far as they are believed,
 
         Var tau_k(x) = standard_error_k^2 + d_k(x)^2 / (t_k^2 - 1),   t_k = slope_k / slope_error_k > 1.
 
