@@ -178,6 +178,7 @@ def test_a_version_answers_its_examples_and_as_a_pyfunc(
     assert (told["gift_low"] < told["gift"]).all()
 
 
+@pytest.mark.slow
 def test_versions_are_compared_by_their_policies(shop: Workspace, trained: offers.TrainingResult) -> None:
     assert Registry.of(shop).version("offers", CHALLENGER) is not None
     found = compare(shop, "offers")
@@ -196,6 +197,7 @@ def test_where_nothing_pays_nobody_gets_an_offer(a_shop: Callable[..., Workspace
     assert (model.policy, model.features) == ("none", [])
 
 
+@pytest.mark.slow
 def test_averages_are_of_all_decisions_however_few_tell_people_apart(
     rows: OfferRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +210,7 @@ def test_averages_are_of_all_decisions_however_few_tell_people_apart(
     assert np.allclose(model.predict(rows.table).profit[:, 1], every.average + apart)
 
 
+@pytest.mark.slow
 def test_one_wave_is_cross_fitted(rows: OfferRows) -> None:
     first = rows.of((rows.at < days(WAVES[1])).to_numpy())
     assert offers.judge(first).since is None
