@@ -76,7 +76,8 @@ def run(
     if size is not None and not size.isdecimal():
         raise DataError(f"--size {size}: give the number of customers.")
     parameters, users = World.load(world), int(size or USERS)
-    played, limits = [], []
+    played: list[Played] = []
+    limits: list[float] = []
     print(f"{'seed':>4} {'oracle':>7} {'model':>7} {'usual':>7} {'single':>7} {'random':>7}  share  covered  policy")
     for number in track(range(seed or 0, (seed or 0) + (trials or SEEDS)), "playing shops"):
         started = time.perf_counter()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 USERS, DAYS = 20_000, 180
-LOOP_USERS, LOOP_DAYS = 1_000, 120
+LOOP_USERS, LOOP_DAYS = 1_500, 120
 
 
 def simulate(

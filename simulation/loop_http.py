@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
@@ -44,8 +44,9 @@ from simulation.catalogue import DAYS_PER_WEEK
 from simulation.loop import Dealt, Loop
 from training.jobs import promote, train
 
-OFFERS = "offers"
+OFFERS: Literal["offers"] = "offers"
 PLACEMENT = "weekly"
+OF_LINES = ("line_id", "item_id", "quantity", "unit_price", "discount", "offer_id")
 ROWS = 500
 """Rows in a request."""
 START_SECONDS = 180
@@ -274,11 +275,7 @@ def _with_orders(events: list[dict[str, Any]], lines: list[dict[str, Any]]) -> l
     products: dict[str, list[dict[str, Any]]] = defaultdict(list)
     back = []
     for line in lines:
-        product = {
-            name: line[name] for name in ("line_id", "item_id", "quantity", "unit_price", "discount") if name in line
-        }
-        if "offer_id" in line:
-            product["offer_id"] = line["offer_id"]
+        product: dict[str, Any] = {name: line[name] for name in OF_LINES if name in line}
         if line["quantity"] > 0:
             products[line["order_id"][1:]].append(product)
         elif "user_id" in line:
