@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from data.state import State
@@ -54,7 +55,7 @@ class Happenings:
             StateUnavailableError: the state cannot be read.
         """
         rows = self._profiles.rows(user_ids, list({*self._read, "messages"}))
-        did = self._online.compute(rows, now)
+        did = self._online.compute({**rows, "items": _touched(rows)}, now)
         parts = [did]
         if self._asked & {PRICE_DROPPED, BACK_IN_STOCK}:
             parts.append(changes_of_viewed(did, self._changes(now)))
@@ -110,6 +111,14 @@ class Happenings:
                 )
             )
         return found
+
+
+def _touched(rows: Mapping[str, pa.Table]) -> pa.Table:
+    """The items that these people had to do with: of a catalogue of many, few."""
+    items = rows["items"]
+    named = [rows[name]["item_id"] for name in ("events", "orders") if name in rows]
+    ids = pa.chunked_array([part.cast(pa.string()) for column in named for part in column.chunks], pa.string())
+    return items.filter(pc.is_in(items["item_id"].cast(pa.string()), value_set=ids.combine_chunks()))
 
 
 def told_of(beginning: Beginning, step: int) -> dict[str, Any]:
