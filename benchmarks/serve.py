@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -282,9 +281,14 @@ def offers_version(workspace: Workspace, *, seed: int = 0) -> Version:
 def _registering(workspace: Workspace, name: str, seed: int) -> Iterator[tuple[Path, Callable[[], Version]]]:
     """A folder for the files of a version, and what registers it."""
     with tempfile.TemporaryDirectory() as scratch, parent_run(workspace, name, seed=seed, params={}) as run_id:
-        folder, pyfunc = Path(scratch) / name, f"{name}.py"
-        about = {"run_id": run_id, "pyfunc": pyfunc, "packages": ("numpy",), "metrics": {}}
-        yield folder, partial(register_challenger, workspace, name, folder, **about)
+        folder = Path(scratch) / name
+
+        def register() -> Version:
+            return register_challenger(
+                workspace, name, folder, run_id=run_id, pyfunc=f"{name}.py", packages=("numpy",), metrics={}
+            )
+
+        yield folder, register
 
 
 def _write_bodies(file: Path, route: str) -> Path:
