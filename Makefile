@@ -56,6 +56,7 @@ bench: setup  ## every benchmark that docs/benchmarks.md quotes
 	$(BIN)/python -m benchmarks recommend-time-split --data $(DATA)
 	$(BIN)/python -m benchmarks next-purchase --data $(DATA)/retailrocket
 	$(BIN)/python -m benchmarks latency
+	$(BIN)/python -m benchmarks serve
 	$(BIN)/python -m benchmarks sequences --data $(DATA)/ml1m_sequences
 	$(BIN)/python -m benchmarks sequences --data $(DATA)/beauty_sequences
 	$(BIN)/python -m benchmarks collaborative --data $(DATA)/gowalla
