@@ -25,12 +25,14 @@ from features.decided import brought
 from features.rules import parse_rule
 from features.snapshots import definitions_hash, set_cutoff, symbolic_sql, top_categories
 from models.offers import BEST, NOTHING, OfferModel
+from registry.versions import Version
 from serving.decisions.arms import arm_of
 from serving.decisions.offers import Profit, give, ranked
 from simulation.catalogue import DAYS_PER_WEEK
 from simulation.loop import Dealt, Loop
 from simulation.world import World
 from training import offers as learning
+from training.gate import decide
 from training.offer_rows import OfferRows
 
 USUAL_SHARE = 0.1
@@ -75,9 +77,9 @@ class Learnt:
     """What came of a training.
 
     Attributes:
-        policy: `best for each`, or the offer for all that was surely better; the shop's usual rule if none was learnt.
-        decisions: That it learnt from.
-        note: Why nothing was learnt; empty if something was.
+        policy: What decides from now on: `best for each`, an offer for all, or the shop's usual rule.
+        decisions: That were there to learn from.
+        note: Why nothing new does; empty if something does.
     """
 
     policy: str
@@ -155,10 +157,21 @@ class Inside:
             judging = learning.judge(rows, seed=self.seed)
             best = learning.compared(self.workspace, judging, {BEST: BEST})
             policy = BEST if best.beats_baselines else learning.best_simple(judging)
+            champion = {} if self.model is None else {"champion": self.model.policy}
+            found = learning.compared(self.workspace, judging, {f"challenger: {policy}": policy, **champion})
         except DataError as error:
-            return Learnt(NOT_YET, len(rows.at), str(error))
+            return Learnt(self.policy, len(rows.at), str(error))
+        version = Version(name=learning.NAME, number=0, run_id="", aliases=(), tags={})
+        verdict = decide(version, found)
+        if not verdict.passed:
+            return Learnt(self.policy, len(rows.at), verdict.reasons[0])
         self.model = learning.fit(rows, policy=policy, seed=self.seed)
         return Learnt(policy, len(rows.at))
+
+    @property
+    def policy(self) -> str:
+        """What decides in the model arm."""
+        return NOT_YET if self.model is None else self.model.policy
 
     def rows(self, now: datetime) -> OfferRows:
         """The decisions that chance made whose outcomes are known by now, as `training.offer_rows` has them."""
