@@ -14,6 +14,7 @@ from features.expressions import Expression
 from serving.catalogue import COLUMN, FILTERABLE, Catalogue
 
 DEFAULT = "default"
+BUILT_IN = {DEFAULT: Placement(), "complements": Placement(kind="complements")}
 SAMPLES = {"string": "x", "float": 1.0, "bool": True}
 """A value of each type that a filter may read."""
 
@@ -40,7 +41,7 @@ class Placed:
 
 
 class Placements:
-    """The placements by name; one that is not declared is like `default`.
+    """The placements by name, two of them built in; one that is not declared is like `default`.
 
     Example:
         >>> found = Placements({"home": Placement(filter="price < 10")})
@@ -58,7 +59,7 @@ class Placements:
         Raises:
             WorkspaceError: one cannot be read, or names what is no column of `items`; says where.
         """
-        every = {DEFAULT: Placement(), **declared}
+        every = {**BUILT_IN, **declared}
         self._placed = {name: _placed(name, rules, columns) for name, rules in every.items()}
 
     def __getitem__(self, name: str) -> Placed:
