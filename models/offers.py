@@ -19,7 +19,9 @@ from models.uplift.model import ArmEffect
 NOTHING = "none"
 """The offer of nothing: always a candidate, the first of the arms, and what the others are held against."""
 BEST = "best for each"
-"""The policy that gives each person the offer with the largest expected profit; any other policy is an arm for all."""
+"""The policy that gives each person the offer with the largest expected profit."""
+USUAL = "usual"
+"""The policy that leaves it to the shop's usual rule; any other policy is an arm for all."""
 LEVEL = 0.95
 ABOUT = "offers.json"
 
@@ -57,7 +59,7 @@ class OfferModel:
         arms: Ids of the offers by code, `NOTHING` first.
         effects: What was found of each but the first. Their averages may be of more decisions than `uplift` saw: these
             hold, the differences between people about them are its.
-        policy: `BEST`, or the arm that everybody gets.
+        policy: `BEST`, `USUAL`, or the arm that everybody gets.
         contact_cost: What telling somebody of an offer cost on average in the decisions learnt from: `profit` is after
             it.
         uplift: Tells people apart; None = everybody has the averages.
@@ -115,10 +117,10 @@ class OfferModel:
         return OfferModel(self.arms, self.effects).predict(pd.DataFrame(index=range(1)))
 
     def choose(self, profit: np.ndarray) -> np.ndarray:
-        """The arm that the policy gives, codes (n,), by expected profits (n, K)."""
+        """The arm that the policy gives, codes (n,), by expected profits (n, K); -1 = the one of the usual rule."""
         if self.policy == BEST:
             return best_arms(profit)
-        return np.full(len(profit), self.arms.index(self.policy))
+        return np.full(len(profit), -1 if self.policy == USUAL else self.arms.index(self.policy))
 
     def save(self, folder: Path) -> None:
         """Write `offers.json` and, where people are told apart, what `UpliftModel` writes."""

@@ -20,7 +20,7 @@ from data.tables import Tables
 from features.expressions import Expression
 from features.rules import Rule, parse_rule
 from features.segments import parsed as segments_of
-from models.offers import NOTHING, OfferModel
+from models.offers import NOTHING, USUAL, OfferModel
 from serving.champions import Champion
 from serving.decisions.ids import new_decision_id
 from serving.decisions.offers import Offer, Profit, Withheld, ranked, withheld
@@ -35,7 +35,7 @@ COLUMNS = (
 )  # fmt: skip
 log = logging.getLogger("attune")
 
-USUAL = "[offers].usual"
+USUAL_SETTING = "[offers].usual"
 ROWS_AT_ONCE = 10_000
 """Of features that are looked at together: bounds the memory."""
 
@@ -123,7 +123,8 @@ class Offering:
         candidates, against = self._candidates(person, ask, told, place, now)
         profits = self._profits(told, place, candidates, ask.channel)
         model, usual = self._model, str(told.usual[place])
-        order = ranked(profits, candidates, policy=usual if model is None else model.policy)
+        policy = USUAL if model is None else model.policy
+        order = ranked(profits, candidates, policy=usual if policy == USUAL else policy)
         return Offered(
             decision_id=new_decision_id(now),
             person=person,
@@ -239,7 +240,7 @@ def _rule_of(settings: Settings, profiles: Profiles | None) -> Rule | None:
             for condition in conditions:
                 condition.check(profiles.columns)
         except (WorkspaceError, ValueError) as error:
-            raise WorkspaceError(f"{USUAL}: {error}") from error
+            raise WorkspaceError(f"{USUAL_SETTING}: {error}") from error
     return rule
 
 

@@ -24,7 +24,7 @@ from evaluation.intervals import Interval
 from features.decided import brought
 from features.rules import parse_rule
 from features.snapshots import definitions_hash, set_cutoff, symbolic_sql, top_categories
-from models.offers import BEST, NOTHING, OfferModel
+from models.offers import BEST, NOTHING, USUAL, OfferModel
 from registry.versions import Version
 from serving.decisions.arms import arm_of
 from serving.decisions.offers import Profit, give, ranked
@@ -36,8 +36,6 @@ from training.gate import decide
 from training.offer_rows import OfferRows
 
 USUAL_SHARE = 0.1
-NOT_YET = "usual"
-"""What decides before there is a model, as the service calls it."""
 
 
 def shop_of(folder: Path, *, world: World, usual: str = "", salt: str = "loop", header: str = "") -> Workspace:
@@ -156,7 +154,7 @@ class Inside:
         try:
             judging = learning.judge(rows, seed=self.seed)
             best = learning.compared(self.workspace, judging, {BEST: BEST})
-            policy = BEST if best.beats_baselines else learning.best_simple(judging)
+            policy = BEST if best.beats_baselines else learning.best_simple(self.workspace, judging)
             champion = {} if self.model is None else {"champion": self.model.policy}
             found = learning.compared(self.workspace, judging, {f"challenger: {policy}": policy, **champion})
         except DataError as error:
@@ -171,7 +169,7 @@ class Inside:
     @property
     def policy(self) -> str:
         """What decides in the model arm."""
-        return NOT_YET if self.model is None else self.model.policy
+        return USUAL if self.model is None else self.model.policy
 
     def rows(self, now: datetime) -> OfferRows:
         """The decisions that chance made whose outcomes are known by now, as `training.offer_rows` has them."""
@@ -219,7 +217,7 @@ class Inside:
                 profits = {
                     a: Profit(*map(float, p)) for a, p in zip(self.model.arms, each, strict=True) if a != NOTHING
                 }
-            policy = self.usual[user] if self.model is None else self.model.policy
+            policy = self.usual[user] if self.policy == USUAL else self.policy
             given = give(
                 arm.name,
                 ranked(profits, offers, policy=policy),

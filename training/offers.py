@@ -21,8 +21,8 @@ from evaluation.experiments.checks import Check, assignment_foreseen, leak, samp
 from evaluation.off_policy import Logged, action_values
 from evaluation.policies import PolicyComparison, compare_policies
 from features.rules import Rule, parse_rule
-from models.offers import BEST, NOTHING, OfferModel
-from models.uplift import UpliftModel, fit_policy_tree, one_arm
+from models.offers import BEST, NOTHING, USUAL, OfferModel
+from models.uplift import UpliftModel, fit_policy_tree
 from models.uplift.model import MIN_ARM
 from training import uplift
 from training.cards import reading_card, write_card
@@ -36,7 +36,7 @@ NAME = "offers"
 METRIC = "profit"
 TEST_SHARE = 0.25
 """The newest decisions are judged on, at least this share of all."""
-NOBODY, TREE, RESPONSE = "nobody", "tree", "response model"
+NOBODY = "nobody"
 LEVEL = 0.95
 MOST_LEARNT = 20_000
 """Decisions that people are told apart by, a draw of more: it takes seconds for each thousand."""
@@ -92,8 +92,8 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
     """Learn on earlier decisions, judge on later ones, refit on all and register.
 
     Where each person's best offer is not surely better than the best simple policy (nobody, one offer for all, the
-    shop's usual rule), a simple policy is the challenger: of those that are surely better than no offer, and of no
-    offer itself, the one that earned most.
+    shop's usual rule), a simple policy is the challenger: of those that are surely better than the usual rule the one
+    that earned most, else that rule. A shop without one gives no offer.
 
     Raises:
         DataError: too few decisions by chance, probabilities that are not those of the choices, or a failed check.
@@ -112,8 +112,8 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
             judging = judge(rows, seed=seed)
             test, policy = compared(workspace, judging, {BEST: BEST}), BEST
             if not test.beats_baselines:
-                policy = best_simple(judging)
-                test = compared(workspace, judging, {_called(policy): policy})
+                policy = best_simple(workspace, judging)
+                test = compared(workspace, judging, {_names(workspace, rows)[policy]: policy})
         for row in test.rows:
             child_run(row.name, params={}, metrics=row.metrics)
         log_comparison(test)
@@ -134,7 +134,7 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
             metrics=flat(test.rows[0].metrics),
             tags={"policy": policy, "definitions_hash": rows.definitions_hash},
         )
-    return TrainingResult(version=version, chosen=_called(policy), test=test)
+    return TrainingResult(version=version, chosen=test.rows[0].recipe, test=test)
 
 
 def fit(rows: OfferRows, *, policy: str = BEST, seed: int = 0) -> OfferModel:
@@ -203,28 +203,29 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
         judging: The decisions.
         contestants: Name -> policy (`BEST`, or an arm for all), or the arms that a stored version gives, codes (n,).
 
-    Where the first is itself a simple policy, only those others count as baselines that are surely better than no
-    offer: of ten offers that do nothing one looks good.
+    Where the first is itself a simple policy, only those others count as baselines that are surely better than the
+    usual rule, or than no offer in a shop without one: of ten offers that do nothing one looks good.
     """
     fitted, rows = judging.fitted, judging.rows
     of = fitted.experiment
     n, K = fitted.effects.shape
     rule, note = _usual(workspace, rows)
-    simple = {NOBODY, *(_called(arm) for arm in rows.arms[1:]), *([rule.text] if rule else [])}
+    names = _names(workspace, rows)
+    simple = {name for policy, name in names.items() if policy != BEST}
     others = uplift.policies(fitted, rule=rule)
     best = others.pop("model")
     policies, recipes = {}, {}
     for name, policy in contestants.items():
         if isinstance(policy, str):
-            policies[name] = best if policy == BEST else one_arm(rows.arms.index(policy), n, K)
-            recipes[name] = BEST if policy == BEST else _called(policy)
+            recipes[name] = names.get(policy, NOBODY)
+            policies[name] = best if policy == BEST else others[recipes[name]]
         else:
             policies[name], recipes[name] = np.eye(K)[policy], BEST
     policies = {**policies, **{name: policy for name, policy in others.items() if name not in policies}}
     first = next(iter(policies))
     found = _values(of, policies, fitted)
     gains = {gain.against: gain.gain for gain in found.gains}
-    proven = {NOBODY, *_proven(judging, others)} if recipes[first] in simple else simple
+    proven = _proven(judging, others, names) if recipes[first] in simple else simple
     judged = tuple(
         Judged(
             row.name,
@@ -246,19 +247,23 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
     return Comparison(NAME, METRIC, n, judged, tuple(notes))
 
 
-def best_simple(judging: Judging) -> str:
-    """The arm to give to everybody: of those that are surely better than nothing the one that earned most."""
-    arms = judging.fitted.experiment.arms
-    singles = {arm: one_arm(code, *judging.fitted.effects.shape) for code, arm in enumerate(arms) if code}
-    proven = _proven(judging, singles)
-    return max(proven, key=lambda arm: proven[arm]) if proven else NOTHING
+def best_simple(workspace: Workspace, judging: Judging) -> str:
+    """Of the arms for all that are surely better than the usual rule, or than no offer, the one that earned most.
+
+    Else the usual rule, `models.offers.USUAL`, or no offer in a shop without one.
+    """
+    rule, _ = _usual(workspace, judging.rows)
+    names = _names(workspace, judging.rows)
+    proven = _proven(judging, uplift.policies(judging.fitted, rule=rule), names)
+    best = {policy: proven[name] for policy, name in names.items() if name in proven}
+    return max(best, key=lambda policy: best[policy]) if best else USUAL if rule else NOTHING
 
 
 def again(judging: Judging, model: OfferModel, card: Card) -> str | np.ndarray:
     """What stands for a stored version: itself where it has not seen the decisions, else its policy learnt anew."""
     seen = judging.since is None or card.fitted_until > judging.since
     if model.policy != BEST:
-        return model.policy if model.policy in judging.rows.arms else NOTHING
+        return model.policy
     if seen or model.arms != judging.rows.arms:
         return BEST
     return model.choose(model.predict(judging.fitted.experiment.table).profit)
@@ -329,13 +334,15 @@ def _usual(workspace: Workspace, rows: OfferRows) -> tuple[Rule | None, list[str
     return rule, []
 
 
-def _proven(judging: Judging, policies: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """What each simple policy earns, of those that surely earn more than no offer, all of them counted (Bonferroni)."""
-    fitted = judging.fitted
-    simple = {name: policy for name, policy in policies.items() if name not in (NOBODY, TREE, RESPONSE)}
-    nobody = one_arm(0, *fitted.effects.shape)
+def _proven(judging: Judging, policies: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, float]:
+    """What each simple policy earns, of those that surely earn more than the usual rule, or than no offer without one.
+
+    All of them are counted (Bonferroni).
+    """
+    fitted, base = judging.fitted, names.get(USUAL, NOBODY)
+    simple = {name: policies[name] for policy, name in names.items() if policy != BEST and name != base}
     level = 1 - (1 - LEVEL) / max(len(simple), 1)
-    found = _values(fitted.experiment, {NOBODY: nobody, **simple}, fitted, level=level)
+    found = _values(fitted.experiment, {base: policies[base], **simple}, fitted, level=level)
     earned = {row.name: row.value.estimate for row in found.rows}
     return {gain.against: earned[gain.against] for gain in found.gains if gain.gain.high < 0}
 
@@ -348,6 +355,8 @@ def _values(
     )
 
 
-def _called(policy: str) -> str:
-    """A policy as comparisons call it."""
-    return policy if policy == BEST else NOBODY if policy == NOTHING else f"{policy} to all"
+def _names(workspace: Workspace, rows: OfferRows) -> dict[str, str]:
+    """What comparisons call each policy that a version may follow."""
+    rule, _ = _usual(workspace, rows)
+    names = {BEST: BEST, NOTHING: NOBODY, **{arm: f"{arm} to all" for arm in rows.arms[1:]}}
+    return names | ({USUAL: rule.text} if rule else {})

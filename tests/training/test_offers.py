@@ -15,7 +15,7 @@ import pytest
 from data.errors import DataError
 from data.workspace import Workspace
 from models.kinds import load_answering
-from models.offers import BEST, OfferModel
+from models.offers import BEST, USUAL, OfferModel
 from models.uplift.model import ArmEffect
 from registry.versions import CHALLENGER, Registry
 from training import jobs, offers
@@ -159,9 +159,12 @@ def test_the_usual_rule_is_a_baseline_that_must_be_beaten(
 ) -> None:
     rule = "orders_life > 2 -> gift else none"  # the truth of this shop: nothing is surely better
     monkeypatch.setenv("ATTUNE_OFFERS__USUAL", rule)
-    found = offers.compared(Workspace.open(shop.path), offers.judge(rows), {BEST: BEST})
+    again, judging = Workspace.open(shop.path), offers.judge(rows)
+    found = offers.compared(again, judging, {BEST: BEST})
     assert found.best_baseline.name == rule
     assert not found.beats_baselines
+    assert offers.best_simple(again, judging) == USUAL
+    assert offers.compared(again, judging, {"challenger": USUAL}).best_baseline.recipe == rule
 
 
 def test_a_version_answers_its_examples_and_as_a_pyfunc(
@@ -235,6 +238,6 @@ def test_the_interval_covers_the_effect_of_people_alike() -> None:
     assert found.low[0, 0] == found.high[0, 0] == 0.0
 
 
-def test_a_single_offer_for_all_is_found_where_only_that_is_proven(rows: OfferRows) -> None:
+def test_a_single_offer_for_all_is_found_where_only_that_is_proven(shop: Workspace, rows: OfferRows) -> None:
     outcome = np.random.default_rng(0).normal(size=len(rows.arm)) + 0.5 * (rows.arm == 2)
-    assert offers.best_simple(offers.judge(replace(rows, outcome=outcome))) == "ten"
+    assert offers.best_simple(shop, offers.judge(replace(rows, outcome=outcome))) == "ten"

@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from models.offers import OfferModel
+from models.offers import USUAL, OfferModel
 
 
 class OffersModel(PythonModel):
@@ -21,9 +21,9 @@ class OffersModel(PythonModel):
         self.model = OfferModel.load(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """`offer`, and for each offer OFFER, OFFER_low and OFFER_high: profit more than with no offer."""
+        """`offer` (`usual` = as the shop's rule says); OFFER, OFFER_low, OFFER_high: profit more than with no offer."""
         found = self.model.predict(model_input)
-        columns = {"offer": np.asarray(self.model.arms, dtype=object)[self.model.choose(found.profit)]}
+        columns = {"offer": np.array([*self.model.arms, USUAL], dtype=object)[self.model.choose(found.profit)]}
         for code, arm in enumerate(self.model.arms[1:], start=1):
             columns |= {
                 arm: found.profit[:, code],
