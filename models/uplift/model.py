@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from data.errors import DataError, NotFittedError
 from models import saving
@@ -281,7 +281,7 @@ def _believed(predicted: np.ndarray, gained: np.ndarray) -> ArmEffect:
     error = float(np.sqrt(predicted**2 @ (gained - average - slope * predicted) ** 2)) / weight
     t = slope / max(error, 1e-300)
     believed = slope * (1 - 1 / t**2) if t > 1 else 0.0
-    return ArmEffect(average, standard_error, slope, error, believed, float(norm.sf(t)))
+    return ArmEffect(average, standard_error, slope, error, believed, float(ndtr(-t)))
 
 
 def _mean_outcomes(models: Sequence[Sequence[Regressor]], matrix: np.ndarray) -> np.ndarray:
