@@ -250,7 +250,7 @@ class Varying:
             RankedVariant(
                 variant_id=candidates[place].variant.variant_id,
                 text=filled(candidates[place].variant.text, user, format=ask.format),
-                attributes=_attributes(candidates[place].variant.attributes),
+                attributes=candidates[place].variant.told or {},
                 probability=float(probability[place]),
                 best=float(best[place]),
             )
@@ -443,15 +443,6 @@ def _fields(texts: Any) -> list[str]:
     """Columns of users that texts merge in, sorted."""
     names = (NAME.fullmatch(field[1].strip()) for text in texts for field in FIELD.finditer(text))
     return sorted({name[1] for name in names if name})
-
-
-def _attributes(text: str) -> dict[str, Any]:
-    """What the shop says of a variant; what is no JSON object says nothing."""
-    try:
-        told = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}
 
 
 def _written(against: Sequence[Unfit]) -> str | None:

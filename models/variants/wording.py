@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -37,6 +38,21 @@ class Variant:
     text: str = ""
     attributes: str = ""
 
+    @property
+    def told(self) -> dict[str, Any] | None:
+        """The attributes by name; None of what is no JSON object, or could not be written as one again.
+
+        Example:
+            >>> Variant("a", "hero", attributes='{"tone": "warm"}').told, Variant("a", "hero", attributes="warm").told
+            ({'tone': 'warm'}, None)
+        """
+        try:
+            found = json.loads(self.attributes or "{}")
+            json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair can be read, and not be sent
+        except (ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
+
 
 def hashed(variant: Variant) -> tuple[np.ndarray, np.ndarray]:
     """What is known of a variant: its words, (WORDS,), and its attributes, (ATTRIBUTES,), each of length 1, or 0.
@@ -53,17 +69,14 @@ def hashed(variant: Variant) -> tuple[np.ndarray, np.ndarray]:
     words = {word.lower() for word in WORD.findall(plain)} | ({"{field}"} if fields else set())
     if words:
         words.add(f"{{words}}={len(WORD.findall(plain)) // LONG_WORDS}")
-    return _hashed(words, WORDS), _hashed(_told(variant.attributes), ATTRIBUTES)
+    return _hashed(words, WORDS), _hashed(_told(variant), ATTRIBUTES)
 
 
-def _told(attributes: str) -> set[str]:
+def _told(variant: Variant) -> set[str]:
     """`name=value` of each attribute; of text that is no JSON object, the text."""
-    try:
-        found = json.loads(attributes or "{}")
-    except ValueError:
-        return {attributes}
-    if not isinstance(found, dict):
-        return {attributes}
+    found = variant.told
+    if found is None:
+        return {variant.attributes}
     return {f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in found.items()}
 
 

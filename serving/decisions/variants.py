@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,12 +37,9 @@ class Wording:
 
     @property
     def offer_id(self) -> str | None:
-        """The offer that it speaks of, by its attribute `offer_id`."""
-        try:
-            told = json.loads(self.variant.attributes or "{}")
-        except ValueError:
-            return None
-        return told.get("offer_id") if isinstance(told, dict) else None
+        """The offer that it speaks of, by its attribute `offer_id`; what is no id is that of no offer there is."""
+        found = (self.variant.told or {}).get("offer_id")
+        return None if found is None else str(found)
 
 
 @dataclass(frozen=True)

@@ -229,3 +229,17 @@ def test_a_text_that_cannot_be_filled_is_refused(varying: Varying) -> None:
     for text in ("Hello {user.first_name}", "Hello {user.shoe_size|there}", "{item.name|it}", "{user.gender|you}"):
         with pytest.raises(RowRefusedError):
             varying.refuse_text(text)
+
+
+@pytest.mark.parametrize(
+    "attributes", ['{"tone": "\\ud800"}', "[" * 9_000, '{"offer_id": ["ten"]}', '{"offer_id": {"a": 1}}', "[1]"]
+)
+def test_attributes_of_any_shape_harm_nobody(state: State, attributes: str) -> None:
+    rows = pd.DataFrame({"variant_id": ["odd"], "slot": ["headline"], "text": ["Tea"], "attributes": [attributes]})
+    varying = Varying(SETTINGS, Tables.from_frames(variants=rows), state, None)
+    shown = varying.decide(person(), ask(), now=NOW).items[0]
+    assert shown.model_dump_json()
+    beside = varying.decide(person(), ask(offer_id="none"), now=NOW)
+    assert bool(beside.items) is ("offer_id" not in attributes), (
+        "what speaks of an offer that there is not is not shown"
+    )
