@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ ALLOWED = (
 TRUTHS = {"true": True, "false": False}
 """As JSON, SQL and most languages but Python write them."""
 MAX_LENGTH = 2_000
+SPACES = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\s+""", re.DOTALL)
+"""Between quotes text is kept as it is written; elsewhere a line break is a space."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def parse(text: str, *, place: str = "expression", example: str = "orders_30d > 
         Traceback (most recent call last):
         data.errors.WorkspaceError: segments.buyers: 'orders_life' is no feature (column 1); did you mean 'order_life'?
     """
-    text = " ".join(text.split())
+    text = SPACES.sub(lambda found: found[1] or " ", text.strip())
     if len(text) > MAX_LENGTH:
         raise WorkspaceError(f"{place}: {len(text)} characters are too many; an expression has at most {MAX_LENGTH}.")
     try:

@@ -90,3 +90,9 @@ def test_text_and_numbers_do_not_mix_over_a_frame_or_a_table(text, said):
         with pytest.raises(WorkspaceError) as refusal:
             over()
         assert said in str(refusal.value)
+
+
+def test_spaces_between_quotes_are_kept_and_line_breaks_elsewhere_are_spaces():
+    said = parse("country ==\n  'A  B' or country == \"it's  so\"")
+    assert said.text == "country == 'A  B' or country == \"it's  so\""
+    assert said.mask(pd.DataFrame({"country": ["A  B", "A B", "it's  so", "it's so"]})).tolist() == [True, False] * 2
