@@ -161,12 +161,11 @@ def _items(engine: Engine, ask: DecideAsk, person: Person, now: datetime) -> lis
     shown: list[str] = []
     found = []
     for number, part in enumerate(ask.items):
-        exclude = list(dict.fromkeys([*part.exclude, *shown]))
-        asked = RecommendAsk(
-            **_who(ask), placement=part.placement, k=part.k, filter=part.filter, context=ask.context, exclude=exclude
-        )
+        asked = RecommendAsk(**_who(ask), placement=part.placement, k=part.k, filter=part.filter, context=ask.context)
+        exclude = list(dict.fromkeys([*part.exclude, *shown]))  # may be more than anybody may ask for
+        asked = asked.model_copy(update={"exclude": exclude})
         try:
-            found.append(engine.recommend_to(person, asked, now=now))
+            found.append(engine.recommend_to(person, asked, now=now, channel=ask.channel))
         except FieldError as error:
             field = error.field if error.field.startswith("context") else f"items.{number}.{error.field}"
             raise FieldError(field, error.reason) from error

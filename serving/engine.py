@@ -222,8 +222,10 @@ class Engine:
         now = datetime.now(UTC)
         return self.recommend_to(self.people.one(ask.user_id or ask.anonymous_id, now=now), ask, now=now)
 
-    def recommend_to(self, person: Person, ask: RecommendAsk, *, now: datetime) -> Recommended:
-        """As `recommend`, to somebody whose facts are known already."""
+    def recommend_to(
+        self, person: Person, ask: RecommendAsk, *, now: datetime, channel: str | None = None
+    ) -> Recommended:
+        """As `recommend`, to somebody whose facts are known already; of a message, on its channel."""
         view, placed = self.view, self.placements[ask.placement]
         self._check_k(ask.k)
         self._check_attributes(ask.context.attributes)
@@ -242,7 +244,7 @@ class Engine:
             told = self._attributes(ask, view, steps)
             placed = at_random(placed) if person.arm.name == "random" else placed
             found, version = recommend(view, ask, placed, steps, attributes=told, now=now, rng=rng), view.version
-        decision = _decision(decision_id, ask, found, version=version, person=person, now=now)
+        decision = _decision(decision_id, ask, found, version=version, person=person, now=now, channel=channel)
         return Recommended(found.items, version, degraded or not person.live, found.note, decision)
 
     def offers(self, ask: OffersAsk) -> Offered:
@@ -485,9 +487,18 @@ def _attributes_allowed(settings: Settings) -> tuple[str, ...]:
 
 
 def _decision(
-    decision_id: str, ask: RecommendAsk, found: Ranked, *, version: str, person: Person, now: datetime
+    decision_id: str,
+    ask: RecommendAsk,
+    found: Ranked,
+    *,
+    version: str,
+    person: Person,
+    now: datetime,
+    channel: str | None,
 ) -> dict[str, Any]:
     context = ask.model_dump(include={"k", "context", "exclude", "filter"}, exclude_defaults=True)
+    if channel is not None:
+        context["channel"] = channel  # that an unsubscription is a no to
     if ask.user_id is None:
         context["stranger"] = True
     return {

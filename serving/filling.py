@@ -24,6 +24,7 @@ from serving.decisions.journeys import Due
 from serving.decisions.rules import Person
 from serving.decisions.triggers import BEST, NONE
 from serving.schemas import (
+    MAX_FILTER,
     ActionItem,
     ActionOffer,
     ActionVariant,
@@ -108,7 +109,7 @@ class Filling:
         offer = None if offered is None else _offer(offered)
         vary = partial(self._variants, person, due, channel, now)
         varied = vary(_id(offer))
-        items, ranked = self._items(person, due, now)
+        items, ranked = self._items(person, due, channel, now)
         decided = {
             "offer": None if offered is None else offered.decision_id,
             "variants": [row["decision_id"] for row in varied[1]],
@@ -169,20 +170,23 @@ class Filling:
         )
         return next((one.text for one in self._engine.varying.decide(person, ask, now=now).items), None)
 
-    def _items(self, person: Person, due: Due, now: datetime) -> tuple[list[ActionItem], list[Row]]:
+    def _items(self, person: Person, due: Due, channel: str, now: datetime) -> tuple[list[ActionItem], list[Row]]:
         """Those of the category that the journey is about, if it is about one; with what began it as the cart."""
         step, beginning = due.step, due.beginning
         if not step.items:
             return [], []
         category = beginning.about if due.trigger.declared.same == "category" else None
+        only = None if category is None else f"category == {category!r}"
+        if only is not None and len(only) > MAX_FILTER:
+            return [], []  # no name of a category: nobody could ask for its items
         ask = RecommendAsk(
             user_id=person.user_id,
             placement=step.placement,
             k=step.items,
             context=Context(cart=list(beginning.items)),
-            filter=None if category is None else f"category == {category!r}",
+            filter=only,
         )
-        found = self._engine.recommend_to(person, ask, now=now)
+        found = self._engine.recommend_to(person, ask, now=now, channel=channel)
         return self._shown([item.item_id for item in found.items]), [dict(found.decision)]
 
     def _shown(self, item_ids: Sequence[str]) -> list[ActionItem]:

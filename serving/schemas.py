@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-Filter = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+MAX_FILTER = 1_000
+Filter = Annotated[str, StringConstraints(min_length=1, max_length=MAX_FILTER)]
 ONLY = "only items for which this holds, such as `category == 'tea' and price < 10`"
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]+$")]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -15,6 +16,8 @@ from data.settings import Settings
 from data.state.schema import tables as state_tables
 from data.tables import Tables
 from serving.acting import Acting
+from serving.decisions.arms import Arm
+from serving.decisions.rules import Person
 from serving.filling import Filling
 from serving.people import People
 from serving.sendlist import write_from, write_list
@@ -325,3 +328,21 @@ def test_an_offer_a_variant_and_items_are_decisions_of_their_own_and_told_again_
         assert chosen["offer"] == ["none" if action.offer is None else "ten"]
         assert chosen["variant"] == [action.variants[0].variant_id]
         assert chosen["items"] == [item.item_id for item in action.items]
+
+
+@pytest.mark.parametrize(("about", "found"), [("x" * 2_000, 0), ("Tea", 1)])
+def test_a_category_that_no_filter_could_name_has_no_items(shared, monkeypatch, about, found):
+    asked = []
+
+    def recommend_to(_person, ask, **_):
+        asked.append(ask.filter)
+        return SimpleNamespace(items=[], decision={})
+
+    monkeypatch.setattr(shared.engine, "recommend_to", recommend_to)
+    due = SimpleNamespace(
+        trigger=SimpleNamespace(declared=SimpleNamespace(same="category")),
+        step=SimpleNamespace(items=2, placement="default"),
+        beginning=SimpleNamespace(about=about, items=()),
+    )
+    items, _ = Filling(shared.engine)._items(Person("ann", arm=Arm("model", 1.0)), due, "email", datetime.now(UTC))
+    assert (items, len(asked)) == ([], found)

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -146,3 +147,19 @@ def test_what_cannot_be_decided_names_its_place(stocked, ask, field):
     answer = stocked.post("/v1/decide", {**PARTS, "user_id": "u1", **ask})
     assert answer.status_code == 400
     assert [detail["field"] for detail in answer.json()["error"]["details"]] == [field]
+
+
+def test_ten_long_lists_leave_out_more_than_one_request_may(stocked, monkeypatch):
+    def long(_person, ask, **_):
+        return SimpleNamespace(items=[SimpleNamespace(item_id=f"{len(ask.exclude)}-{n}") for n in range(200)])
+
+    monkeypatch.setattr(stocked.engine, "recommend_to", long)
+    begun = begin(stocked.engine, DecideAsk(user_id="u1", items=[{"k": 200}] * 10), now=NOW)
+    assert [part.items[0].item_id for part in begun.items] == [f"{200 * number}-0" for number in range(10)]
+
+
+def test_the_items_of_a_message_say_on_which_channel_it_went(stocked, monkeypatch):
+    """So that an unsubscription by them is a no to that channel alone."""
+    as_if(stocked, monkeypatch, "model")
+    begun = begin(stocked.engine, DecideAsk(user_id="u1", channel="email", items=[{"k": 2}]), now=NOW)
+    assert json.loads(begun.items[0].decision["context"])["channel"] == "email"
