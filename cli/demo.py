@@ -129,11 +129,11 @@ def _train(console: Console, shop: Workspace) -> None:
     from training.jobs import train
 
     with _step(console, "4. Models, judged on what came after and beside honest baselines (95 % intervals)"):
-        models = [train(shop, what) for what in ("recommender", "offers", "variants")]
+        models = train(shop, "recommender"), train(shop, "offers")
         for trained in (*models, *(train(shop, "propensity", label=label) for label in LABELS)):
             for result in trained.results:
                 show(result.test, f"{result.version}: {result.chosen}", console=console)
-        console.print("attune train all makes the others too: clicks, what customers are worth, the hour to send at")
+        console.print("attune train all makes the others too: clicks, wordings, value, the hour to send at")
 
 
 def _promote(console: Console, shop: Workspace) -> None:
@@ -296,7 +296,7 @@ def _post(client: httpx.Client, route: str, **body: Any) -> dict[str, Any]:
 
 
 def _somebody(shop: Workspace) -> tuple[str, list[str]]:
-    """Who may be mailed, with two orders, a short history and models to decide for them; and items new to them.
+    """Who may be mailed at any hour, with two orders, a short history and models to decide; and items new to them.
 
     The most popular item is the first.
     """
@@ -314,6 +314,7 @@ def _somebody(shop: Workspace) -> tuple[str, list[str]]:
     said = shop.checked["consents"]
     refused = set(said.filter(said.purpose == PERSONALISATION, ~said.granted).user_id.execute())
     mailed = set(said.filter(said.purpose == CHANNEL, said.granted).user_id.execute())
+    mailed -= set(shop.checked["preferences"].user_id.execute())
     arms, salt, now = shop.settings.arms, shop.settings.shop.salt, datetime.now(UTC)
     personal = [one for one in twice & mailed - refused if arm_of(one, arms, salt=salt, now=now).name == "model"]
     user_id = str((items[items.index.isin(personal)] - 6).abs().idxmin())
