@@ -95,6 +95,8 @@ class Offered:
         best = max((offer for offer in self.offers if offer in self.profits), key=self._expected, default=None)
         if best is None:
             return "no offer: what each would bring is not known yet"
+        if self._expected(best) > 0:  # the policy is no offer, or one for all that may not be given here
+            return "no offer: of those that may be made here none is proven to pay, as so many were tried"
         return f"no offer: the best, {self._name(best)}, {self._in_words(best)}"
 
     @property
