@@ -233,14 +233,14 @@ def _model_of(champion: Champion | None, profiles: Profiles | None) -> OfferMode
 def _rule_of(settings: Settings, profiles: Profiles | None) -> Rule | None:
     if not settings.offers.usual:
         return None
-    rule = parse_rule(settings.offers.usual)
-    conditions: list[Expression] = [condition for condition, _ in rule.parts]
-    if profiles is not None:
-        try:
+    try:
+        rule = parse_rule(settings.offers.usual)
+        conditions: list[Expression] = [condition for condition, _ in rule.parts]
+        if profiles is not None:
             for condition in conditions:
                 condition.check(profiles.columns)
-        except (WorkspaceError, ValueError) as error:
-            raise WorkspaceError(f"{USUAL_SETTING}: {error}") from error
+    except (WorkspaceError, ValueError) as error:
+        raise WorkspaceError(f"{USUAL_SETTING}: {error}") from error
     return rule
 
 

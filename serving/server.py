@@ -12,6 +12,7 @@ from typing import NoReturn
 from data.errors import WorkspaceError
 from data.state import State, keys
 from data.workspace import Workspace
+from features.rules import parse_rule
 
 SERVICE = "serving.service:Attune"
 
@@ -25,6 +26,8 @@ def run(workspace: Workspace, *, host: str, port: int) -> NoReturn:
     """
     address = "127.0.0.1" if host == "localhost" else host
     _refuse_taken(address, port)
+    if workspace.settings.offers.usual:
+        parse_rule(workspace.settings.offers.usual)  # told here in a line, rather than by a worker that never is ready
     state = State.of(workspace)
     in_force = keys.in_force(state)
     state.close()
