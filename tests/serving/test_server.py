@@ -134,7 +134,7 @@ assert engine.score(ScoreAsk(user_ids=["u1"])).model_version == "propensity-chur
 def test_a_usual_rule_that_cannot_be_read_is_told_at_the_start(tmp_path: Path) -> None:
     shop = Workspace.create(tmp_path / "shop", name="shop", currency="EUR")
     environment = {**os.environ, "ATTUNE_OFFERS__USUAL": "lim"}
-    command = [sys.executable, "-m", "cli.main", "serve", "--workspace", str(shop.path), "--port", "0"]
+    command = [sys.executable, "-m", "cli.main", "serve", "--workspace", str(shop.path), "--port", str(free_port())]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1
     assert "rule 'lim' cannot be read" in ended.stderr
