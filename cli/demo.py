@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from data.workspace import Workspace
 
 START_SECONDS = 180
-LABELS = ("churn", "purchase")
-"""Two that say most of a shop; all of them would take minutes more."""
+LABELS = ("churn",)
+"""One that says much of a shop; all of them would take minutes more."""
 SLOT = "headline"
 """Of the simulated shop's variants."""
 CHANNEL = "email"
@@ -40,7 +40,7 @@ def demo(
 ) -> None:
     """Show the whole line: shop, checks, features, models, gate, service, live decisions, and what they earned.
 
-    Takes about four minutes. Everything stays in the workspace, to look at and to go on with.
+    Takes about three minutes. Everything stays in the workspace, to look at and to go on with.
 
     Example: `attune demo --users 2000 --workspace small`
     """
@@ -133,7 +133,7 @@ def _train(console: Console, shop: Workspace) -> None:
         for trained in (*models, *(train(shop, "propensity", label=label) for label in LABELS)):
             for result in trained.results:
                 show(result.test, f"{result.version}: {result.chosen}", console=console)
-        console.print("attune train all makes the others too: clicks, wordings, value, the hour to send at")
+        console.print("attune train all makes the others too: purchases, clicks, wordings, value, the hour to send at")
 
 
 def _promote(console: Console, shop: Workspace) -> None:
