@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,9 +18,8 @@ if TYPE_CHECKING:
 
     from data.workspace import Workspace
 
-START_SECONDS = 180
-LABELS = ("churn",)
-"""One that says much of a shop; all of them would take minutes more."""
+LABEL = "churn"
+"""The one propensity that is trained: all of them would take minutes more."""
 SLOT = "headline"
 """Of the simulated shop's variants."""
 CHANNEL = "email"
@@ -129,8 +123,8 @@ def _train(console: Console, shop: Workspace) -> None:
     from training.jobs import train
 
     with _step(console, "4. Models, judged on what came after and beside honest baselines (95 % intervals)"):
-        models = train(shop, "recommender"), train(shop, "offers")
-        for trained in (*models, *(train(shop, "propensity", label=label) for label in LABELS)):
+        models = train(shop, "recommender"), train(shop, "offers"), train(shop, "propensity", label=LABEL)
+        for trained in models:
             for result in trained.results:
                 show(result.test, f"{result.version}: {result.chosen}", console=console)
         console.print("attune train all makes the others too: purchases, clicks, wordings, value, the hour to send at")
@@ -243,46 +237,12 @@ def _serving(shop: Workspace) -> Iterator[httpx.Client]:
     """`attune serve` on a free port as long as the body runs, and a client with a key for it."""
     import httpx
 
-    from data.errors import AttuneError
     from data.state import State, keys
+    from serving.server import started
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    key = keys.create(State.open(shop.state_url), role="app", name="demo")
-    log = shop.path / "serve.log"
-    command = [sys.executable, "-m", "cli.main", "serve", "--workspace", str(shop.path), "--port", str(port)]
-    with log.open("w") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=10
-        ) as client:
-            for _ in range(START_SECONDS * 5):
-                if server.poll() is not None or _ready(client):
-                    break
-                time.sleep(0.2)
-            else:
-                raise AttuneError(f"the service did not start within {START_SECONDS} s; its log is {log}.")
-            if server.poll() is not None:
-                raise AttuneError(f"the service ended as it started; its log is {log}.")
-            yield client
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(timeout=30)
-            except subprocess.TimeoutExpired:  # not to hide what went wrong before
-                os.killpg(server.pid, signal.SIGKILL)
-
-
-def _ready(client: httpx.Client) -> bool:
-    import httpx
-
-    try:
-        return client.get("/readyz").status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
+    headers = {"Authorization": f"Bearer {keys.create(State.of(shop), role='app', name='demo')}"}
+    with started(shop) as url, httpx.Client(base_url=url, headers=headers, timeout=10) as client:
+        yield client
 
 
 def _post(client: httpx.Client, route: str, **body: Any) -> dict[str, Any]:

@@ -72,8 +72,9 @@ def _live(parameters: World, folder: Path, *, users: int, days: int, weeks: int,
     from contextlib import nullcontext
     from datetime import UTC, datetime
 
+    from serving.server import started
     from simulation.loop import Loop, best_rule
-    from simulation.loop_http import known_of, prepare, serving
+    from simulation.loop_http import known_of, prepare
     from simulation.loop_inside import shop_of
 
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -87,7 +88,7 @@ def _live(parameters: World, folder: Path, *, users: int, days: int, weeks: int,
     )
     shop = shop_of(folder, world=parameters, usual=rule)
     typer.echo(f"the usual rule, the best that looks at one feature: {rule}")
-    with serving(shop) if url is None else nullcontext(url) as address:
+    with started(shop) if url is None else nullcontext(url) as address:
         typer.echo(f"the service answers at {address}")
         _weeks(world, shop, address)
     _report(shop, weeks=weeks)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from data.errors import WorkspaceError
+from data.errors import AttuneError, WorkspaceError
 from data.state import State, keys
 from data.workspace import Workspace
 from features.rules import parse_rule
 
 SERVICE = "serving.service:Attune"
+START_SECONDS = 180
 
 
 def run(workspace: Workspace, *, host: str, port: int) -> NoReturn:
@@ -49,6 +55,47 @@ def run(workspace: Workspace, *, host: str, port: int) -> NoReturn:
     code = Path(__file__).resolve().parents[1]
     serve = ["-m", "bentoml", "serve", SERVICE, "--host", address, "--port", str(port), "--working-dir", str(code)]
     os.execve(sys.executable, [sys.executable, *serve], environment)  # noqa: S606 - no shell: fixed words and a port
+
+
+@contextmanager
+def started(workspace: Workspace) -> Iterator[str]:
+    """`attune serve` on a free port of 127.0.0.1 as long as the body runs; its address, once it is ready.
+
+    Raises:
+        AttuneError: it did not start.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url, log = f"http://127.0.0.1:{port}", workspace.path / "serve.log"
+    command = [sys.executable, "-m", "cli.main", "serve", "--workspace", str(workspace.path), "--port", str(port)]
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        until = time.monotonic() + START_SECONDS
+        while not _ready(url):
+            if server.poll() is not None:
+                raise AttuneError(f"the service ended as it started; its log is {log}.")
+            if time.monotonic() > until:
+                raise AttuneError(f"the service did not start within {START_SECONDS} s; its log is {log}.")
+            time.sleep(0.2)
+        yield url
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(timeout=30)
+            except subprocess.TimeoutExpired:  # not to hide what went wrong before
+                os.killpg(server.pid, signal.SIGKILL)
+
+
+def _ready(url: str) -> bool:
+    import httpx  # noqa: PLC0415 - who becomes the server asks nobody
+
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
 
 
 def _refuse_taken(host: str, port: int) -> None:

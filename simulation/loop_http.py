@@ -6,15 +6,9 @@ holds lies a week further back, and what the people then did is sent as of the w
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -49,7 +43,6 @@ PLACEMENT = "weekly"
 OF_LINES = ("line_id", "item_id", "quantity", "unit_price", "discount", "offer_id")
 ROWS = 500
 """Rows in a request."""
-START_SECONDS = 180
 HEARD_SECONDS = 30
 """How long the service may take to take over a champion."""
 WEEK = timedelta(days=DAYS_PER_WEEK)
@@ -193,36 +186,6 @@ def learn(shop: Workspace, state: State | None = None) -> str:
     return f"{result.version}: {result.chosen}" + ("" if verdict.passed else f"; stays out: {verdict.reasons[0]}")
 
 
-@contextmanager
-def serving(shop: Workspace) -> Iterator[str]:
-    """`attune serve` on a free port of 127.0.0.1 as long as the body runs; its address.
-
-    Raises:
-        AttuneError: it did not start.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url, log = f"http://127.0.0.1:{port}", shop.path / "serve.log"
-    command = [sys.executable, "-m", "cli.main", "serve", "--workspace", str(shop.path), "--port", str(port)]
-    with log.open("w") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        until = time.monotonic() + START_SECONDS
-        while not _ready(url):
-            if server.poll() is not None or time.monotonic() > until:
-                raise AttuneError(f"the service did not start; its log is {log}.")
-            time.sleep(0.3)
-        yield url
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-
-
 def _until_in_force(client: Client) -> None:
     """Wait until the service knows the key that was just made."""
     until = time.monotonic() + HEARD_SECONDS
@@ -356,10 +319,3 @@ def _wait_until_heard(url: str, shop: Workspace) -> None:
         if answer.is_success and answer.json()["model_versions"].get(OFFERS) == str(champion.number):
             return
         time.sleep(0.5)
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=5).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False

@@ -5,15 +5,46 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from data.errors import ModelFileError
 
 CARD = "card.json"
 FITTED_UNTIL = "fitted_until"
 """In every card: just after the last moment that the version learnt from."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a version says of itself; each kind of model has its own, named like its training.
+
+    Attributes:
+        seed: Of the fit.
+        fitted_until: Just after the last moment that it learnt from.
+        horizon_days: How far it looks, or over how many days it was judged; it is stale once older than a few of them.
+    """
+
+    retrain: ClassVar[str]
+    seed: int
+    fitted_until: datetime
+    horizon_days: int
+
+    def save(self, folder: Path) -> None:
+        """Write it."""
+        write_card(folder, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelFileError: it is missing or damaged.
+        """
+        with reading_card(folder, retrain=cls.retrain) as values:
+            return cls(**values)
 
 
 def write_card(folder: Path, values: Mapping[str, Any]) -> None:

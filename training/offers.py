@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
 
 import mlflow
 import numpy as np
@@ -25,8 +24,7 @@ from models.offers import BEST, NOTHING, USUAL, OfferModel
 from models.uplift import UpliftModel, fit_policy_tree
 from models.uplift.learners import LEARNERS
 from models.uplift.model import MIN_ARM
-from training import uplift
-from training.cards import reading_card, write_card
+from training import cards, uplift
 from training.examples import write_feature_examples
 from training.offer_rows import OfferRows, offer_rows
 from training.results import Comparison, Judged, TrainingResult, flat
@@ -44,34 +42,15 @@ MOST_LEARNT = 10_000
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a version says of itself, `card.json` in its folder.
+class Card(cards.Card):
+    """Of a version of the offers: how long what people brought counted is its horizon.
 
     Attributes:
-        seed: Of the fit.
-        fitted_until: Just after the last moment whose outcomes it learnt from.
-        horizon_days: How long what people brought counted.
         definitions_hash: Of the features it reads.
     """
 
-    seed: int
-    fitted_until: datetime
-    horizon_days: int
+    retrain = NAME
     definitions_hash: str
-
-    def save(self, folder: Path) -> None:
-        """Write it."""
-        write_card(folder, asdict(self))
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            ModelFileError: it is missing or damaged.
-        """
-        with reading_card(folder, retrain=NAME) as values:
-            return cls(**values)
 
 
 @dataclass(frozen=True, eq=False)

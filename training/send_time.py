@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Self
 
 import mlflow
 import numpy as np
@@ -20,7 +19,7 @@ from evaluation.intervals import Interval, bootstrap
 from features.hours import SETTLED_DAYS, habits
 from features.snapshots import span
 from models.timing import HOURS, Engagement, Timing, choose
-from training.cards import reading_card, write_card
+from training import cards
 from training.examples import write_timing_examples
 from training.results import Comparison, Judged, TrainingResult, flat
 from training.tracking import child_run, log_comparison, parent_run, register_challenger
@@ -39,33 +38,10 @@ MIN_HOURS = 3
 SINGLE_HOUR, RANDOM_HOURS = "best single hour", "random hours"
 
 
-@dataclass(frozen=True)
-class Card:
-    """What a send-time version says of itself, `card.json` in its folder.
+class Card(cards.Card):
+    """Of a send-time version: just what every card says."""
 
-    Attributes:
-        seed: Of the fit.
-        fitted_until: Just after the last message that it learnt from.
-        horizon_days: Over how many days it was judged; it is stale once it is older than a few of them.
-    """
-
-    seed: int
-    fitted_until: datetime
-    horizon_days: int
-
-    def save(self, folder: Path) -> None:
-        """Write it."""
-        write_card(folder, asdict(self))
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            ModelFileError: it is missing or damaged.
-        """
-        with reading_card(folder, retrain=NAME) as values:
-            return cls(**values)
+    retrain = NAME
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
 
 import mlflow
 import numpy as np
@@ -21,7 +20,7 @@ from evaluation.off_policy import Logged, PolicyValue, difference, doubly_robust
 from features.snapshots import span
 from features.variants import answered, discount, situation
 from models.variants import Context, Evidence, Variant, VariantModel, shown
-from training.cards import reading_card, write_card
+from training import cards
 from training.examples import write_variant_examples
 from training.labelled import snapshots_of
 from training.results import Comparison, Judged, TrainingResult, flat
@@ -39,33 +38,10 @@ MAX_TOLD = 8
 DECIDED = ("decision_id", "user_id", "at", "slot", "chosen", "probability", "candidates", "context")
 
 
-@dataclass(frozen=True)
-class Card:
-    """What a variants' version says of itself, `card.json` in its folder.
+class Card(cards.Card):
+    """Of a variants' version. Decisions from `fitted_until` on serving learns from itself."""
 
-    Attributes:
-        seed: Of the training.
-        fitted_until: Decisions from then on were not learnt from: serving learns from them itself.
-        horizon_days: Over how many days it was judged; it is stale once it is older than a few of them.
-    """
-
-    seed: int
-    fitted_until: datetime
-    horizon_days: int
-
-    def save(self, folder: Path) -> None:
-        """Write it."""
-        write_card(folder, asdict(self))
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            ModelFileError: it is missing or damaged.
-        """
-        with reading_card(folder, retrain=NAME) as values:
-            return cls(**values)
+    retrain = NAME
 
 
 @dataclass(frozen=True, eq=False)
