@@ -48,5 +48,6 @@ def test_the_search_finds_people_where_they_are(trained):
 
 
 def test_no_model_and_no_artifact_names_anybody(trained):
-    assert len(list(trained.path.rglob("card.json"))) == 3
+    cards = {card.parent.name for card in trained.path.rglob("card.json")}
+    assert cards >= {"recommender", "propensity-churn", "value"}
     assert naming(trained.path, "person-", leave_out=OF_PEOPLE) == []
