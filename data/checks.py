@@ -19,7 +19,19 @@ from ibis.expr import types as ir
 
 from data import audit
 from data.audit import Audit, Finding
-from data.contract import EVENT_NAMES, TABLES, ColumnType, TableSpec
+from data.contract import (
+    BEFORE,
+    EARLIEST,
+    EVENT_NAMES,
+    IN_FUTURE,
+    NEGATIVE,
+    NONE_OF,
+    RESERVED,
+    TABLES,
+    TOO_EARLY,
+    ColumnType,
+    TableSpec,
+)
 from data.erasing import keep_out
 from data.errors import DataError
 from data.files import alone, replacing
@@ -27,9 +39,6 @@ from data.merge_fields import known_columns
 from data.progress import track
 from data.tables import EPOCH, READERS, cause, connect, read_raw, typed
 from data.workspace import Workspace
-
-EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
-"""No shop of ours is older; an earlier time is nearly always a zero that was read as a date."""
 
 SMALLEST_SHARE = 1e-12
 """A probability of a choice that was made is above nought."""
@@ -117,32 +126,6 @@ NOT_READ: dict[ColumnType, str] = {
     "strings": "not a list",
     "floats": "not a list of numbers",
 }
-FOLLOWS = {
-    ("events", "received_at"): "occurred_at",
-    ("orders", "received_at"): "occurred_at",
-    ("messages", "opened_at"): "sent_at",
-    ("messages", "clicked_at"): "sent_at",
-    ("messages", "unsubscribed_at"): "sent_at",
-    ("messages", "bounced_at"): "sent_at",
-    ("offers", "ends_at"): "starts_at",
-    ("variants", "ends_at"): "starts_at",
-}
-"""Times that cannot lie before another time of their row."""
-
-PLANS = {("items", "created_at"), ("offers", "starts_at"), ("offers", "ends_at"), ("variants", "starts_at"),
-         ("variants", "ends_at")}  # fmt: skip
-"""Times that may lie in the future."""
-
-NOT_NEGATIVE = (
-    ("items", "price"), ("items", "cost"), ("events", "dwell_seconds"), ("orders", "unit_price"), ("offers", "value"),
-    ("offers", "cost"), ("offers", "min_spend"), ("offers", "max_redemptions"),
-)  # fmt: skip
-
-ONE_OF = {
-    ("decisions", "kind"): ("items", "offer", "variant", "action"),
-    ("decisions", "arm"): ("model", "random", "usual", "holdout"),
-    ("outcomes", "kind"): ("impression", "open", "click", "conversion", "unsubscribe"),
-}
 
 REFERS = {
     ("events", "item_id"): "items",
@@ -204,6 +187,10 @@ def _none_of(rows: Rows, column: str, known: Iterable[str]) -> ir.BooleanValue:
     return ~rows[column].isin(sorted(known))
 
 
+def _reserved(rows: Rows, column: str, value: str) -> ir.BooleanValue:
+    return (rows[column] == value) & (rows["kind"].fill_null("") != value)
+
+
 def _unknown(rows: Rows, column: str, parent: str) -> ir.BooleanValue | None:
     return ~rows[column].isin(rows.good[parent][TABLES[parent].key[0]]) if parent in rows.good else None
 
@@ -238,23 +225,24 @@ def _general(spec: TableSpec) -> Iterator[Check]:
         if column.type == "float":
             yield about("not finite", partial(_not_finite, column=name))
         if column.type == "time":
-            yield about("before 1990", partial(_too_early, column=name))
-        if column.type == "time" and (spec.name, name) not in PLANS:
-            yield about("in the future", partial(_in_future, column=name))
+            yield about(TOO_EARLY, partial(_too_early, column=name))
+        if column.type == "time" and not column.planned:
+            yield about(IN_FUTURE, partial(_in_future, column=name))
     yield Check(spec.name, spec.key[0], "key of another row", _surplus)
+    for column in spec.columns:
+        name, about = column.name, partial(Check, spec.name, column.name)
+        if column.follows:
+            yield about(BEFORE.format(column.follows), partial(_before, column=name, earlier=column.follows))
+        if column.not_negative:
+            yield about(NEGATIVE, partial(_negative, column=name))
+        if column.one_of:
+            yield about(NONE_OF.format(", ".join(column.one_of)), partial(_none_of, column=name, known=column.one_of))
+        if column.reserved:
+            yield about(RESERVED.format(column.reserved), partial(_reserved, column=name, value=column.reserved))
 
 
 CHECKS: tuple[Check, ...] = (
     *(check for spec in TABLES.values() for check in _general(spec)),
-    *(
-        Check(table, column, f"before {earlier}", partial(_before, column=column, earlier=earlier))
-        for (table, column), earlier in FOLLOWS.items()
-    ),
-    *(Check(table, column, "negative", partial(_negative, column=column)) for table, column in NOT_NEGATIVE),
-    *(
-        Check(table, column, f"none of {', '.join(known)}", partial(_none_of, column=column, known=known))
-        for (table, column), known in ONE_OF.items()
-    ),
     Check("events", "user_id", "no anonymous_id either", lambda r: r.absent("user_id") & r.absent("anonymous_id")),
     Check("orders", "quantity", "zero", lambda r: r["quantity"].between(0, 0)),
     Check("variants", "text", "merge field without a fallback", lambda r: r["text"].re_search(r"\{[^{}|]*(\|\s*)?\}")),
@@ -270,13 +258,13 @@ CHECKS: tuple[Check, ...] = (
     ),
     *(
         Check(
-            table, column, f"before {earlier}, within the clock skew",
-            partial(_just_before, column=column, earlier=earlier), refuse=False,
+            spec.name, column.name, f"{BEFORE.format(column.follows)}, within the clock skew",
+            partial(_just_before, column=column.name, earlier=column.follows), refuse=False,
         )
-        for (table, column), earlier in FOLLOWS.items()
+        for spec in TABLES.values() for column in spec.columns if column.follows
     ),
     Check("events", "event", "not in the contract", partial(_none_of, column="event", known=EVENT_NAMES), refuse=False),
-    Check("orders", "discount", "negative", partial(_negative, column="discount"), refuse=False),
+    Check("orders", "discount", NEGATIVE, partial(_negative, column="discount"), refuse=False),
 )  # fmt: skip
 """Every check. Of rows with one key that stays which has no other fault and reached us first, then the first by all
 its columns; the others are refused."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Literal
 
@@ -21,14 +23,39 @@ IBIS_TYPES: dict[ColumnType, str] = {
 }
 
 
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+"""No shop of ours is older; an earlier time is nearly always a zero that was read as a date."""
+
+TOO_EARLY, IN_FUTURE, BEFORE = f"before {EARLIEST.year}", "in the future", "before {}"
+NEGATIVE, NONE_OF, RESERVED = "negative", "none of {}", "kept for what is of kind {}"
+"""What a value that a column cannot have is, in words that follow the column's name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table: its name, type, whether a row without it is refused, and what it says."""
+    """One column of a table, and what its values cannot be, in a file as over HTTP.
+
+    Attributes:
+        name: Its name.
+        type: Its type.
+        required: Whether a row without it is refused.
+        about: What it says.
+        one_of: The values that there are; empty = any.
+        not_negative: Whether a number below 0 is refused.
+        follows: A time of the same row that it cannot lie before.
+        planned: Whether it may lie in the future.
+        reserved: An id that only a row whose `kind` is the same may have.
+    """
 
     name: str
     type: ColumnType = "string"
     required: bool = False
     about: str = ""
+    one_of: tuple[str, ...] = ()
+    not_negative: bool = False
+    follows: str | None = None
+    planned: bool = False
+    reserved: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,14 +103,38 @@ class TableSpec:
         return ibis.schema({column.name: IBIS_TYPES[column.type] for column in self.columns})
 
 
+COLUMN = re.compile(
+    r"(?P<name>\w+)(?P<required>\*?)(:(?P<type>\w+))?(?P<planned>\+?)"
+    r"(>=((?P<not_negative>0)|(?P<follows>\w+)))?(!=(?P<reserved>\w+))?(=(?P<one_of>\S+))?( +(?P<about>.*))?"
+)
+
+
 def _columns(text: str) -> tuple[Column, ...]:
-    """Read 'name*:type about' lines; `*` = required, the type defaults to string."""
+    """Read lines such as `name*:type about`.
+
+    `*` = required, the type defaults to string; `:time+` = may lie in the future, `>=0` = not negative, `>=sent_at` =
+    not before that time, `=a|b` = one of these, `!=none` = an id that only a row of that kind may have.
+    """
     found = []
     for line in text.strip().splitlines():
-        head, _, about = line.strip().partition(" ")
-        name, _, kind = head.partition(":")
-        column_type: ColumnType = kind or "string"  # type: ignore[assignment]
-        found.append(Column(name.rstrip("*"), column_type, name.endswith("*"), about.strip()))
+        part = COLUMN.fullmatch(line.strip())
+        if part is None:
+            raise ValueError(f"{line.strip()!r} is no column")
+        one_of = tuple(part["one_of"].split("|")) if part["one_of"] else ()
+        column_type: ColumnType = part["type"] or "string"  # type: ignore[assignment]
+        found.append(
+            Column(
+                name=part["name"],
+                type=column_type,
+                required=bool(part["required"]),
+                about=part["about"] or ", ".join(one_of),
+                one_of=one_of,
+                not_negative=bool(part["not_negative"]),
+                follows=part["follows"],
+                planned=bool(part["planned"]),
+                reserved=part["reserved"],
+            )
+        )
     return tuple(found)
 
 
@@ -132,10 +183,10 @@ ITEMS = TableSpec(
         name
         category
         brand
-        price:float in the shop's currency
-        cost:float what the item costs the shop
+        price:float>=0 in the shop's currency
+        cost:float>=0 what the item costs the shop
         available:bool false = not shown; empty = available
-        created_at:time when the item first went on sale
+        created_at:time+ when the item first went on sale
     """),
 )
 
@@ -151,14 +202,14 @@ EVENTS = TableSpec(
         anonymous_id one of user_id and anonymous_id is needed
         event* Segment's e-commerce name in snake case
         occurred_at*:time when it happened
-        received_at:time when the row reached us; empty = as it happened
+        received_at:time>=occurred_at when the row reached us; empty = as it happened
         session_id
         item_id
         category
         page
         query what was searched for
         channel
-        dwell_seconds:float
+        dwell_seconds:float>=0
         value:float in the shop's currency
     """),
 )
@@ -174,11 +225,11 @@ ORDERS = TableSpec(
         user_id empty for a guest
         item_id*
         quantity*:float negative = returned
-        unit_price:float what one piece was sold for, before the discount
+        unit_price:float>=0 what one piece was sold for, before the discount
         discount:float money off the whole line
         offer_id
         occurred_at*:time
-        received_at:time when the row reached us; empty = as it happened
+        received_at:time>=occurred_at when the row reached us; empty = as it happened
     """),
 )
 
@@ -202,11 +253,11 @@ MESSAGES = TableSpec(
         variant_id
         decision_id
         sent_at*:time
-        opened_at:time
+        opened_at:time>=sent_at
         machine_opened:bool opened by a mail program, not by the person
-        clicked_at:time
-        unsubscribed_at:time
-        bounced_at:time
+        clicked_at:time>=sent_at
+        unsubscribed_at:time>=sent_at
+        bounced_at:time>=sent_at
     """),
 )
 
@@ -215,18 +266,18 @@ OFFERS = TableSpec(
     about="something we can offer",
     key=("offer_id",),
     columns=_columns("""
-        offer_id*
+        offer_id*!=none `none` = no offer
         name
-        kind percent, amount, shipping, gift, none
-        value:float what the person gets, in the shop's currency or percent
-        cost:float what one redemption costs the shop
-        min_spend:float
+        kind=percent|amount|shipping|gift|none
+        value:float>=0 what the person gets, in the shop's currency or percent
+        cost:float>=0 what one redemption costs the shop
+        min_spend:float>=0
         category
         channels:strings
         segment
-        starts_at:time
-        ends_at:time
-        max_redemptions:int
+        starts_at:time+
+        ends_at:time+>=starts_at
+        max_redemptions:int>=0
     """),
 )
 
@@ -241,8 +292,8 @@ VARIANTS = TableSpec(
         text may hold merge fields with a fallback: {user.first_name|there}
         attributes JSON
         segment
-        starts_at:time
-        ends_at:time
+        starts_at:time+
+        ends_at:time+>=starts_at
     """),
 )
 
@@ -281,10 +332,10 @@ DECISIONS = TableSpec(
         decision_id*
         user_id*
         at*:time
-        kind* items, offer, variant, action
+        kind*=items|offer|variant|action
         placement where it was shown (or slot)
         slot
-        arm* model, random, usual, holdout
+        arm*=model|random|usual|holdout
         arm_share*:float share of users in that arm
         chosen*:strings
         probability*:floats chance of each choice, given the arm
@@ -304,10 +355,10 @@ OUTCOMES = TableSpec(
         outcome_id*
         decision_id*
         chosen_id
-        position:int
-        kind* impression, open, click, conversion, unsubscribe
+        position:int>=0 among those chosen, from 0
+        kind*=impression|open|click|conversion|unsubscribe
         at*:time
-        value:float in the shop's currency
+        value:float of a conversion, in the shop's currency: empty = not known, negative = it came back
     """),
 )
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from data.contract import TABLES
 from data.settings import Rules
-from data.state.rows import RowRefusedError, fit, refuse_future
+from data.state.rows import RowRefusedError, fit, refuse_times
 from serving.decisions.rules import ANY, Person, refuse_preference
 from serving.recommending import FieldError
 from serving.schemas import ConsentsAsk, Holding, PreferencesAsk
 
 
-def consent_rows(ask: ConsentsAsk, *, now: datetime, latest: datetime) -> list[dict[str, Any]]:
+def consent_rows(ask: ConsentsAsk, *, now: datetime, skew: timedelta) -> list[dict[str, Any]]:
     """Rows of `consents`.
 
     Args:
         ask: What was said.
         now: When, if the request does not say.
-        latest: No word is later.
+        skew: By how much clocks may disagree.
 
     Raises:
         FieldError: one cannot be stored.
@@ -28,15 +28,15 @@ def consent_rows(ask: ConsentsAsk, *, now: datetime, latest: datetime) -> list[d
     Example:
         >>> from datetime import UTC
         >>> day = datetime(2026, 1, 31, tzinfo=UTC)
-        >>> [row] = consent_rows(ConsentsAsk(user_id="ann", consents={"email": False}), now=day, latest=day)
+        >>> [row] = consent_rows(ConsentsAsk(user_id="ann", consents={"email": False}), now=day, skew=timedelta(0))
         >>> row["purpose"], row["granted"]
         ('email', False)
     """
     said = {purpose: {"purpose": purpose, "granted": granted} for purpose, granted in ask.consents.items()}
-    return _rows("consents", ask, said, now=now, latest=latest)
+    return _rows("consents", ask, said, now=now, skew=skew)
 
 
-def preference_rows(ask: PreferencesAsk, *, now: datetime, latest: datetime) -> list[dict[str, Any]]:
+def preference_rows(ask: PreferencesAsk, *, now: datetime, skew: timedelta) -> list[dict[str, Any]]:
     """Rows of `preferences`; a choice that is taken back is `any`. Arguments as those of `consent_rows`.
 
     Raises:
@@ -50,7 +50,7 @@ def preference_rows(ask: PreferencesAsk, *, now: datetime, latest: datetime) -> 
         except ValueError as error:
             raise FieldError(f"preferences.{name}", str(error)) from error
         chosen[name] = {"name": name, "value": value}
-    return _rows("preferences", ask, chosen, now=now, latest=latest)
+    return _rows("preferences", ask, chosen, now=now, skew=skew)
 
 
 def consents_of(person: Person, rules: Rules) -> dict[str, Holding]:
@@ -75,13 +75,13 @@ def _rows(
     said: Mapping[str, dict[str, Any]],
     *,
     now: datetime,
-    latest: datetime,
+    skew: timedelta,
 ) -> list[dict[str, Any]]:
     rows = []
     for name, row in said.items():
         try:
             fitted = fit(TABLES[table], {**row, "user_id": ask.user_id, "at": ask.at or now.isoformat()})
-            refuse_future(TABLES[table], fitted, latest)
+            refuse_times(TABLES[table], fitted, now=now, skew=skew)
         except RowRefusedError as error:
             field = "at" if error.field == "at" else f"{table}.{name}"
             raise FieldError(field, error.reason) from error

@@ -15,7 +15,7 @@ from data.errors import StateUnavailableError
 from data.state import keys
 from data.state.answers import append_consents, sort_outcomes
 from data.state.arrivals import Refusal, refuse_erased, sort_events
-from data.state.rows import RowRefusedError, fit, refuse_future
+from data.state.rows import RowRefusedError, fit, refuse_times
 from data.state.schema import UPSERTED
 from data.state.tombstones import ERASED
 from data.state.writes import append, upsert
@@ -252,7 +252,8 @@ async def _outcomes(service: Service, ask: OutcomesAsk, request_id: str) -> Outc
 
 
 async def _consents(service: Service, ask: ConsentsAsk, request_id: str) -> ConsentsAnswer:
-    rows = consent_rows(ask, **_moments(service, ask))
+    _refuse_erased(service, ask)
+    rows = consent_rows(ask, now=datetime.now(UTC), skew=_skew(service))
     if rows:
         await service.writer.write(lambda connection: append_consents(connection, rows))
     engine = service.ready
@@ -266,7 +267,8 @@ async def _consents(service: Service, ask: ConsentsAsk, request_id: str) -> Cons
 
 
 async def _preferences(service: Service, ask: PreferencesAsk, request_id: str) -> PreferencesAnswer:
-    rows = preference_rows(ask, **_moments(service, ask))
+    _refuse_erased(service, ask)
+    rows = preference_rows(ask, now=datetime.now(UTC), skew=_skew(service))
     if rows:
         await service.writer.write(lambda connection: append(connection, "preferences", rows))
     person = await _who(service, ask)
@@ -278,12 +280,15 @@ async def _preferences(service: Service, ask: PreferencesAsk, request_id: str) -
     )
 
 
-def _moments(service: Service, ask: ConsentsAsk | PreferencesAsk) -> dict[str, datetime]:
-    """Now, and the latest moment that anything may have; nothing is stored of somebody who was erased."""
-    engine, now = service.ready, datetime.now(UTC)
-    if engine.state.tombstones.holds(ask.user_id):
+def _refuse_erased(service: Service, ask: ConsentsAsk | PreferencesAsk) -> None:
+    """Nothing is stored of somebody who was erased."""
+    if service.ready.state.tombstones.holds(ask.user_id):
         raise FieldError("user_id", ERASED)
-    return {"now": now, "latest": now + timedelta(minutes=engine.settings.data.max_clock_skew_minutes)}
+
+
+def _skew(service: Service) -> timedelta:
+    """By how much clocks may disagree."""
+    return timedelta(minutes=service.ready.settings.data.max_clock_skew_minutes)
 
 
 async def _who(service: Service, ask: ConsentsAsk | PreferencesAsk) -> Person:
@@ -300,15 +305,14 @@ async def _who(service: Service, ask: ConsentsAsk | PreferencesAsk) -> Person:
 
 async def _tables(service: Service, ask: TablesAsk, request_id: str) -> TablesAnswer:
     engine = service.ready
-    now = datetime.now(UTC)
-    latest = now + timedelta(minutes=engine.settings.data.max_clock_skew_minutes)
+    now, skew = datetime.now(UTC), _skew(service)
     rows: dict[str, list[dict[str, Any]]] = {}
     refused: list[Refused] = []
     for name in UPSERTED:
         for position, row in enumerate(getattr(ask, name)):
             try:
                 fitted = fit(TABLES[name], row)
-                refuse_future(TABLES[name], fitted, latest)
+                refuse_times(TABLES[name], fitted, now=now, skew=skew)
                 refuse_erased(fitted, engine.state.tombstones.holds)
                 if name == "variants":
                     engine.varying.refuse_text(fitted["text"])

@@ -10,15 +10,13 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from data.checks import ONE_OF
 from data.contract import TABLES
 from data.state.arrivals import Refusal
-from data.state.rows import RowRefusedError, fit, refuse_future
+from data.state.rows import RowRefusedError, fit, refuse_times
 from data.state.schema import tables
 from data.state.tombstones import STRANGER
 from data.state.writes import append
 
-KINDS = ONE_OF["outcomes", "kind"]
 UNSUBSCRIBE, MARKETING = "unsubscribe", "marketing"
 
 
@@ -86,9 +84,7 @@ def sort_outcomes(rows: Sequence[Mapping[str, Any]], *, now: datetime, max_clock
     for position, row in enumerate(rows):
         try:
             fitted = fit(TABLES["outcomes"], row)
-            if fitted["kind"] not in KINDS:
-                raise RowRefusedError("kind", f"{fitted['kind'][:64]!r} is none of {', '.join(KINDS)}")  # noqa: TRY301
-            refuse_future(TABLES["outcomes"], fitted, now + found.skew)
+            refuse_times(TABLES["outcomes"], fitted, now=now, skew=found.skew)
         except RowRefusedError as error:
             row_id = row.get("outcome_id")
             shown = row_id[:512] if isinstance(row_id, str) else None

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from data.contract import TABLES
-from data.state.rows import RowRefusedError, fit, number, refuse_future, text
+from data.state.rows import RowRefusedError, fit, number, refuse_times, text
 from data.state.tombstones import ERASED
 from data.state.writes import append
 
@@ -85,17 +85,17 @@ def sort_events(
         [('tea', 2.0)]
     """
     arrivals = Arrivals()
-    latest = now + timedelta(minutes=max_clock_skew_minutes)
+    skew = timedelta(minutes=max_clock_skew_minutes)
     for position, row in enumerate(rows):
         try:
-            event, lines = _event(row, latest)
+            event, lines = _event(row, now, skew)
             refuse_erased(event, erased)
         except RowRefusedError as refusal:
             row_id = row.get("event_id")
             shown = row_id[:512] if isinstance(row_id, str) else None
             arrivals.refused.append(Refusal(position, shown, refusal.field, refusal.reason))
             continue
-        arrivals.events.append({**event, "received_at": now})
+        arrivals.events.append(event)
         # Of two events with one id the first is stored, so what the first says is kept here too.
         arrivals.orders.setdefault(event["event_id"], [{**line, "received_at": now} for line in lines])
         arrivals.identities.setdefault(event["event_id"], _identities(event))
@@ -120,13 +120,14 @@ def _identities(event: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"anonymous_id": visitor, "user_id": user, "at": event["occurred_at"], "extra": None}]
 
 
-def _event(row: Mapping[str, Any], latest: datetime) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _event(row: Mapping[str, Any], now: datetime, skew: timedelta) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     sign = SIGN_OF_LINES.get(row.get("event", "")) if isinstance(row.get("event"), str) else None
     products = row.get("products") if sign else None
-    event = fit(TABLES["events"], {name: value for name, value in row.items() if not (products and name == "products")})
+    brought = {name: value for name, value in row.items() if not (products and name == "products")}
+    event = {**fit(TABLES["events"], brought), "received_at": now}
     if not (event["user_id"] or event["anonymous_id"]):
         raise RowRefusedError("user_id", "is missing, and so is anonymous_id; one of them is needed")
-    refuse_future(TABLES["events"], event, latest)
+    refuse_times(TABLES["events"], event, now=now, skew=skew)
     if not products or sign is None:
         return event, []
     if not isinstance(products, list) or len(products) > 1000:

@@ -5,10 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from data.contract import ColumnType, TableSpec
+from data.contract import (
+    BEFORE,
+    EARLIEST,
+    IN_FUTURE,
+    NEGATIVE,
+    NONE_OF,
+    RESERVED,
+    TOO_EARLY,
+    Column,
+    ColumnType,
+    TableSpec,
+)
 
 MAX_TEXT = 10_000
 MAX_ID = 512
@@ -16,6 +27,7 @@ MAX_ID = 512
 MAX_EXTRA = 100
 MAX_NUMBER = 1e12
 """Beyond any price or count; sums of such numbers stay exact."""
+LATEST_YEAR = 2200
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 EXTRA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
@@ -38,7 +50,7 @@ def fit(spec: TableSpec, row: Mapping[str, Any]) -> dict[str, Any]:
     """`row` with every column of the contract, typed; what the contract does not know goes to `extra`.
 
     Raises:
-        RowRefusedError: a required column is missing, or a value is not of its column's type.
+        RowRefusedError: a required column is missing, or a value is not of its column's type or beyond its limits.
 
     Example:
         >>> from data.contract import TABLES
@@ -59,18 +71,32 @@ def fit(spec: TableSpec, row: Mapping[str, Any]) -> dict[str, Any]:
         fitted[column.name] = READERS[column.type](column.name, value)
         if column.name.endswith("_id") and len(fitted[column.name]) > MAX_ID:
             raise RowRefusedError(column.name, f"is longer than {MAX_ID} characters")
+        _refuse_beyond(column, fitted[column.name], row)
     fitted["extra"] = _extra({name.lower(): value for name, value in row.items() if name not in spec.by_name}, spec)
     return fitted
 
 
-def refuse_future(spec: TableSpec, row: Mapping[str, Any], latest: datetime) -> None:
-    """Refuse a fitted row that came to be true after `latest`: checks would set it aside.
+def refuse_times(spec: TableSpec, row: Mapping[str, Any], *, now: datetime, skew: timedelta) -> None:
+    """Refuse a fitted row with a time in the future, or one before the time that it follows: checks set it aside.
+
+    Args:
+        spec: Its table.
+        row: As `fit` gives it.
+        now: No time that is not planned may lie after it.
+        skew: By how much clocks may disagree.
 
     Raises:
-        RowRefusedError: it did.
+        RowRefusedError: there is such a time.
     """
-    if spec.happened_at and (at := row[spec.happened_at]) and at > latest:
-        raise RowRefusedError(spec.happened_at, f"lies in the future ({at.isoformat()})")
+    for column in spec.columns:
+        at = row[column.name] if column.type == "time" else None
+        if at is None:
+            continue
+        if not column.planned and at > now + skew:
+            raise RowRefusedError(column.name, f"lies {IN_FUTURE} ({at.isoformat()})")
+        earlier = row[column.follows] if column.follows else None
+        if earlier is not None and at < earlier - skew:
+            raise RowRefusedError(column.name, f"lies {BEFORE.format(column.follows)} ({at.isoformat()})")
 
 
 def text(field: str, value: Any) -> str:
@@ -93,7 +119,9 @@ def moment(field: str, value: Any) -> datetime:
         found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (TypeError, ValueError, OverflowError) as error:
         raise RowRefusedError(field, "is not an ISO 8601 time such as 2026-01-31T12:00:00Z") from error
-    if not 1970 <= found.year <= 2200:
+    if found < EARLIEST:
+        raise RowRefusedError(field, f"lies {TOO_EARLY} ({found.isoformat()})")
+    if found.year > LATEST_YEAR:
         raise RowRefusedError(field, f"lies in the year {found.year}")
     return found
 
@@ -140,6 +168,16 @@ READERS: dict[ColumnType, Callable[[str, Any], Any]] = {
     "strings": _list_of(text),
     "floats": _list_of(number),
 }
+
+
+def _refuse_beyond(column: Column, value: Any, row: Mapping[str, Any]) -> None:
+    """Refuse a value that its column cannot have, in the words of `attune check`."""
+    if column.not_negative and value < 0:
+        raise RowRefusedError(column.name, f"{value:g} is {NEGATIVE}")
+    if column.one_of and value not in column.one_of:
+        raise RowRefusedError(column.name, f"{value[:64]!r} is {NONE_OF.format(', '.join(column.one_of))}")
+    if column.reserved == value and row.get("kind") != value:
+        raise RowRefusedError(column.name, f"{value!r} is {RESERVED.format(value)}")
 
 
 def _extra(found: dict[str, Any], spec: TableSpec) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from data.audit import Audit
 from data.checks import CHECKS, check
 from data.contract import TABLES
 from data.errors import DataError
+from data.state.rows import RowRefusedError, fit, refuse_times
 from data.workspace import Workspace
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -69,6 +71,9 @@ BAD: list[tuple[str, dict, str]] = [
     ),
     ("offers", {"starts_at": NOW, "ends_at": YESTERDAY}, "ends_at: before starts_at"),
     ("offers", {"cost": -1.0}, "cost: negative"),
+    ("offers", {"max_redemptions": -1}, "max_redemptions: negative"),
+    ("offers", {"kind": "miracle"}, "kind: none of percent, amount, shipping, gift, none"),
+    ("offers", {"offer_id": "none"}, "offer_id: kept for what is of kind none"),
     ("variants", {"text": "Hello {user.first_name}"}, "text: merge field without a fallback"),
     ("variants", {"text": "Hello {user.first_name| }"}, "text: merge field without a fallback"),
     ("variants", {"text": "{user.city|Here} to {user.shoe_size|there}"}, "text: unknown merge field"),
@@ -81,6 +86,7 @@ BAD: list[tuple[str, dict, str]] = [
     ("decisions", {"arm": "other"}, "arm: none of model, random, usual, holdout"),
     ("decisions", {"arm_share": 0.0}, "arm_share: not above 0 and up to 1"),
     ("outcomes", {"decision_id": "nowhere"}, "decision_id: not in decisions"),
+    ("outcomes", {"position": -1}, "position: negative"),
     ("outcomes", {"kind": "shrug"}, "kind: none of impression, open, click, conversion, unsubscribe"),
 ]  # fmt: skip
 """A table, what to change in its good row, and the reason that must be given."""
@@ -100,6 +106,10 @@ DOUBTFUL: list[tuple[str, dict, str]] = [
     ("messages", {"opened_at": A_LITTLE_BEFORE}, "opened_at: before sent_at, within the clock skew"),
 ]
 """As above, of rows that are kept and counted."""
+
+
+LIMITS = re.compile(r"missing|negative|in the future|before \w+|none of .*|kept for .*")
+"""Reasons that lie in the contract, and not in how rows go together."""
 
 
 @pytest.fixture
@@ -135,6 +145,26 @@ def test_good_rows_of_every_table_pass(workspace: Workspace) -> None:
     assert audit.findings == ()
     assert list(workspace.quarantine_dir.iterdir()) == []
     assert {table.name: (table.good, table.bad) for table in audit.tables} == dict.fromkeys(TABLES, (1, 0))
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "label"), [bad for bad in BAD if LIMITS.fullmatch(bad[2].partition(": ")[2])]
+)
+def test_what_a_file_may_not_say_an_app_may_not_either(table: str, change: dict, label: str) -> None:
+    row = {
+        name: told.isoformat() if isinstance(told, datetime) else told for name, told in (GOOD[table] | change).items()
+    }
+    with pytest.raises(RowRefusedError) as refused:
+        refuse_times(TABLES[table], fit(TABLES[table], row), now=NOW, skew=timedelta(hours=1))
+    field, _, reason = label.partition(": ")
+    assert refused.value.field == field
+    assert reason in refused.value.reason
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_what_a_file_may_say_an_app_may_too(table: str) -> None:
+    row = {name: told.isoformat() if isinstance(told, datetime) else told for name, told in GOOD[table].items()}
+    refuse_times(TABLES[table], fit(TABLES[table], row), now=NOW, skew=timedelta(hours=1))
 
 
 def test_each_bad_row_is_refused_for_its_reason_alone(workspace: Workspace) -> None:

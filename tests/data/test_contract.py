@@ -31,6 +31,16 @@ def test_a_key_is_made_of_required_columns_and_the_time_of_a_history(spec: Table
     assert set(spec.key) - set(spec.required) <= {spec.happened_at}
 
 
+@EVERY
+def test_limits_fit_the_types_of_their_columns(spec: TableSpec) -> None:
+    for column in spec.columns:
+        assert not column.not_negative or column.type in ("float", "int")
+        assert not (column.planned or column.follows) or column.type == "time"
+        assert not (column.one_of or column.reserved) or column.type == "string"
+        assert column.follows is None or column.follows in spec.times
+        assert column.reserved is None or column.reserved in spec.by_name["kind"].one_of
+
+
 def test_event_names_are_snake_case() -> None:
     assert all(name.replace("_", "").isalpha() and name.islower() for name in EVENT_NAMES)
 

@@ -68,6 +68,23 @@ def test_clocks_may_disagree_a_little(state):
     assert store(state, outcome(2, days=-0.05))[2] == [(0, "at")]
 
 
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({}, []),
+        ({"value": 12.5}, []),
+        ({"value": 0}, []),
+        ({"value": -12.5}, []),
+        ({"value": "much"}, [(0, "value")]),
+        ({"position": 0}, []),
+        ({"position": -1}, [(0, "position")]),
+        ({"position": 0.5}, [(0, "position")]),
+    ],
+)
+def test_a_conversion_may_bring_nothing_known_or_come_back_and_has_a_place_from_nought(state, change, refused):
+    assert store(state, outcome(1, kind="conversion", **change))[2] == refused
+
+
 def test_who_unsubscribes_says_no_once_and_a_stranger_to_nothing(state):
     left = outcome(1, kind="unsubscribe")
     assert store(state, left, outcome(2, "d2", kind="unsubscribe"))[0] == 2
