@@ -17,14 +17,13 @@ from data.settings import Settings
 from data.state import State
 from data.state.schema import tables as state_tables
 from data.tables import Tables
-from features.engagement import CHANNELS
 from features.segments import lifecycle_of
 from features.segments import parsed as segments_of
 from features.snapshots import unavailable
+from serving.channels import channels_of
 from serving.contacting import Acted, Asked, Parts, Row, act
 from serving.decisions import triggers
 from serving.decisions.journeys import Due, Handed, Waiting, next_step
-from serving.decisions.rules import ALL
 from serving.decisions.triggers import LIFECYCLE, Names, begun, check_catalogue, reached
 from serving.happened import Happenings
 from serving.people import People
@@ -171,12 +170,6 @@ class Acting:
         times, rows = self._parts.hours(user_ids, now=now)
         told: Sequence[Row | None] = rows or [None] * len(times)
         return dict(zip(user_ids, zip(times, told, strict=True), strict=True))
-
-
-def channels_of(settings: Settings) -> tuple[str, ...]:
-    """The channels that there are: the contract's, and those that the rules name."""
-    named = (*CHANNELS, *settings.rules.on_site, *(name for name in settings.rules.caps if name != ALL))
-    return tuple(dict.fromkeys(named))
 
 
 def _there(tables: Tables, state: State, name: str, column: str) -> set[str]:

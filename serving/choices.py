@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from data.contract import TABLES
 from data.settings import Rules
 from data.state.rows import RowRefusedError, fit, refuse_times
-from serving.decisions.rules import ANY, Person, refuse_preference
+from serving.decisions.rules import ANY, NONE, Person, refuse_preference
 from serving.recommending import FieldError
 from serving.schemas import ConsentsAsk, Holding, PreferencesAsk
 
@@ -36,17 +36,21 @@ def consent_rows(ask: ConsentsAsk, *, now: datetime, skew: timedelta) -> list[di
     return _rows("consents", ask, said, now=now, skew=skew)
 
 
-def preference_rows(ask: PreferencesAsk, *, now: datetime, skew: timedelta) -> list[dict[str, Any]]:
-    """Rows of `preferences`; a choice that is taken back is `any`. Arguments as those of `consent_rows`.
+def preference_rows(
+    ask: PreferencesAsk, *, channels: Collection[str], now: datetime, skew: timedelta
+) -> list[dict[str, Any]]:
+    """Rows of `preferences`; a choice that is taken back is `any`, one of none of several `none`.
+
+    Arguments as those of `consent_rows`, and the channels that there are.
 
     Raises:
         FieldError: one cannot be stored, or no rule could follow it.
     """
     chosen: dict[str, dict[str, Any]] = {}
     for name, given in ask.preferences.items():
-        value = ANY if given is None else ", ".join(given) if isinstance(given, list) else given.strip()
+        value = ANY if given is None else ", ".join(given) or NONE if isinstance(given, list) else given.strip()
         try:
-            refuse_preference(name, value)
+            refuse_preference(name, value, channels=channels)
         except ValueError as error:
             raise FieldError(f"preferences.{name}", str(error)) from error
         chosen[name] = {"name": name, "value": value}

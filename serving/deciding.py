@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from models.offers import NOTHING
+from serving.channels import refuse_channel
 from serving.decisions.ids import new_decision_id
 from serving.decisions.rules import Contact, Person, Suppressed, held_back
 from serving.offered import Offered
@@ -80,8 +81,9 @@ def begin(engine: Engine, ask: DecideAsk, *, now: datetime) -> Begun:
     No item stands in two lists. In the holdout a message is what everybody gets, so that arm alone holds none back.
 
     Raises:
-        FieldError: nothing was asked for, a slot twice, or items that cannot be told.
+        FieldError: nothing was asked for, a slot twice, no such channel, or items that cannot be told.
     """
+    refuse_channel(ask.channel, engine.settings)
     slots = [part.slot for part in ask.variants]
     if not (ask.offer or ask.variants or ask.items):
         raise FieldError("items", "nothing is asked for: send `items`, `offer` or `variants`")

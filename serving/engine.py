@@ -31,9 +31,10 @@ from models.recommenders import Recommender
 from models.timing import Timing
 from models.variants import VariantModel
 from models.worth import CustomerValue
-from serving.acting import Acting, channels_of
+from serving.acting import Acting
 from serving.catalogue import Catalogue
 from serving.champions import OFFERS, PROPENSITY, RECOMMENDER, SEND_TIME, VALUE, VARIANTS, Champion, Champions
+from serving.channels import refuse_channel
 from serving.contacting import Acted
 from serving.decisions.ids import new_decision_id, rng_of
 from serving.decisions.rules import PERSONALISATION, Person, consents
@@ -275,8 +276,7 @@ class Engine:
             FieldError: there is no such channel.
             StateUnavailableError: the state cannot be read, so nobody knows what was sent.
         """
-        if channel is not None and channel not in (known := channels_of(self.settings)):
-            raise FieldError("channel", f"{channel!r} is none of {', '.join(known)}")
+        refuse_channel(channel, self.settings)
         if self.acting is None:
             return [Acted(user_id) for user_id in user_ids]
         return self.acting.decide(user_ids, now=now, channel=channel)

@@ -22,6 +22,7 @@ from features.rules import Rule, parse_rule
 from features.segments import parsed as segments_of
 from models.offers import NOTHING, USUAL, OfferModel
 from serving.champions import Champion
+from serving.channels import refuse_channel
 from serving.decisions.ids import new_decision_id
 from serving.decisions.offers import Offer, Profit, Withheld, ranked, withheld
 from serving.decisions.rules import PERSONALISATION, Contact, Person, Suppressed, consents, held_back
@@ -113,8 +114,13 @@ class Offering:
                 self._of_frame(frame)
 
     def decide(self, person: Person, ask: OffersAsk, *, now: datetime) -> Offered:
-        """The offers of one person; nothing is counted or stored here."""
+        """The offers of one person; nothing is counted or stored here.
+
+        Raises:
+            FieldError: there is no such channel.
+        """
         settings = self._settings
+        refuse_channel(ask.channel, settings)
         row = self._profiles.row(ask.user_id) if self._profiles is not None and ask.user_id else None
         if row is None or not consents(person, PERSONALISATION, settings.rules):
             told, place = self._stranger, 0

@@ -20,6 +20,7 @@ from data.state.schema import UPSERTED
 from data.state.tombstones import ERASED
 from data.state.writes import append, upsert
 from serving import deciding
+from serving.channels import channels_of
 from serving.choices import consent_rows, consents_of, preference_rows
 from serving.decisions.rules import ANY, Person
 from serving.explaining import explain
@@ -268,7 +269,8 @@ async def _consents(service: Service, ask: ConsentsAsk, request_id: str) -> Cons
 
 async def _preferences(service: Service, ask: PreferencesAsk, request_id: str) -> PreferencesAnswer:
     _refuse_erased(service, ask)
-    rows = preference_rows(ask, now=datetime.now(UTC), skew=_skew(service))
+    channels = channels_of(service.ready.settings)
+    rows = preference_rows(ask, channels=channels, now=datetime.now(UTC), skew=_skew(service))
     if rows:
         await service.writer.write(lambda connection: append(connection, "preferences", rows))
     person = await _who(service, ask)

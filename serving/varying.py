@@ -29,6 +29,7 @@ from features.segments import parsed as segments_of
 from features.variants import CHANNEL, answered, discount, situation
 from models.variants import Draws, Evidence, Variant, VariantModel
 from serving.champions import Champion
+from serving.channels import refuse_channel
 from serving.decisions.ids import new_decision_id, rng_of
 from serving.decisions.rules import PERSONALISATION, Person, consents
 from serving.decisions.variants import Unfit, Wording, chances, drawn, unfit
@@ -210,7 +211,12 @@ class Varying:
         self._learn_again = time.monotonic() + max(LEARN_SECONDS, took / LEARN_SHARE)
 
     def decide(self, person: Person, ask: VariantsAsk, *, now: datetime) -> Varied:
-        """The variant of one person; nothing is stored here."""
+        """The variant of one person; nothing is stored here.
+
+        Raises:
+            FieldError: there is no such channel.
+        """
+        refuse_channel(ask.channel, self._settings)
         slot = self._slots.get(ask.slot)
         wordings = {} if slot is None else slot.wordings
         tokens, segments = self._about(person, ask.channel)

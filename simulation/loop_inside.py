@@ -58,6 +58,7 @@ period_days = 3650
 [offers]
 horizon_days = {DAYS_PER_WEEK}
 usual = {json.dumps(usual)}
+contact_costs = {{ {json.dumps(world.messages.channels[0].name)} = 0 }}
 
 [rules]
 caps = {{}}

@@ -6,7 +6,7 @@ Every rule is a few lines below, in the order in which it is told; `held_back` a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -24,8 +24,8 @@ MARKETING, PERSONALISATION = "marketing", "personalisation"
 CHANNELS, TOPICS, FREQUENCY = "channels", "topics", "frequency"
 """Preferences, beside `hours`: names with commas between them, and a word of `FREQUENCIES` or `2 in 7` (days)."""
 FREQUENCIES = {"daily": "1 in 1", "weekly": "1 in 7", "monthly": "1 in 30", "never": "0 in 1"}
-ANY = "any"
-"""What somebody chooses who takes a choice back."""
+ANY, NONE = "any", "none"
+"""What somebody chooses who takes a choice back, and who wants none of several."""
 MOST_DAYS = 31
 """The longest of somebody's own `frequency`, and so how far back messages count at least."""
 ALL = "all"
@@ -155,24 +155,34 @@ def allowed_hours(person: Person, channel: str, rules: Rules) -> np.ndarray:
 
 
 def chosen(person: Person, name: str) -> frozenset[str]:
-    """What somebody chose of several, in lower case: `Tea, Coffee` is two; empty if they chose nothing, or `any`."""
+    """What somebody chose of several, in lower case: `Tea, Coffee` is two; empty if they did not choose, or `any`."""
     said = frozenset(part.strip().casefold() for part in person.preferences.get(name, "").split(",")) - {""}
     return frozenset() if ANY in said else said
 
 
-def refuse_preference(name: str, value: str) -> None:
+def refuse_preference(name: str, value: str, *, channels: Collection[str]) -> None:
     """Refuse a choice that no rule could follow; what no rule reads is only kept.
+
+    Args:
+        name: What is chosen.
+        value: As it is stored.
+        channels: Those that there are.
 
     Raises:
         ValueError: it cannot be read; says what can.
 
     Example:
-        >>> refuse_preference("hours", "evenings")
+        >>> refuse_preference("hours", "evenings", channels=["email"])
         Traceback (most recent call last):
         ValueError: 'evenings' is no span of hours; write it like 20-23, or any
     """
     if value == ANY:
         return
+    if name == CHANNELS:
+        known = {NONE, *(channel.casefold() for channel in channels)}
+        strange = [part.strip() for part in value.split(",") if part.strip().casefold() not in known]
+        if strange:
+            raise ValueError(f"{strange[0][:64]!r} is none of {', '.join(channels)}; an empty list is no channel")
     if name == WANTED and not wanted_hours(value).any():
         raise ValueError(f"{value!r} is no span of hours; write it like 20-23, or {ANY}")
     if name == FREQUENCY and ((cap := cap_of(value)) is None or cap[1] > MOST_DAYS):
@@ -232,14 +242,16 @@ def _channel(person: Person, contact: Contact, settings: Settings, _now: datetim
     wanted = chosen(person, CHANNELS)
     if contact.channel in settings.rules.on_site or not wanted or contact.channel.casefold() in wanted:
         return None
-    return f"chose to hear on {_listed(wanted)} only"
+    return f"chose to hear on {_listed(wanted)} only" if wanted != {NONE} else "chose to hear on no channel"
 
 
 def _topic(person: Person, contact: Contact, _settings: Settings, _now: datetime) -> str | None:
     wanted = chosen(person, TOPICS)
     about = {part.strip().casefold() for name in contact.categories for part in re.split(r"[>/]", name)}
     about |= {name.strip().casefold() for name in contact.categories}
-    return f"chose to hear of {_listed(wanted)} only" if wanted and about and not wanted & about else None
+    if not wanted or not about or wanted & about:
+        return None
+    return f"chose to hear of {_listed(wanted)} only" if wanted != {NONE} else "chose to hear of no topic"
 
 
 def _hours(person: Person, contact: Contact, settings: Settings, now: datetime) -> str | None:

@@ -159,9 +159,40 @@ def test_a_preference_holds_until_it_is_taken_back(shared):
     assert ask(shared, "preferences", user_id="u4")["preferences"] == held
 
 
+def test_an_empty_list_is_none_of_them_and_null_any(shared):
+    ask(shared, "consents", user_id="u24", consents={"email": True})
+    held = ask(shared, "preferences", user_id="u24", preferences={"channels": [], "topics": []})["preferences"]
+    assert held == {"channels": "none", "topics": "none"}
+    assert rules_against(shared, "u24", "email") == {"channels"}
+    assert (
+        ask(shared, "preferences", user_id="u24", preferences={"channels": None, "topics": None})["preferences"] == {}
+    )
+    assert rules_against(shared, "u24", "email") == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("offers", {}),
+        ("variants", {"slot": "subject"}),
+        ("decide", {"items": [{}]}),
+        ("actions", {}),
+        ("preferences", {}),
+    ],
+)
+def test_a_channel_that_there_is_not_is_refused_with_those_that_there_are(shared, path, body):
+    asked = {"channel": "emial"} if path != "preferences" else {"preferences": {"channels": ["email", "emial"]}}
+    answer = shared.post(f"/v1/{path}", {"user_id": "u5", **body, **asked})
+    assert answer.status_code == 400, answer.text
+    [detail] = answer.json()["error"]["details"]
+    assert detail["field"] == ("channel" if path != "preferences" else "preferences.channels")
+    assert detail["message"].startswith("'emial' is none of email, sms, push, web, in_app, ads")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
+        ("preferences", {"preferences": {"hours": []}}, "preferences.hours"),
         ("preferences", {"preferences": {"hours": "evenings"}}, "preferences.hours"),
         ("preferences", {"preferences": {"frequency": "often"}}, "preferences.frequency"),
         ("preferences", {"preferences": {"frequency": "2 in 365"}}, "preferences.frequency"),

@@ -70,11 +70,15 @@ TABLE = [
     (about(preferences={"channels": "Push, Email"}), EMAIL, NOW, []),
     (about(preferences={"channels": "push"}), EMAIL, NOW, ["channels"]),
     (about(preferences={"channels": "push"}), WEB, NOW, []),
+    (about(preferences={"channels": "none"}), EMAIL, NOW, ["channels"]),
+    (about(preferences={"channels": "none"}), WEB, NOW, []),
     # topics: any part of a category's path is one; what has no category is about nothing in particular
     (about(preferences={"topics": "tea, garden"}), topic("Home > Tea"), NOW, []),
     (about(preferences={"topics": "tea"}), topic("Garden"), NOW, ["topics"]),
     (about(preferences={"topics": "tea"}), topic("Garden", "Tea"), NOW, []),
     (about(preferences={"topics": "tea"}), EMAIL, NOW, []),
+    (about(preferences={"topics": "none"}), topic("Tea"), NOW, ["topics"]),
+    (about(preferences={"topics": "none"}), EMAIL, NOW, []),
     (about(preferences=dict.fromkeys(["topics", "channels", "hours", "frequency"], "any")), topic("Tea"), NOW, []),
     # hours: by the person's own clock; those they chose go before the quiet ones
     (about(), SMS, NOW + 10 * HOUR, ["hours"]),
