@@ -34,6 +34,8 @@ ARMS = {
     "usual": "chosen by the shop's usual rule",
     "holdout": "as everybody has it: this person is left alone, to compare with",
 }
+ERASED_NOTE = "they were erased: nothing is known of them, and nothing will be taken in"
+UNKNOWN_NOTE = "nothing is known of this id: no row of any table names it, and whoever has it is answered as a stranger"
 
 
 def explain(engine: Engine, user_id: str) -> ExplainAnswer:
@@ -47,11 +49,13 @@ def explain(engine: Engine, user_id: str) -> ExplainAnswer:
     rows = {} if erased else _rows(engine, user_id)
     visitors = _visitors(rows.get("identities"), user_id)
     attributes = _attributes(rows.get("users"), {} if erased else _extra(engine, user_id))
+    known = _known(rows, user_id, visitors)
     return ExplainAnswer(
         request_id="",
         model_version=version,
         erased=erased,
-        known=_known(rows, user_id, visitors),
+        note=ERASED_NOTE if erased else None if known else UNKNOWN_NOTE,
+        known=known,
         visitors=len(visitors),
         attributes=attributes,
         features=_features(engine.profiles, user_id),

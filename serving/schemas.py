@@ -42,7 +42,14 @@ class Context(Ask):
     )
 
 
-class RecommendAsk(Ask):
+class PersonAsk(Ask):
+    """Who asks: a customer, a visitor or, with neither, a stranger."""
+
+    user_id: Id | None = Field(None, description="the customer; an unknown one is a stranger, not an error")
+    anonymous_id: Id | None = Field(None, description="the visitor")
+
+
+class RecommendAsk(PersonAsk):
     """Items for a person, a visitor or nobody in particular."""
 
     model_config = ConfigDict(
@@ -55,8 +62,6 @@ class RecommendAsk(Ask):
         }
     )
 
-    user_id: Id | None = Field(None, description="the customer; an unknown one is a stranger, not an error")
-    anonymous_id: Id | None = Field(None, description="the visitor")
     placement: Id = Field(
         "default", description="where the items are shown, by that placement's rules; kept with the decision"
     )
@@ -301,8 +306,8 @@ class PreferencesAsk(Ask):
     preferences: dict[Id, Id | list[Id] | None] = Field(
         {},
         max_length=50,
-        description="`topics` and `channels` (lists), `frequency` (`daily`, `weekly`, `monthly`, `never`, or `2 in 7` "
-        "days), `hours` (`20-23`), and any other, which is kept; null takes a choice back",
+        description="`topics` and `channels` (lists; an empty one is none of them), `frequency` (`daily`, `weekly`, "
+        "`monthly`, `never`, or `2 in 7` days), `hours` (`20-23`), and any other, which is kept; null takes one back",
     )
     at: Id | None = Field(None, description="when they chose; now if left out")
 
@@ -419,7 +424,7 @@ class ActionsAnswer(Answer):
     note: str | None = Field(description="why nothing is to be done")
 
 
-class OffersAsk(Ask):
+class OffersAsk(PersonAsk):
     """The offer for a person, a visitor or a stranger, or none."""
 
     model_config = ConfigDict(
@@ -431,8 +436,6 @@ class OffersAsk(Ask):
         }
     )
 
-    user_id: Id | None = Field(None, description="the customer; an unknown one is a stranger, not an error")
-    anonymous_id: Id | None = Field(None, description="the visitor")
     placement: Id = Field("default", description="where it is shown; kept with the decision")
     channel: Id = Field("web", description="on which the person hears of it: rules and costs go by it")
     offers: list[Id] | None = Field(None, max_length=200, description="only these; all that there are if left out")
@@ -479,7 +482,7 @@ class OffersAnswer(Answer):
     note: str | None = Field(description="why there is no offer")
 
 
-class VariantsAsk(Ask):
+class VariantsAsk(PersonAsk):
     """The wording or picture of a slot for a person, a visitor or a stranger."""
 
     model_config = ConfigDict(
@@ -491,8 +494,6 @@ class VariantsAsk(Ask):
         }
     )
 
-    user_id: Id | None = Field(None, description="the customer; an unknown one is a stranger, not an error")
-    anonymous_id: Id | None = Field(None, description="the visitor")
     slot: Id = Field(description="what is to be filled, such as `subject`, `headline`, `hero`")
     campaign_id: Id | None = Field(
         None, description="of what is being sent or shown: its variants may be shown too, those of others may not"
@@ -549,7 +550,7 @@ class ItemsPart(Ask):
 
     placement: Id = Field("default", description="where the items are shown, by that placement's rules")
     k: int = Field(10, ge=1, description="how many items")
-    exclude: list[Id] = Field([], max_length=500, description="items that must not be shown")
+    exclude: list[Id] = Field([], max_length=1000, description="items that must not be shown")
     filter: Filter | None = Field(None, description=ONLY)
 
 
@@ -568,7 +569,7 @@ class VariantPart(Ask):
     variants: list[Id] | None = Field(None, max_length=200, description="only these; all of the slot if left out")
 
 
-class DecideAsk(Ask):
+class DecideAsk(PersonAsk):
     """A page or a message whole: its offer, its slots and its items, for one person."""
 
     model_config = ConfigDict(
@@ -586,8 +587,6 @@ class DecideAsk(Ask):
         }
     )
 
-    user_id: Id | None = Field(None, description="the customer; an unknown one is a stranger, not an error")
-    anonymous_id: Id | None = Field(None, description="the visitor")
     channel: Id = Field("web", description="on which all of it is shown or sent: rules and costs go by it")
     campaign_id: Id | None = Field(None, description="of what is sent or shown: variants of others are left out")
     context: Context = Context()
@@ -668,7 +667,8 @@ class ReceiptOf(BaseModel):
     files: dict[str, int] = Field(description="rows removed from each file of the workspace")
     orders_kept: int = Field(description="order lines that stay, without the person")
     complete: bool = Field(
-        description="whether the files are done with too; until then ask again, which gives the same receipt"
+        description="whether the files were searched and cleared too, as is needed even of somebody nobody knows; until "
+        "then ask again, which gives the same receipt"
     )
     outside: str = Field(description="what this does not reach")
 
@@ -737,6 +737,7 @@ class ExplainAnswer(Answer):
     """All that is known of a person, what it is used for, and what never is."""
 
     erased: bool = Field(description="the person was erased: nothing is known, and nothing will be taken in")
+    note: str | None = Field(description="why nothing is known")
     known: list[KnownRows]
     visitors: int = Field(description="anonymous ids whose history is theirs")
     attributes: dict[str, str] = Field(description="what `users` says of them now")

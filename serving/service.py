@@ -6,8 +6,10 @@ this file in processes of its own; `attune serve` sets it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from data.settings import Settings
 
+LOOK_SECONDS = 1.0
 WORKSPACE = Path(os.environ.get("ATTUNE_WORKSPACE", "workspace"))
 
 
@@ -35,6 +38,14 @@ class EveryRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         await (self.application if scope["type"] == "http" else self.bentoml)(scope, receive, send)
+
+
+async def _end_without(supervisor: int) -> None:
+    """End this worker once its supervisor is gone: after a `kill -9` nobody else would, and it would keep the port."""
+    while os.getppid() == supervisor:
+        await asyncio.sleep(LOOK_SECONDS)
+    logging.getLogger("attune").warning("the supervisor is gone, so this worker ends")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @bentoml.service(
@@ -58,6 +69,7 @@ class Attune:
         from data.workspace import Workspace  # noqa: PLC0415
         from serving.app import create_app  # noqa: PLC0415
 
+        self._running.callback(asyncio.create_task(_end_without(os.getppid())).cancel)
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("attune").setLevel(logging.INFO)
         app = create_app(Workspace(WORKSPACE), address=os.environ.get("ATTUNE_ADDRESS", "the address above"))

@@ -64,6 +64,8 @@ def test_columns_that_nothing_looks_at_are_named(shared):
 def test_nothing_is_known_of_a_stranger(shared):
     told = explained(shared, "nobody was ever called so")
     assert (told.known, told.features, told.decisions, told.attributes, told.erased) == ([], [], [], {}, False)
+    assert told.note.startswith("nothing is known of this id")
+    assert explained(shared, "u2").note is None
 
 
 def test_the_answer_is_bounded_however_much_is_known(shared, now):
@@ -90,6 +92,7 @@ def test_who_is_erased_is_a_stranger_at_once(shared, now):
     shared.wait(forgotten, 2)
     told = explained(shared, "u9")
     assert told.erased
+    assert told.note.startswith("they were erased")
     assert (told.known, told.features, told.decisions) == ([], [], [])
     strange = shared.items(user_id="nobody")
     assert shared.items(user_id="u9") == strange

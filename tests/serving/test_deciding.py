@@ -141,12 +141,18 @@ def test_a_stranger_gets_parts_too(stocked):
         ({"items": [{"k": 100_000}]}, "items.0.k"),
         ({"context": {"attributes": {"shoe_size": "42"}}}, "context.attributes"),
         ({"offer": {"cart_value": -1}}, "offer.cart_value"),
+        ({"items": [{"exclude": ["i1"] * 1001}]}, "items.0.exclude"),
     ],
 )
 def test_what_cannot_be_decided_names_its_place(stocked, ask, field):
     answer = stocked.post("/v1/decide", {**PARTS, "user_id": "u1", **ask})
     assert answer.status_code == 400
     assert [detail["field"] for detail in answer.json()["error"]["details"]] == [field]
+
+
+def test_a_list_may_leave_out_as_many_as_one_of_its_own(stocked):
+    [part] = decide(stocked, items=[{"k": 3, "exclude": [f"i{n}" for n in range(7, 1007)]}])["items"]
+    assert {item["item_id"] for item in part["items"]} <= {f"i{n}" for n in range(7)}
 
 
 def test_ten_long_lists_leave_out_more_than_one_request_may(stocked, monkeypatch):

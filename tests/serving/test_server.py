@@ -51,7 +51,7 @@ def started(path, port):
         yield process
     finally:
         if process.poll() is None:
-            process.terminate()  # not kill: BentoML's worker has a session of its own and would stay
+            process.terminate()
             process.wait(60)
 
 
@@ -99,6 +99,20 @@ def test_it_starts_answers_survives_a_kill_and_stops_on_ctrl_c(served):
         told = process.stdout.read()
         assert f"Attune serves {workspace.path.resolve()} at {url}" in told
         assert "Traceback" not in told
+
+
+def test_no_worker_outlives_a_supervisor_that_was_killed(served):
+    workspace, _ = served
+    port = free_port()
+    with started(workspace.path, port) as process:
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert workers
+        process.kill()
+        _, alive = psutil.wait_procs(workers, timeout=60)
+        assert alive == []
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
 
 
 TRAIN_ONLY = ("torch", "implicit", "optuna", "matplotlib", "sklearn", "threadpoolctl")
