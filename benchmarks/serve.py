@@ -38,7 +38,7 @@ from benchmarks.result import Result
 from data.checks import check
 from data.errors import DataError
 from data.state import State, keys
-from data.state.reads import recent
+from data.state.reads import Who, recent
 from data.state.writes import append
 from data.workspace import Workspace
 from features.interactions import interactions
@@ -228,7 +228,7 @@ def parts_of_a_request(workspace: Workspace, bodies: Path) -> dict[str, float]:
         with timed("of which people's facts"):
             engine.people.one(ask.user_id, now=datetime.now(UTC))
         with timed("of which live events"), engine.state.reading() as connection:
-            recent(connection, user_id=ask.user_id, since=engine.view.past.until)
+            recent(connection, [Who(ask.user_id)], since=engine.view.past.until)
         with timed("log"), engine.state.writing(flush=False) as connection:
             append(connection, "decisions", [found.decision])
         with timed("answer"):

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,10 +29,11 @@ from data.state import keys
 from data.state.tombstones import STRANGER, Tombstones
 from data.workspace import Workspace
 from serving.engine import Engine
+from serving.gathering import Gathering
 from serving.metrics import Metrics
 from serving.openapi import document
 from serving.recommending import FieldError, UnknownItemError
-from serving.routes import ROUTES, RouteSpec
+from serving.routes import ROUTES, RouteSpec, give_offers, log_items
 from serving.schemas import Ask, ErrorAnswer, ErrorBody, ErrorDetail
 from serving.writer import Writer
 
@@ -62,7 +64,14 @@ class RequestError(Exception):
 
 
 class Service:
-    """What the routes share: the engine (None until it is loaded), the writer, the threads and the metrics."""
+    """What the routes share.
+
+    Attributes:
+        engine: None until it is loaded.
+        metrics: What operators watch.
+        items: Answers who asks for items, those who ask at once together.
+        offers: Answers who asks for offers.
+    """
 
     def __init__(self, workspace: Workspace, address: str) -> None:
         self.workspace = workspace
@@ -71,6 +80,8 @@ class Service:
         self.metrics = Metrics()
         self.engine: Engine | None = None
         self.trouble = "The service is still loading."
+        self.items = Gathering(lambda asks: self.in_thread(self.ready.recommend_each, asks), partial(log_items, self))
+        self.offers = Gathering(lambda asks: self.in_thread(self.ready.offers_each, asks), partial(give_offers, self))
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attune")
         self._writer: Writer | None = None
         self._background: list[asyncio.Task[None]] = []

@@ -7,10 +7,10 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from data.errors import DataError, StateUnavailableError, WorkspaceError
 from data.histories import Step
 from data.settings import Settings
 from data.state import State, keys
-from data.state.reads import Touch, Watermarks, recent
+from data.state.reads import Touch, Watermarks, Who, recent
 from data.tables import Tables
 from data.workspace import Workspace
 from features import expressions, profile
@@ -74,6 +74,7 @@ from serving.sending import no_time, send_times
 from serving.varying import Varied, Varying
 
 log = logging.getLogger("attune")
+T = TypeVar("T")
 
 IMPERSONAL = ("usual", "holdout")
 """Arms in which items are what everybody gets."""
@@ -220,38 +221,32 @@ class Engine:
         Raises:
             DataError: a filter that cannot be read, an attribute that is none, or too large a k.
         """
+        return _told(self.recommend_each([ask])[0])
+
+    def recommend_each(self, asks: Sequence[RecommendAsk]) -> list[Recommended | Exception]:
+        """As `recommend`, for several who ask at once: what the state knows of them is read together.
+
+        In the place of what would be raised for one of them stands the error; the others are answered.
+        """
         now = datetime.now(UTC)
-        return self.recommend_to(self.people.one(ask.user_id or ask.anonymous_id, now=now), ask, now=now)
+        people = self.people.of([ask.user_id or ask.anonymous_id for ask in asks], now=now, consents_only=True)
+        return self._recommended(people, asks, now=now)
 
     def recommend_to(
         self, person: Person, ask: RecommendAsk, *, now: datetime, channel: str | None = None
     ) -> Recommended:
         """As `recommend`, to somebody whose facts are known already; of a message, on its channel."""
-        view, placed = self.view, self.placements[ask.placement]
-        self._check_k(ask.k)
-        self._check_attributes(ask.context.attributes)
-        decision_id = new_decision_id(now)
-        rng = rng_of(decision_id)
-        if person.arm.name in IMPERSONAL or not consents(person, PERSONALISATION, self.settings.rules):
-            found, version, degraded = for_everybody(view, ask, placed, now=now, rng=rng), EVERYBODY, False
-        else:
-            degraded = view.champion is None
-            try:
-                touches = self._touches(ask, view)
-            except StateUnavailableError as error:
-                log.warning("answering without the live state: %s", error)
-                touches, degraded = [], True
-            steps = steps_of(ask.context, touches, self.settings.recommender.event_weights, now)
-            told = self._attributes(ask, view, steps)
-            placed = at_random(placed) if person.arm.name == "random" else placed
-            found, version = recommend(view, ask, placed, steps, attributes=told, now=now, rng=rng), view.version
-        decision = _decision(decision_id, ask, found, version=version, person=person, now=now, channel=channel)
-        return Recommended(found.items, version, degraded or not person.live, found.note, decision)
+        return _told(self._recommended([person], [ask], now=now, channel=channel)[0])
 
     def offers(self, ask: OffersAsk) -> Offered:
-        """The offer for whoever asks, or none; `Offered.store` counts what is limited and stores the decision."""
+        """The offer for whoever asks, or none; `store_offers` counts what is limited and stores the decision."""
+        return _told(self.offers_each([ask])[0])
+
+    def offers_each(self, asks: Sequence[OffersAsk]) -> list[Offered | Exception]:
+        """As `offers`, for several who ask at once; in the place of what would be raised stands the error."""
         now = datetime.now(UTC)
-        return self.offering.decide(self.people.one(ask.user_id or ask.anonymous_id, now=now), ask, now=now)
+        people = self.people.of([ask.user_id or ask.anonymous_id for ask in asks], now=now)
+        return [_tried(self.offering.decide, person, ask, now=now) for person, ask in zip(people, asks, strict=True)]
 
     def variants(self, ask: VariantsAsk) -> Varied:
         """The variant of a slot for whoever asks."""
@@ -422,21 +417,66 @@ class Engine:
             log.error("nobody's actions can be told: %s", error)  # noqa: TRY400
             return None
 
-    def _touches(self, ask: RecommendAsk, view: View) -> list[Touch]:
-        """What the person did since the past ends, the newest first."""
-        if ask.user_id is None and ask.anonymous_id is None:
-            return []
-        with self.state.reading() as connection:
-            return recent(connection, user_id=ask.user_id, anonymous_id=ask.anonymous_id, since=view.past.until)
+    def _recommended(
+        self, people: Sequence[Person], asks: Sequence[RecommendAsk], *, now: datetime, channel: str | None = None
+    ) -> list[Recommended | Exception]:
+        """Items for each of these people, or what is wrong with what they ask."""
+        view, rules = self.view, self.settings.rules
+        personal = [person.arm.name not in IMPERSONAL and consents(person, PERSONALISATION, rules) for person in people]
+        whose = [Who(ask.user_id, ask.anonymous_id) if one else Who() for ask, one in zip(asks, personal, strict=True)]
+        return [
+            _tried(self._recommend, view, person, ask, did, personal=one, now=now, channel=channel)
+            for person, ask, did, one in zip(people, asks, self._touches(whose, view), personal, strict=True)
+        ]
+
+    def _recommend(
+        self,
+        view: View,
+        person: Person,
+        ask: RecommendAsk,
+        touches: Sequence[Touch] | None,
+        *,
+        personal: bool,
+        now: datetime,
+        channel: str | None,
+    ) -> Recommended:
+        """Items for one person, of whom it is known what they did lately; None where the state could not tell."""
+        placed = self.placements[ask.placement]
+        self._check_k(ask.k)
+        self._check_attributes(ask.context.attributes)
+        decision_id = new_decision_id(now)
+        rng = rng_of(decision_id)
+        if personal:
+            degraded = view.champion is None or touches is None
+            steps = steps_of(ask.context, touches or (), self.settings.recommender.event_weights, now)
+            told = self._attributes(ask, view, steps)
+            placed = at_random(placed) if person.arm.name == "random" else placed
+            found, version = recommend(view, ask, placed, steps, attributes=told, now=now, rng=rng), view.version
+        else:
+            found, version, degraded = for_everybody(view, ask, placed, now=now, rng=rng), EVERYBODY, False
+        decision = _decision(decision_id, ask, found, version=version, person=person, now=now, channel=channel)
+        return Recommended(found.items, version, degraded or not person.live, found.note, decision)
+
+    def _touches(self, asked: Sequence[Who], view: View) -> Sequence[Sequence[Touch] | None]:
+        """What each of them did since the past ends, the newest first; None where the state cannot be read."""
+        if not any(map(any, asked)):
+            return [()] * len(asked)
+        try:
+            with self.state.reading() as connection:
+                return recent(connection, asked, since=view.past.until)
+        except StateUnavailableError as error:
+            log.warning("answering without the live state: %s", error)
+            return [None] * len(asked)
 
     def _attributes(self, ask: RecommendAsk, view: View, steps: Sequence[Step]) -> Mapping[str, str]:
         """What the request says of the person, and of one without a history what their profile says beside."""
         told = ask.context.attributes
-        if ask.user_id is None or self.profiles is None or steps or view.past.of_user(ask.user_id) is not None:
+        if ask.user_id is None or self.profiles is None or steps or ask.user_id in view.past.users:
             return told
-        frame, _ = self.profiles.of([ask.user_id])
-        known = frame.reindex(columns=list(self.attributes)).head(1).to_dict("records")
-        return {name: value for row in known for name, value in row.items() if isinstance(value, str)} | told
+        if (row := self.profiles.row(ask.user_id)) is None:
+            return told
+        known = {name: row.frame[name].iloc[row.position] for name in self.attributes if name in row.frame}
+        return {name: value for name, value in known.items() if isinstance(value, str)} | told
 
     def _check_attributes(self, told: Mapping[str, str]) -> None:
         if unknown := [name for name in told if name not in self.attributes]:
@@ -475,6 +515,20 @@ class Engine:
             self.view = View(champion, past, catalogue.refreshed(self.state))
             self.profiles, self.people, self.acting = profiles, people, acting
             self.offering, self.varying = offering, varying
+
+
+def _tried(work: Callable[..., T], *args: Any, **options: Any) -> T | Exception:
+    """What it gives, or why it fails: of several who ask at once, each fails alone."""
+    try:
+        return work(*args, **options)
+    except Exception as error:  # noqa: BLE001 - told to the one who asked
+        return error
+
+
+def _told(found: T | Exception) -> T:
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _attributes_allowed(settings: Settings) -> tuple[str, ...]:

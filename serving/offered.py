@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from data.settings import Settings
-from data.state.counting import take, used
+from data.state.counting import Counted, take, used
 from data.state.writes import append
 from models.offers import NOTHING
 from serving.decisions.offers import Given, Offer, Profit, Withheld, give
@@ -28,7 +28,7 @@ NOT_STORED = "not_stored"
 
 @dataclass(frozen=True)
 class Offered:
-    """Offers for a person, before what is limited was taken and the decision stored: `store` does both.
+    """Offers for a person, before what is limited was taken and the decision stored: `store_offers` does both.
 
     Attributes:
         decision_id: Of the decision.
@@ -101,29 +101,17 @@ class Offered:
 
     @property
     def limited(self) -> bool:
-        """Whether anything is to be counted."""
-        return self.settings.offers.budget is not None or any(
-            offer.max_redemptions is not None for offer in self.offers.values()
-        )
+        """Whether anything that is given is to be counted, and so to be on the disk before it is told."""
+        return any(self._is_limited(name) for name in self.given.chosen)
 
     def store(self, connection: sa.Connection) -> Offered:
-        """Take what the given offers use up and store the decision, in one transaction; what is given in the end.
-
-        An offer of which nothing is left is no candidate, so that chances are those of the others. Whoever got an
-        offer before gets it again without using up another one.
-        """
-        found = self._without(self._used_up(connection))
-        while (short := found._take(connection)) is not None:
-            found = found._without([short])
-        append(connection, "decisions", [found.decision])
-        return found
+        """As `store_offers`, of one person."""
+        return store_offers(connection, [self])[0]
 
     def unstored(self) -> Offered:
         """What may be given when nothing can be counted or stored: nothing that is limited."""
         reason = "it is limited, and the state cannot count now"
-        every = self.settings.offers.budget is not None
-        limited = [offer for offer in self.offers.values() if every or offer.max_redemptions is not None]
-        return self._without([Withheld(offer.offer_id, NOT_STORED, reason) for offer in limited])
+        return self._without([Withheld(name, NOT_STORED, reason) for name in self.offers if self._is_limited(name)])
 
     @property
     def decision(self) -> dict[str, Any]:
@@ -155,6 +143,8 @@ class Offered:
         return self.ask.user_id or self.ask.anonymous_id or f"stranger-{self.decision_id}"
 
     def _without(self, gone: Sequence[Withheld]) -> Offered:
+        if not gone:
+            return self
         ids = {one.offer_id for one in gone}
         return replace(
             self,
@@ -163,41 +153,59 @@ class Offered:
             against=[*self.against, *gone],
         )
 
-    def _used_up(self, connection: sa.Connection) -> list[Withheld]:
-        if not self.limited:
-            return []
-        mine, redemptions, budget = (
-            used(connection, kind, user_id=user) for kind, user in ((GIVEN, self._who), (REDEMPTIONS, ""), (BUDGET, ""))
-        )
-        left = (self.settings.offers.budget or math.inf) - budget.get(self._period, 0.0)
+    def _is_limited(self, offer_id: str) -> bool:
+        offer = self.offers.get(offer_id)
+        return offer is not None and (offer.max_redemptions is not None or self.settings.offers.budget is not None)
+
+    def _counted(self, connection: sa.Connection, counts: dict[Counted, float]) -> Offered:
+        """With what the given offers use up taken, and `counts` kept true.
+
+        An offer of which nothing is left is no candidate, so that chances are those of the others. Whoever got an
+        offer before gets it again without using up another one.
+        """
+        found = self._without(self._used_up(counts))
+        while (short := found._take(connection, counts)) is not None:
+            found = found._without([short])
+        return found
+
+    def _used_up(self, counts: Mapping[Counted, float]) -> list[Withheld]:
+        left = (self.settings.offers.budget or math.inf) - counts.get(Counted(BUDGET, self._period), 0.0)
         found = []
         for name, offer in self.offers.items():
-            if mine.get(name):
+            if not self._is_limited(name) or counts.get(Counted(GIVEN, name, self._who)):
                 continue
-            if offer.max_redemptions is not None and redemptions.get(name, 0.0) >= offer.max_redemptions:
+            taken = counts.get(Counted(REDEMPTIONS, name), 0.0)
+            if offer.max_redemptions is not None and taken >= offer.max_redemptions:
                 found.append(_exhausted(offer))
             elif self._cost(offer) > left:
                 found.append(self._too_dear(offer))
         return found
 
-    def _take(self, connection: sa.Connection) -> Withheld | None:
+    def _take(self, connection: sa.Connection, counts: dict[Counted, float]) -> Withheld | None:
         """Use up what is given, all of it; or nothing, and what there was not enough of."""
-        taken: list[tuple[str, str, float, str]] = []
+        taken: list[tuple[Counted, float]] = []
+
+        def use(about: Counted, limit: float, amount: float = 1.0) -> bool:
+            enough = take(connection, *about[:2], user_id=about.user_id, limit=limit, amount=amount)
+            if enough:
+                counts[about] = counts.get(about, 0.0) + amount
+                taken.append((about, amount))
+            return enough
+
+        def short(against: Withheld) -> Withheld:
+            for about, amount in tuple(taken):
+                use(about, math.inf, -amount)
+            return against
+
         for name in self.given.chosen:
-            offer = self.offers.get(name)
-            if offer is None or not self.limited or not take(connection, GIVEN, name, limit=1, user_id=self._who):
+            mine = Counted(GIVEN, name, self._who)
+            if not self._is_limited(name) or counts.get(mine) or not use(mine, 1):
                 continue
-            taken.append((GIVEN, name, 1.0, self._who))
-            limit, budget = offer.max_redemptions, self.settings.offers.budget
-            if limit is not None:
-                if not take(connection, REDEMPTIONS, name, limit=limit):
-                    return _given_back(connection, taken, _exhausted(offer))
-                taken.append((REDEMPTIONS, name, 1.0, ""))
-            if budget is not None:
-                cost = self._cost(offer)
-                if not take(connection, BUDGET, self._period, limit=budget, amount=cost):
-                    return _given_back(connection, taken, self._too_dear(offer))
-                taken.append((BUDGET, self._period, cost, ""))
+            offer, budget = self.offers[name], self.settings.offers.budget
+            if offer.max_redemptions is not None and not use(Counted(REDEMPTIONS, name), offer.max_redemptions):
+                return short(_exhausted(offer))
+            if budget is not None and not use(Counted(BUDGET, self._period), budget, self._cost(offer)):
+                return short(self._too_dear(offer))
         return None
 
     @property
@@ -236,11 +244,15 @@ class Offered:
         )
 
 
+def store_offers(connection: sa.Connection, asked: Sequence[Offered]) -> list[Offered]:
+    """Take what the given offers use up and store the decisions, in one transaction; what is given in the end."""
+    counts: dict[Counted, float] = {}
+    if any(one._is_limited(name) for one in asked for name in one.offers):
+        counts = used(connection, (GIVEN, REDEMPTIONS, BUDGET), user_ids={one._who for one in asked})
+    found = [one._counted(connection, counts) for one in asked]
+    append(connection, "decisions", [one.decision for one in found])
+    return found
+
+
 def _exhausted(offer: Offer) -> Withheld:
     return Withheld(offer.offer_id, "max_redemptions", f"all {offer.max_redemptions} are given")
-
-
-def _given_back(connection: sa.Connection, taken: Sequence[tuple[str, str, float, str]], short: Withheld) -> Withheld:
-    for kind, about, amount, user_id in taken:
-        take(connection, kind, about, limit=math.inf, amount=-amount, user_id=user_id)
-    return short

@@ -53,21 +53,29 @@ class People:
         self._checked = None if tables is None else _Checked.of(tables, sent_after=now - self._window)
         self._usual_zone = NO_ZONE if tables is None else zone_of_most(tables)
 
-    def of(self, ids: Sequence[str], *, now: datetime) -> list[Person]:
+    def of(self, ids: Sequence[str | None], *, now: datetime, consents_only: bool = False) -> list[Person]:
         """What is known of users, and of visitors by their anonymous ids; of somebody unknown nothing but the arm.
 
         Where the state cannot be read they are as the checked tables know them, and not `live`.
 
         Args:
-            ids: Of whom.
+            ids: Of whom; None is a stranger.
             now: When it is decided: whose arm it is.
+            consents_only: Of what is known their consents alone are needed.
         """
-        found: dict[str, list[Fact]] = {id_: [] for id_ in ids}
+        found: dict[str, list[Fact]] = {id_: [] for id_ in ids if id_ is not None}
         live = True
         try:
             with self._state.reading() as connection:
-                for fact in facts(connection, list(found), sent_after=now - self._window, since=self._since):
-                    found[fact.user_id].append(fact)
+                told = facts(
+                    connection,
+                    list(found),
+                    sent_after=now - self._window,
+                    since=self._since,
+                    consents_only=consents_only,
+                )
+            for fact in told:
+                found[fact.user_id].append(fact)
         except StateUnavailableError as error:
             log.warning("people are as the checked tables know them: %s", error)
             live = False
@@ -75,15 +83,16 @@ class People:
             for id_, known in found.items():
                 known.extend(self._checked.of_user(id_))
         arms, salt = self._settings.arms, self._settings.shop.salt
-        people = {
+        people: dict[str | None, Person] = {
             id_: person_of(id_, told, arm=arm_of(id_, arms, salt=salt, now=now), usual_zone=self._usual_zone, live=live)
             for id_, told in found.items()
         }
+        people[None] = Person(None, timezone=self._usual_zone)
         return [people[id_] for id_ in ids]
 
     def one(self, id_: str | None, *, now: datetime) -> Person:
-        """As `of`; a request that names nobody is a stranger's."""
-        return Person(None, timezone=self._usual_zone) if id_ is None else self.of([id_], now=now)[0]
+        """As `of`."""
+        return self.of([id_], now=now)[0]
 
 
 def person_of(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import lru_cache
+from typing import NamedTuple
+
 import sqlalchemy as sa
 
 from data.state.schema import counters
@@ -31,23 +35,50 @@ def take(
     """
     if amount > limit:
         return False
-    insert = INSERTS[connection.dialect.name](counters).values(kind=kind, about=about, user_id=user_id, used=amount)
+    values = {"kind_": kind, "about_": about, "user_id_": user_id, "amount": amount, "limit": limit}
+    return connection.scalar(_take(connection.dialect.name), values) is not None
+
+
+@lru_cache
+def _take(dialect: str) -> sa.Executable:
+    named = {name: sa.bindparam(f"{name}_") for name in KEY}
+    insert = INSERTS[dialect](counters).values(**named, used=sa.bindparam("amount"))
     after = counters.c.used + insert.excluded.used
     statement = insert.on_conflict_do_update(
-        index_elements=["kind", "about", "user_id"], set_={"used": after}, where=after <= limit
+        index_elements=KEY, set_={"used": after}, where=after <= sa.bindparam("limit", type_=sa.Double())
     )
-    return connection.scalar(statement.returning(counters.c.used)) is not None
+    return statement.returning(counters.c.used)  # type: ignore[no-any-return]
 
 
-def used(connection: sa.Connection, kind: str, *, user_id: str = "") -> dict[str, float]:
-    """How much is used of everything of a kind, by what it is about.
+class Counted(NamedTuple):
+    """What is counted, as `take` calls it."""
+
+    kind: str
+    about: str
+    user_id: str = ""
+
+
+def used(connection: sa.Connection, kinds: Collection[str], *, user_ids: Collection[str] = ()) -> dict[Counted, float]:
+    """How much is used of everything of these kinds.
+
+    Args:
+        connection: From `State.writing`, where it is to stay true until the end of the transaction.
+        kinds: What is counted.
+        user_ids: Of whom, beside what is counted of nobody in particular.
 
     Example:
         >>> from data.state import State
         >>> with State.open("sqlite://").writing() as connection:
         ...     _ = take(connection, "budget", "2026-01", limit=100, amount=2.5)
-        ...     used(connection, "budget")
-        {'2026-01': 2.5}
+        ...     used(connection, ["budget"])
+        {Counted(kind='budget', about='2026-01', user_id=''): 2.5}
     """
-    query = sa.select(counters.c.about, counters.c.used).where(counters.c.kind == kind, counters.c.user_id == user_id)
-    return {row.about: row.used for row in connection.execute(query)}
+    found = connection.execute(USED, {"kinds": list(kinds), "user_ids": ["", *user_ids]})
+    return {Counted(*key): amount for *key, amount in found}
+
+
+KEY = Counted._fields
+USED = sa.select(*(counters.c[name] for name in KEY), counters.c.used).where(
+    counters.c.kind.in_(sa.bindparam("kinds", expanding=True)),
+    counters.c.user_id.in_(sa.bindparam("user_ids", expanding=True)),
+)

@@ -1,7 +1,9 @@
-"""The hot read: what one person did lately, in one prepared round trip."""
+"""The hot read: what people did lately, in one prepared round trip for all who are asked about at once."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -40,61 +42,88 @@ class Watermarks:
     identities: int = 0
 
 
+class Who(NamedTuple):
+    """Whose touches are asked for: a user's, a visitor's or both."""
+
+    user_id: str | None = None
+    anonymous_id: str | None = None
+
+
 def _recent() -> sa.Select[Any]:
+    """Touches by whose they are: what a user did has their id in `user_id`, what a visitor did in `anonymous_id`."""
     events, orders, identities = tables["events"].c, tables["orders"].c, tables["identities"].c
-    user: sa.BindParameter[str] = sa.bindparam("user_id")
-    visitor: sa.BindParameter[str] = sa.bindparam("anonymous_id")
+    users: sa.BindParameter[Any] = sa.bindparam("user_ids", expanding=True)
+    visitors: sa.BindParameter[Any] = sa.bindparam("anonymous_ids", expanding=True)
+    nobody: sa.ColumnElement[Any] = sa.literal_column("CAST(NULL AS TEXT)")
     earlier = tables["identities"].alias("earlier").c
-    own = sa.select(events.item_id, events.event, events.occurred_at, events.seq).where(
-        events.user_id == user, events.seq > sa.bindparam("events"), events.item_id.is_not(None)
+
+    def did(user_id: Any, anonymous_id: Any = nobody) -> sa.Select[Any]:
+        whose = user_id.label("user_id"), anonymous_id.label("anonymous_id")
+        return sa.select(*whose, events.item_id, events.event, events.occurred_at, events.seq)
+
+    own = did(events.user_id).where(
+        events.user_id.in_(users), events.seq > sa.bindparam("events"), events.item_id.is_not(None)
     )
     # A visitor's events join the user who was first named for that visitor.
-    named = sa.select(events.item_id, events.event, events.occurred_at, events.seq).where(
-        identities.user_id == user,
+    named = did(identities.user_id).where(
+        identities.user_id.in_(users),
         identities.anonymous_id == events.anonymous_id,
         events.user_id.is_(None),
         events.item_id.is_not(None),
         sa.or_(events.seq > sa.bindparam("events"), identities.seq > sa.bindparam("identities")),
         ~sa.exists().where(
             earlier.anonymous_id == identities.anonymous_id,
-            sa.or_(earlier.at < identities.at, sa.and_(earlier.at == identities.at, earlier.user_id < user)),
+            sa.or_(
+                earlier.at < identities.at,
+                sa.and_(earlier.at == identities.at, earlier.user_id < identities.user_id),
+            ),
         ),
     )
     # All of a visitor's events: what is checked knows visitors only by the user they became.
-    visits = sa.select(events.item_id, events.event, events.occurred_at, events.seq).where(
-        events.anonymous_id == visitor, events.user_id.is_(None), events.item_id.is_not(None)
+    visits = did(nobody, events.anonymous_id).where(
+        events.anonymous_id.in_(visitors), events.user_id.is_(None), events.item_id.is_not(None)
     )
-    bought = sa.select(orders.item_id, sa.literal(ORDER), orders.occurred_at, orders.seq).where(
-        orders.user_id == user, orders.seq > sa.bindparam("orders"), orders.quantity > 0
-    )
-    every = sa.union_all(own, named, visits, bought).subquery()
-    newest = every.c.occurred_at.desc(), every.c.seq.desc()
-    return sa.select(every.c.item_id, every.c.event, every.c.occurred_at).order_by(*newest).limit(NEWEST)
+    bought = sa.select(
+        orders.user_id, nobody, orders.item_id, sa.literal_column(f"'{ORDER}'", sa.Text), orders.occurred_at, orders.seq
+    ).where(orders.user_id.in_(users), orders.seq > sa.bindparam("orders"), orders.quantity > 0)
+    every = sa.union_all(own, named, visits, bought).subquery().c
+    newest = every.occurred_at.desc(), every.seq.desc()
+    place = sa.func.row_number().over(partition_by=(every.user_id, every.anonymous_id), order_by=newest)
+    ranked = sa.select(*every, place.label("place")).subquery().c
+    columns = (ranked.user_id, ranked.anonymous_id, ranked.item_id, ranked.event, ranked.occurred_at, ranked.seq)
+    return sa.select(*columns).where(ranked.place <= NEWEST)
 
 
 RECENT = _recent()
 
 
-def recent(
-    connection: sa.Connection,
-    *,
-    user_id: str | None = None,
-    anonymous_id: str | None = None,
-    since: Watermarks = Watermarks(),
-) -> list[Touch]:
-    """What a user, a visitor or both touched and the checked tables do not know yet, the newest first.
+def recent(connection: sa.Connection, asked: Sequence[Who], *, since: Watermarks = Watermarks()) -> list[list[Touch]]:
+    """What each of these people touched and the checked tables do not know yet, the newest first.
 
     Args:
         connection: From `State.reading`.
-        user_id: Their own events and orders, and those of visitors who became them.
-        anonymous_id: A visitor's events.
+        asked: Of whom: a user's own events and orders, with those of visitors who became them; a visitor's events.
         since: What is in the checked tables.
+
+    Example:
+        >>> from data.state import State
+        >>> with State.open("sqlite://").reading() as connection:
+        ...     recent(connection, [Who("ann"), Who(anonymous_id="a1")])
+        [[], []]
     """
     values = {
-        "user_id": user_id,
-        "anonymous_id": anonymous_id,
+        "user_ids": list({who.user_id for who in asked} - {None}),
+        "anonymous_ids": list({who.anonymous_id for who in asked} - {None}),
         "events": since.events,
         "orders": since.orders,
         "identities": since.identities,
     }
-    return [Touch(*row) for row in connection.execute(RECENT, values)]
+    found: dict[Who, list[tuple[datetime, int, Touch]]] = defaultdict(list)
+    for user_id, anonymous_id, item_id, event, at, seq in connection.execute(RECENT, values):
+        found[Who(user_id, anonymous_id)].append((at, seq, Touch(item_id, event, at)))
+    return [_newest(found.get(Who(who.user_id), []) + found.get(Who(None, who.anonymous_id), [])) for who in asked]
+
+
+def _newest(touched: list[tuple[datetime, int, Touch]]) -> list[Touch]:
+    touched.sort(key=lambda one: one[:2], reverse=True)
+    return [touch for _, _, touch in touched[:NEWEST]]

@@ -4,7 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import traceback
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -17,8 +17,9 @@ from data.contract import TABLES
 from data.errors import DataError, StateUnavailableError
 from data.state import State, keys
 from data.state.arrivals import sort_events
-from data.state.counting import take, used
+from data.state.counting import Counted, take, used
 from data.state.engine import MIGRATIONS
+from data.state.reads import NEWEST, Who, recent
 from data.state.rows import RowRefusedError, fit
 from data.state.schema import APPENDED, UPSERTED, metadata, tables
 from data.state.writes import append, upsert
@@ -83,7 +84,7 @@ def test_an_older_state_is_brought_up_to_date_with_its_rows(state_url):
 
 WRITER = """
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from data.errors import StateUnavailableError
 from data.state import State
 from data.state.arrivals import sort_events
@@ -118,7 +119,7 @@ def test_limits_and_appends_hold_with_two_processes(state_url):
     state = State.open(state_url)
     assert count(state, "events") == 120
     with state.reading() as connection:
-        assert used(connection, "redemptions") == {"ten": 60}
+        assert used(connection, ["redemptions"]) == {Counted("redemptions", "ten"): 60}
     state.close()
 
 
@@ -325,3 +326,36 @@ def test_a_role_that_is_none_is_refused(state):
 def test_an_append_of_nothing_is_nothing(state):
     with state.writing() as connection:
         assert append(connection, "outcomes", []) == set()
+
+
+def test_what_several_touched_is_what_each_touched_alone(state):
+    seen = {"event": "product_viewed", "item_id": "tea"}
+    minute = timedelta(minutes=1)
+    rows = [
+        {**seen, "event_id": f"many {n}", "user_id": "ann", "item_id": f"i{n}", "occurred_at": str(NOW - n * minute)}
+        for n in range(NEWEST + 5)
+    ]
+    rows += [
+        {**seen, "event_id": "of bob", "user_id": "bob", "occurred_at": "2025-12-01"},
+        {**seen, "event_id": "before", "anonymous_id": "v1", "item_id": "cup", "occurred_at": "2025-12-02"},
+        {**seen, "event_id": "login", "anonymous_id": "v1", "user_id": "bob", "item_id": None, "occurred_at": str(NOW)},
+        {**seen, "event_id": "bought", "event": "order_completed", "user_id": "bob", "occurred_at": "2025-12-03",
+         "item_id": None, "products": [{"product_id": "pot"}]},
+    ]  # fmt: skip
+    with state.writing() as connection:
+        arrivals(*rows).store(connection)
+    asked = [Who("ann"), Who("bob"), Who("nobody"), Who(), Who(None, "v1"), Who("bob", "v1"), Who("ann", "bob")]
+    with state.reading() as connection:
+        together = recent(connection, asked)
+        alone = [recent(connection, [who])[0] for who in asked]
+    assert together == alone
+    ann, bob, nobody, stranger, visitor, both, mixed = together
+    assert [touch.item_id for touch in ann] == [f"i{n}" for n in range(NEWEST)], "the newest first, and no more"
+    assert [(touch.item_id, touch.event) for touch in bob] == [
+        ("pot", "order"),
+        ("cup", "product_viewed"),
+        ("tea", "product_viewed"),
+    ]
+    assert (nobody, stranger, mixed) == ([], [], ann), "a visitor's id is no user's"
+    assert [touch.item_id for touch in visitor] == ["cup"]
+    assert [touch.item_id for touch in both] == ["pot", "cup", "cup", "tea"]

@@ -14,6 +14,7 @@ from data.checks import check
 from data.errors import DataError
 from data.interactions import Interactions
 from data.state import keys
+from data.state.reads import Who
 from data.state.schema import tables
 from data.state.sync import sync
 from data.workspace import Workspace
@@ -337,7 +338,7 @@ def test_after_sync_and_check_the_same_events_are_not_counted_twice(client, work
     assert [item["item_id"] for item in after] == [item["item_id"] for item in before]
     send(client, viewed("s3", "synced", "i1", now))
     # The live part holds the newest event only.
-    touches = client.engine._touches(RecommendAsk(user_id="synced"), client.engine.view)
+    [touches] = client.engine._touches([Who("synced")], client.engine.view)
     assert [touch.item_id for touch in touches] == ["i1"]
 
 

@@ -179,7 +179,7 @@ def test_limits_hold_while_two_processes_write_at_once(tmp_path, limit: str) -> 
         given_to = list(threads.map(ask, range(90)))
     assert len({user for user in given_to if user}) == 20
     with states[0].reading() as connection:
-        counted = used(connection, REDEMPTIONS if limit == "max_redemptions" else BUDGET)
+        counted = used(connection, [REDEMPTIONS if limit == "max_redemptions" else BUDGET])
         decisions = connection.execute(sa.select(state_tables["decisions"])).mappings().all()
     assert list(counted.values()) == [20.0 if limit == "max_redemptions" else 40.0]
     assert len(decisions) == 90
