@@ -6,10 +6,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Protocol
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -18,10 +17,11 @@ import sqlalchemy as sa
 from data.settings import Settings
 from data.state.writes import append
 from serving.decisions.journeys import Due, settle
-from serving.decisions.rules import Contact, Person, Suppressed, allowed_hours, held_back
+from serving.decisions.rules import Contact, Person, Suppressed, held_back
 from serving.decisions.triggers import NONE
 from serving.happened import KIND, told_of
 from serving.schemas import ActionItem, ActionOffer, ActionVariant, DueAction, HeldBack, SendTime, WaitingJourney
+from serving.sending import Moment, next_moment
 
 HOLDOUT, CONFLICT = "holdout", "conflict"
 OWN = frozenset({"frequency", "caps", "re_entry"})
@@ -246,35 +246,15 @@ def _ways(asked: Asked, due: Due, settings: Settings, parts: Parts) -> list[Way]
             trigger=due.trigger.name if due.number == 0 and declared.again_days is None else None,
         )
         if "send_at" in told:
-            send_at, hour, chance = datetime.fromisoformat(told["send_at"]), told["hour"], told["hour_probability"]
+            when = Moment(datetime.fromisoformat(told["send_at"]), told["hour"], told["hour_probability"])
         else:
-            send_at, hour, chance = _moment(asked, due, channel, settings)
-        against = held_back(asked.person, contact, settings, now=send_at)
+            time = asked.time if declared.best_hour else None
+            when = next_moment(time, asked.person, channel, settings.rules, now=asked.now)
+        against = held_back(asked.person, contact, settings, now=when.at)
         if due.handed is not None:
             against = tuple(one for one in against if one.rule not in OWN)
-        found.append(Way(due, channel, send_at, hour, chance, against))
+        found.append(Way(due, channel, when.at, when.hour, when.probability, against))
     return found
-
-
-def _moment(asked: Asked, due: Due, channel: str, settings: Settings) -> tuple[datetime, int | None, float | None]:
-    """When to send, the hour of the person's own day, and the chance with which it was chosen.
-
-    Now, unless the trigger asks for the person's hour. An hour that is quiet on this channel gives way to the next that
-    is not: it was not chosen by the model then.
-    """
-    time = asked.time
-    if not due.trigger.declared.best_hour or channel in settings.rules.on_site or time is None or time.hour is None:
-        return asked.now, None, None
-    allowed = allowed_hours(asked.person, channel, settings.rules)
-    hours = [(time.hour + later) % 24 for later in range(24) if allowed[(time.hour + later) % 24]]
-    if not hours:
-        return asked.now, None, None
-    local = asked.now.astimezone(ZoneInfo(time.time_zone or asked.person.timezone))
-    at = local
-    if local.hour != hours[0]:
-        at = local.replace(hour=hours[0], minute=0, second=0, microsecond=0)
-        at += timedelta(days=1 if at <= local else 0)
-    return at.astimezone(UTC), hours[0], time.probability if hours[0] == time.hour else None
 
 
 def _action(asked: Asked, way: Way, filled: Filled, expected_value: float | None) -> DueAction:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from models.offers import NOTHING
+from serving.champions import SEND_TIME
 from serving.channels import refuse_channel
 from serving.decisions.ids import new_decision_id
 from serving.decisions.rules import Contact, Person, Suppressed, held_back
@@ -18,11 +19,13 @@ from serving.schemas import (
     DecideAsk,
     DecidedItems,
     DecidedOffer,
+    DecidedTime,
     DecidedVariant,
     OffersAsk,
     RecommendAsk,
     VariantsAsk,
 )
+from serving.sending import next_moment, no_time
 from serving.varying import Varied
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ class Begun:
         held_back: Why nothing may be sent to them now; then nothing else is decided.
         items: Of each list that was asked for.
         offered: The offer, before it was counted and stored; None if none was asked for.
+        time: When to send it; None if it was not asked for.
+        time_row: The row of `decisions` about that hour; None if none was drawn.
     """
 
     ask: DecideAsk
@@ -52,6 +57,8 @@ class Begun:
     held_back: tuple[Suppressed, ...]
     items: Sequence[Recommended] = ()
     offered: Offered | None = None
+    time: DecidedTime | None = None
+    time_row: Mapping[str, Any] | None = None
 
     @property
     def refusal(self) -> dict[str, Any]:
@@ -90,7 +97,8 @@ def begin(engine: Engine, ask: DecideAsk, *, now: datetime) -> Begun:
     if twice := [slot for slot in slots if slots.count(slot) > 1]:
         raise FieldError("variants", f"the slot {twice[0]!r} is there twice")
     person = engine.people.one(ask.user_id or ask.anonymous_id, now=now)
-    against = held_back(person, Contact(ask.channel), engine.settings, now=now)
+    time, time_row, at = _time(engine, ask, person, now) if ask.send_time else (None, None, now)
+    against = held_back(person, Contact(ask.channel), engine.settings, now=at)
     against = tuple(one for one in against if one.rule != HOLDOUT)
     if against:
         return Begun(ask, person, now, against)
@@ -99,7 +107,7 @@ def begin(engine: Engine, ask: DecideAsk, *, now: datetime) -> Begun:
     if ask.offer is not None:
         asked = OffersAsk(**_who(ask), **ask.offer.model_dump(), channel=ask.channel)
         offered = engine.offering.decide(person, asked, now=now)
-    return Begun(ask, person, now, (), items, offered)
+    return Begun(ask, person, now, (), items, offered, time, time_row)
 
 
 def vary(engine: Engine, begun: Begun, offer_id: str) -> list[Varied]:
@@ -154,6 +162,11 @@ def told_variants(begun: Begun, found: Sequence[Varied], *, stored: bool) -> lis
     ]
 
 
+def told_time(begun: Begun, *, stored: bool) -> DecidedTime | None:
+    """The hour as it is answered."""
+    return begun.time if stored or begun.time is None else begun.time.model_copy(update={"decision_id": None})
+
+
 def offer_of(offered: Offered | None) -> str:
     """Which offer is shown, `none` if none is."""
     return NOTHING if offered is None else next((one.offer_id for one in offered.items), NOTHING)
@@ -173,6 +186,29 @@ def _items(engine: Engine, ask: DecideAsk, person: Person, now: datetime) -> lis
             raise FieldError(field, error.reason) from error
         shown += [item.item_id for item in found[-1].items]
     return found
+
+
+def _time(
+    engine: Engine, ask: DecideAsk, person: Person, now: datetime
+) -> tuple[DecidedTime, Mapping[str, Any] | None, datetime]:
+    """When to send it, the row about the hour that was drawn, and the moment that rules are to look at."""
+    rules = engine.settings.rules
+    found, rows = no_time("nobody is named to write to"), []
+    if ask.channel in rules.on_site:
+        found = no_time(f"people come to {ask.channel} themselves")
+    elif person.user_id is not None:
+        [found], rows = engine.send_times([person.user_id], engine.champions.current.get(SEND_TIME), now=now)
+    when = next_moment(found, person, ask.channel, rules, now=now)
+    row = next(iter(rows), None) if when.probability is not None else None
+    told = DecidedTime(
+        send_at=None if when.hour is None else when.at,
+        hour=when.hour,
+        probability=when.probability,
+        time_zone=found.time_zone,
+        decision_id=None if row is None else row["decision_id"],
+        note=found.note,
+    )
+    return told, row, when.at
 
 
 def _who(ask: DecideAsk) -> Mapping[str, Any]:

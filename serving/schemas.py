@@ -594,6 +594,7 @@ class DecideAsk(PersonAsk):
     offer: OfferPart | None = Field(None, description="one offer, or none; left out = without asking")
     variants: list[VariantPart] = Field([], max_length=20, description="one variant for each slot")
     items: list[ItemsPart] = Field([], max_length=10, description="lists of items, none of which is in two")
+    send_time: bool = Field(False, description="tell when to send it too, and decide whether it may be sent then")
 
 
 class RuleAgainst(BaseModel):
@@ -632,6 +633,19 @@ class DecidedVariant(BaseModel):
     note: str | None = Field(description="why there is none")
 
 
+class DecidedTime(BaseModel):
+    """When to send a message."""
+
+    send_at: datetime | None = Field(description="the next such hour; null = nothing tells a better one than now")
+    hour: int | None = Field(description="of the person's own day")
+    probability: float | None = Field(
+        description="the chance with which the hour was chosen; null where it gave way to one that is not quiet"
+    )
+    time_zone: str | None = Field(description="the person's, of `hour`")
+    decision_id: str | None = Field(description="send it with the message; null where no hour was drawn or stored")
+    note: str | None = Field(description="what else is to be known, or why there is no hour")
+
+
 class DecideAnswer(Answer):
     """The parts in the order asked, each with a decision of its own."""
 
@@ -642,6 +656,7 @@ class DecideAnswer(Answer):
     offer: DecidedOffer | None
     variants: list[DecidedVariant]
     items: list[DecidedItems]
+    send_time: DecidedTime | None = Field(None, description="null where it was not asked for")
 
 
 class EraseAsk(Ask):
@@ -667,7 +682,7 @@ class ReceiptOf(BaseModel):
     files: dict[str, int] = Field(description="rows removed from each file of the workspace")
     orders_kept: int = Field(description="order lines that stay, without the person")
     complete: bool = Field(
-        description="whether the files were searched and cleared too, as is needed even of somebody nobody knows; until "
+        description="whether the files were searched and cleared too, as is needed of somebody nobody knows too; until "
         "then ask again, which gives the same receipt"
     )
     outside: str = Field(description="what this does not reach")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 
 from data.chance import stable_uniform
-from features.hours import Habits
+from data.settings import Rules
+from features.hours import HOURS, Habits
 from models.timing import Engagement, Timing
 from serving.champions import SEND_TIME
+from serving.decisions.rules import Person, allowed_hours
 from serving.schemas import SendTime
 
 
@@ -75,6 +79,47 @@ def send_times(
         times.append(time.model_copy(update={"decision_id": decision["decision_id"]}))
         decisions.append(decision)
     return times, decisions
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a message goes out.
+
+    Attributes:
+        at: When.
+        hour: Of the person's own day; None = nothing tells a better moment than now.
+        probability: The chance with which it was chosen; None where nothing was.
+    """
+
+    at: datetime
+    hour: int | None = None
+    probability: float | None = None
+
+
+def next_moment(time: SendTime | None, person: Person, channel: str, rules: Rules, *, now: datetime) -> Moment:
+    """The next time that it is somebody's hour.
+
+    An hour that is quiet on this channel gives way to the next that is not: it was not chosen by the model then. On
+    site people come themselves, so there it is now.
+
+    Example:
+        >>> from datetime import UTC
+        >>> time = no_time("").model_copy(update={"hour": 20, "probability": 0.9, "time_zone": "Asia/Tokyo"})
+        >>> next_moment(time, Person("ann"), "email", Rules(), now=datetime(2026, 1, 31, 12, tzinfo=UTC)).at.isoformat()
+        '2026-02-01T11:00:00+00:00'
+    """
+    if channel in rules.on_site or time is None or time.hour is None:
+        return Moment(now)
+    allowed = allowed_hours(person, channel, rules)
+    hours = [hour for hour in (*range(time.hour, HOURS), *range(time.hour)) if allowed[hour]]
+    if not hours:
+        return Moment(now)
+    hour = hours[0]
+    at = local = now.astimezone(ZoneInfo(time.time_zone or person.timezone))
+    if local.hour != hour:
+        at = local.replace(hour=hour, minute=0, second=0, microsecond=0)
+        at += timedelta(days=1 if at <= local else 0)
+    return Moment(at.astimezone(UTC), hour, time.probability if hour == time.hour else None)
 
 
 def _decision(time: SendTime, user_id: str, version: str, allowed: list[str], now: datetime) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from data.checks import check
+from data.settings import Rules
 from data.state.schema import tables as state_tables
 from data.tables import Tables
 from features.hours import Habits, habits
@@ -19,7 +20,8 @@ from features.snapshots import build
 from models.saving import EXAMPLES
 from models.timing import Engagement, Timing
 from registry.folder import seal
-from serving.sending import send_times
+from serving.decisions.rules import Person
+from serving.sending import Moment, next_moment, no_time, send_times
 
 START, DAYS, WRITTEN_TO = pd.Timestamp("2026-01-01", tz="UTC"), 40, 30
 NOW = datetime(2026, 2, 20, 15, tzinfo=UTC)
@@ -179,3 +181,49 @@ def test_without_a_champion_the_hour_is_null_with_the_reason(client) -> None:
     time = scored(client, {"user_ids": ["u1"]})["users"][0]["send_time"]
     assert time["hour"] is None
     assert "send-time has no champion" in time["note"]
+
+
+def decided(client, **ask) -> dict:
+    """What `/v1/decide` says of a message with one list of items."""
+    answer = client.post("/v1/decide", {"user_id": "u0", "items": [{"k": 1}], "send_time": True, **ask})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_message_is_told_its_hour_which_is_the_one_of_the_day(shop_that_writes, client) -> None:
+    assert (decided(client, channel="email")["held_back"][0]["rule"], decided(client)["send_time"]["hour"]) == (
+        "consent", None
+    )  # fmt: skip
+    assert client.post("/v1/consents", {"user_id": "u0", "consents": {"email": True}}).status_code == 200
+    told = decided(client, channel="email")["send_time"]
+    own = scored(client, {"user_ids": ["u0"], "models": ["send-time"]})["users"][0]["send_time"]
+    same = ("hour", "probability", "time_zone", "decision_id")
+    assert [told[name] for name in same] == [own[name] for name in same]
+    at = pd.Timestamp(told["send_at"])
+    assert at.tz_convert(TOKYO).hour == told["hour"]
+    assert timedelta(0) <= at - pd.Timestamp.now("UTC") + timedelta(minutes=1) <= timedelta(days=1, minutes=1)
+    assert decided(client, channel="email", send_time=False)["send_time"] is None
+    decisions = state_tables["decisions"].c
+    with client.engine.state.reading() as connection:
+        rows = connection.execute(sa.select(decisions.chosen).where(decisions.decision_id == told["decision_id"])).all()
+    assert rows == [([str(told["hour"])],)]
+
+
+@pytest.mark.parametrize(
+    ("hour", "channel", "quiet", "at", "chance"),
+    [
+        (20, "email", "", "2026-02-20T20:00", 0.5),
+        (15, "email", "", "2026-02-20T15:00", 0.5),
+        (9, "email", "", "2026-02-21T09:00", 0.5),
+        (20, "email", "18-8", "2026-02-21T08:00", None),
+        (20, "email", "21-8", "2026-02-20T20:00", 0.5),
+        (20, "web", "", "2026-02-20T15:00", None),
+        (None, "email", "", "2026-02-20T15:00", None),
+    ],
+)
+def test_the_next_moment_is_the_next_such_hour_that_is_not_quiet(hour, channel, quiet, at, chance) -> None:
+    time = no_time("").model_copy(update={"hour": hour, "probability": 0.5, "time_zone": "UTC"})
+    rules = Rules(quiet_hours={"email": quiet} if quiet else {})
+    found = next_moment(time, Person("ann"), channel, rules, now=NOW)
+    assert found == Moment(datetime.fromisoformat(f"{at}+00:00"), found.hour, chance)
+    assert (found.hour is None) == (channel == "web" or hour is None)
