@@ -24,7 +24,7 @@ from serving.channels import channels_of
 from serving.choices import consent_rows, consents_of, preference_rows
 from serving.decisions.rules import ANY, Person
 from serving.explaining import explain
-from serving.offered import Offered
+from serving.offered import Offered, store_offers
 from serving.recommending import FieldError
 from serving.schemas import (
     ActionsAnswer,
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("attune")
 
 DECISION_PATIENCE_SECONDS = 0.25
+NOT_IN_TIME = "the state did not take them in time"
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ class RouteSpec:
 
 
 async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> RecommendAnswer:
-    found = await service.in_thread(service.ready.recommend, ask)
-    decision_id = found.decision["decision_id"] if await _stored(service, [found.decision]) else None
+    found, stored = await service.items.answer(ask)
+    decision_id = found.decision["decision_id"] if stored else None
     return RecommendAnswer(
         request_id=request_id,
         model_version=found.model_version,
@@ -106,6 +107,25 @@ async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> Re
     )
 
 
+async def log_items(service: Service, found: Sequence[Recommended]) -> list[tuple[Recommended, bool]]:
+    """What was found, and whether the decisions could be stored."""
+    stored = await _stored(service, [one.decision for one in found])
+    return [(one, stored) for one in found]
+
+
+async def give_offers(service: Service, offered: Sequence[Offered]) -> list[tuple[Offered, bool]]:
+    """The offers that are given once what is limited was counted, and whether that could be stored."""
+    flush = any(one.limited for one in offered)
+    try:
+        async with asyncio.timeout(DECISION_PATIENCE_SECONDS):
+            given = await service.writer.write(lambda connection: store_offers(connection, offered), flush=flush)
+    except (StateUnavailableError, TimeoutError) as error:
+        log.warning("decisions could not be stored: %s", str(error) or NOT_IN_TIME)
+        service.metrics.decisions_lost.inc(len(offered))
+        return [(one.unstored(), False) for one in offered]
+    return [(one, True) for one in given]
+
+
 async def _stored(service: Service, decisions: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the decisions are stored; what is not is no evidence."""
     # Not flushed: an answer must not wait for the disk, and a power cut takes the last moments of decisions at most.
@@ -113,7 +133,7 @@ async def _stored(service: Service, decisions: Sequence[Mapping[str, Any]]) -> b
     try:
         await asyncio.wait_for(storing, DECISION_PATIENCE_SECONDS)
     except (StateUnavailableError, TimeoutError) as error:
-        log.warning("decisions could not be stored: %s", str(error) or "the state did not take them in time")
+        log.warning("decisions could not be stored: %s", str(error) or NOT_IN_TIME)
         service.metrics.decisions_lost.inc(len(decisions))
         return False
     return True
@@ -159,7 +179,7 @@ async def _actions(service: Service, ask: ActionsAsk, request_id: str) -> Action
 
 async def _offers(service: Service, ask: OffersAsk, request_id: str) -> OffersAnswer:
     """What is limited is counted, and the decision stored, before it is answered."""
-    found, stored = await _given(service, await service.in_thread(service.ready.offers, ask))
+    found, stored = await service.offers.answer(ask)
     return OffersAnswer(
         request_id=request_id,
         model_version=found.model_version,
@@ -169,17 +189,6 @@ async def _offers(service: Service, ask: OffersAsk, request_id: str) -> OffersAn
         suppressed=found.suppressed,
         note=found.note,
     )
-
-
-async def _given(service: Service, offered: Offered) -> tuple[Offered, bool]:
-    """The offer that is given once what is limited was counted, and whether that could be stored."""
-    try:
-        async with asyncio.timeout(DECISION_PATIENCE_SECONDS):
-            return await service.writer.write(offered.store, flush=offered.limited), True
-    except (StateUnavailableError, TimeoutError) as error:
-        log.warning("a decision could not be stored: %s", str(error) or "the state did not take it in time")
-        service.metrics.decisions_lost.inc()
-        return offered.unstored(), False
 
 
 async def _variants(service: Service, ask: VariantsAsk, request_id: str) -> VariantsAnswer:
@@ -202,7 +211,7 @@ async def _decide(service: Service, ask: DecideAsk, request_id: str) -> DecideAn
     begun = await service.in_thread(lambda: deciding.begin(engine, ask, now=datetime.now(UTC)))
     decisions = [begun.refusal] if begun.held_back else [found.decision for found in begun.items]
     decisions += [] if begun.time_row is None else [begun.time_row]
-    offered, counted = await _given(service, begun.offered) if begun.offered is not None else (None, True)
+    [(offered, counted)] = [(None, True)] if begun.offered is None else await give_offers(service, [begun.offered])
     varied: list[Varied] = []
     if not begun.held_back:
         varied = await service.in_thread(deciding.vary, engine, begun, deciding.offer_of(offered))
