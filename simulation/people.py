@@ -17,6 +17,12 @@ ARMS = ("random", "holdout", "usual")
 RANDOM, HOLDOUT, USUAL = range(len(ARMS))
 LINES_PER_ORDER = 2
 """About; only the truth's expected cost of an offer for one category leans on it."""
+FIRST_NAMES = (
+    "Ada", "Alan", "Amara", "Anna", "Ben", "Carlos", "Chen", "Clara", "David", "Elif", "Emma", "Fatima", "Hugo", "Ines",
+    "Ivan", "Jonas", "Kofi", "Lea", "Lucas", "Maria", "Mei", "Nora", "Omar", "Priya", "Rosa", "Sofia", "Tariq", "Yuki",
+)  # fmt: skip
+NAMELESS_SHARE = 0.1
+"""So many did not tell what to call them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,6 +294,7 @@ def users_table(scene: Scene, people: People, rng: np.random.Generator) -> pa.Ta
                 arrow.strings([source.name for source in who.acquisition]), people.acquisition[row]
             ),
             "channels": _channel_lists(scene.world, people.reached[row]),
+            "first_name": arrow.pick(arrow.strings(list(FIRST_NAMES)), _first_names(people.number)[row]),
         }
     )
 
@@ -316,6 +323,13 @@ def truth_table(scene: Scene, people: People) -> pa.Table:
         else:
             columns[name] = pa.array(values)
     return pa.table(columns)
+
+
+def _first_names(number: np.ndarray) -> np.ndarray:
+    """Code of each person's name, -1 for who did not tell it, (n,): by their number, so that no other draw moves."""
+    even = number * 2_654_435_761 % 2**32 / 2**32  # multiplicative hashing: Knuth, The Art of Computer Programming 6.4
+    among = (even - NAMELESS_SHARE) / (1 - NAMELESS_SHARE) * len(FIRST_NAMES)
+    return np.floor(np.maximum(among, -1)).astype(int)
 
 
 def _standard(x: np.ndarray) -> np.ndarray:
