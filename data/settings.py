@@ -65,7 +65,7 @@ class Features(Section):
         default_factory=dict,
         description="a sensitive attribute or category is used only if it is named here with the reason",
     )
-    top_categories: int = Field(8, ge=0, le=100, description="categories that get shares of their own")
+    top_categories: int = Field(10, ge=0, le=100, description="categories that get shares of their own")
 
 
 MODELS = ("recommender", "value", "offers", "variants", "send-time")

@@ -13,7 +13,7 @@ from data.audit import table_of
 from data.contract import TABLES
 from data.settings import Features
 from data.tables import Tables, connect
-from features import behaviour, engagement, profile, transactions
+from features import behaviour, engagement, profile, tastes, transactions
 from features.definitions import Feature, Group, Moment
 from features.segments import NEW, STAGES
 
@@ -80,6 +80,7 @@ def page() -> str:
     families = {
         "Behaviour": behaviour.groups(everything, at, (CATEGORY,)),
         "Transactions": transactions.groups(everything, at, (CATEGORY,)),
+        "Tastes": tastes.groups(everything, (CATEGORY,)),
         "Engagement": engagement.groups(everything, at),
         "Profile": profile.groups(everything, at, settings),
     }

@@ -24,7 +24,7 @@ from data.files import alone, replacing
 from data.progress import track
 from data.tables import Tables, cutoff_literal
 from data.workspace import Workspace
-from features import behaviour, engagement, profile, transactions
+from features import behaviour, engagement, profile, tastes, transactions
 from features.definitions import Feature, Group, Moment
 from features.purchases import with_category
 
@@ -328,6 +328,7 @@ def _groups(
     known = replace(known, conformed={**known, **named})
     yield from behaviour.groups(known, at, categories)
     yield from transactions.groups(known, at, categories)
+    yield from tastes.groups(known, categories)
     yield from engagement.groups(known, at)
     yield from profile.groups(known, at, settings)
 
