@@ -105,20 +105,16 @@ class Histories:
             >>> found.item.tolist(), found.indptr.tolist()
             ([0, 1], [0, 2, 2])
         """
-        lists = [sorted(row, key=lambda step: step.at) for row in rows]
+        lists = [sorted((s for s in row if items.code(s.item_id) >= 0), key=lambda step: step.at) for row in rows]
         steps = [step for row in lists for step in row]
-        row = np.repeat(np.arange(len(lists)), [len(found) for found in lists])
-        item = np.fromiter((items.code(step.item_id) for step in steps), np.int64, len(steps))
         kinds = tuple(dict.fromkeys(step.kind for step in steps))
-        code = {kind: number for number, kind in enumerate(kinds)}
-        known = item >= 0
         return cls(
             n_items=len(items),
-            indptr=np.concatenate([[0], np.cumsum(np.bincount(row[known], minlength=len(lists)))]).astype(np.int64),
-            item=item[known].astype(np.int32),
-            weight=np.fromiter((step.weight for step in steps), np.float32, len(steps))[known],
-            at=np.fromiter((step.at for step in steps), np.int64, len(steps))[known],
-            kind=np.fromiter((code[step.kind] for step in steps), np.int16, len(steps))[known],
+            indptr=np.cumsum([0, *map(len, lists)], dtype=np.int64),
+            item=np.array([items.code(step.item_id) for step in steps], np.int32),
+            weight=np.array([step.weight for step in steps], np.float32),
+            at=np.array([step.at for step in steps], np.int64),
+            kind=np.array([kinds.index(step.kind) for step in steps], np.int16),
             kinds=kinds,
             now=np.broadcast_to(np.asarray(now, np.int64), (len(lists),)),
         )

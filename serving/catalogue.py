@@ -94,9 +94,14 @@ class Catalogue:
         rows = rows.drop_duplicates("item_id", keep="last").reset_index(drop=True)
         return Catalogue(Vocabulary(rows["item_id"].astype(object)), rows, changed_at, newest, self.features)
 
+    def category(self, item_id: str) -> str | None:
+        """What an item is filed under, None where that is not known."""
+        found: str | None = self._categories[self.items.code(item_id)]
+        return found
+
     def categories(self, item_ids: Sequence[str]) -> list[str | None]:
         """What each item is filed under, None where that is not known."""
-        return [self._categories[self.items.code(item_id)] for item_id in item_ids]  # quicker than `codes` for a few
+        return [self.category(item_id) for item_id in item_ids]
 
     def age_days(self, item_ids: Sequence[str], now: datetime) -> np.ndarray:
         """Days since each item was made, float of shape (n,); NaN where that is not known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -21,7 +21,7 @@ from features.items import category_name
 from models.recommenders import Recommender
 from serving.catalogue import Catalogue
 from serving.champions import Champion
-from serving.decisions.ranking import Choice, Place, arrange, category_limit, choose, freshened, promoted_places
+from serving.decisions.ranking import Choice, arrange, category_limit, choose, freshened, promoted_places
 from serving.past import Past, segment
 from serving.placements import Placed
 from serving.schemas import Context, RankedItem, RecommendAsk, SimilarAsk
@@ -49,6 +49,8 @@ VERBS = {
     "product_clicked": "because you viewed {}",
     "product_reviewed": "because you reviewed {}",
 }
+VERB = "because of your interest in {}"
+LIKE = "like {}"
 
 Mask = Callable[[Vocabulary], np.ndarray]
 """Which items of a vocabulary may be shown, bool of shape (n_items,)."""
@@ -184,36 +186,43 @@ def recommend(
     may = _may(view, only, sensitive=ask.filter is not None or bool(view.catalogue.sensitive.intersection(looking_at)))
     rules = placed.rules
     size = ask.k if placed.plain else ask.k + max(SPARE, rules.explore_among)
-    found = _candidates(view, person, size, may, complements=rules.kind == COMPLEMENTS)
+    complements = rules.kind == COMPLEMENTS
     if rules.diversity:
         most = category_limit(ask.k, rules.diversity)
-        found = _varied(view, person, found, may, k=ask.k, size=size, most=most)
-    promoted = _promoted(view, person, placed, ask.k, may)
-    choices = choose([found, promoted], k=len(found) + len(promoted))
-    ids = [choice.item_id for choice in choices]
-    position = {item_id: number for number, item_id in enumerate(ids)}
-    order = np.arange(len(found))
+        found = _varied(view, person, size, may, k=ask.k, most=most, complements=complements)
+    else:
+        found = _candidates(view, person, size, may, complements=complements)
+    lifted: set[str] = set()
     if rules.freshness:
-        age_days = view.catalogue.age_days(ids[: len(found)], now)
+        best = list(found)
+        age_days = view.catalogue.age_days([choice.item_id for choice in best], now)
         order = freshened(age_days, freshness=rules.freshness, half_life_days=rules.freshness_half_life_days)
+        lifted = {best[number].item_id for number in order[: ask.k] if number >= ask.k}
+        found = (best[number] for number in order)
+    choices = {choice.item_id: choice for choice in _promoted(view, person, placed, ask.k, may)}
+    promoted = list(choices)
+
+    def coming() -> Iterator[str]:
+        for choice in found:
+            choices[choice.item_id] = choice
+            yield choice.item_id
+
     places = arrange(
-        order.tolist(),
+        list(coming()) if promoted else coming(),  # a promoted item that is a candidate too is shown as one
         rules,
         k=ask.k,
-        category=view.catalogue.categories(ids) if rules.diversity else [None] * len(ids),
-        promoted=[position[choice.item_id] for choice in promoted],
+        category=view.catalogue.category,
+        promoted=promoted,
         rng=rng,
     )
-    lifted = set(order[: ask.k][order[: ask.k] >= ask.k].tolist())
-    shown = _explained(view, person, [choices[place.candidate] for place in places])
+    shown = _explained(view, person, [choices[place.item_id] for place in places])
     return Ranked(
         items=[
             _shown(
                 view,
                 choice,
-                place,
-                verb=_verb(view, person, choice),
-                lifted=place.candidate in lifted,
+                how=place.how,
+                lifted=choice.item_id in lifted,
                 category=person.category,
                 segments=person.segments,
             )
@@ -261,15 +270,15 @@ def similar(view: View, ask: SimilarAsk) -> list[RankedItem]:
         ranking = model.similar([code], most)
         kept = [(c, s) for c, s in zip(ranking.items[0], ranking.scores[0], strict=True) if c >= 0 and allowed[c]]
         ids = model.items.ids([c for c, _ in kept])
-        rankings.append([Choice(i, float(s), model.name, ask.item_id) for i, (_, s) in zip(ids, kept, strict=True)])
+        alike = zip(ids, (float(score) for _, score in kept), strict=True)
+        rankings.append([Choice(i, s, model.name, ask.item_id, LIKE) for i, s in alike])
     if not any(rankings):
-        alike = view.past.alike(ask.item_id, may(view.past.items))
-        rankings.append([Choice(id_, score, TOGETHER, ask.item_id) for id_, score in alike])
+        together = view.past.alike(ask.item_id, may(view.past.items))
+        rankings.append([Choice(i, s, TOGETHER, ask.item_id, LIKE) for i, s in together])
     category = category_name(view.catalogue.categories([ask.item_id])[0])
-    rankings.append(_popular(view, ask.k + 1, may, groups=() if category is None else (category,)))
-    place = Place(0, "ranked", 1.0)
+    rankings.append(list(_popular(view, ask.k + 1, may, groups=() if category is None else (category,))))
     chosen = choose(rankings, k=ask.k, excluded={ask.item_id})
-    return [_shown(view, choice, place, verb="like {}", category=category) for choice in chosen]
+    return [_shown(view, choice, category=category) for choice in chosen]
 
 
 def steps_of(context: Context, touches: Sequence[Touch], worth: Mapping[str, float], now: datetime) -> list[Step]:
@@ -330,7 +339,7 @@ def _looking_at(context: Context) -> list[str]:
 
 
 def _sensitive(view: View, item_id: str) -> bool:
-    return view.catalogue.categories([item_id])[0] in view.catalogue.sensitive
+    return view.catalogue.category(item_id) in view.catalogue.sensitive
 
 
 def _followed(before: Histories, lately: Histories) -> Histories:
@@ -365,29 +374,34 @@ def _may(view: View, only: Sequence[Expression], *, sensitive: bool = True) -> M
     return may
 
 
-def _candidates(view: View, person: Asker, k: int, may: Mask, *, complements: bool = False) -> list[Choice]:
+def _candidates(view: View, person: Asker, k: int, may: Mask, *, complements: bool = False) -> Iterator[Choice]:
     """What may be shown, best first: by the model, then what is popular, then what nobody touched yet.
 
     No model knows more of a person without a history than whom they are like, so that comes first where it is known.
+    A source is asked only when those before it are used up.
     """
-    found = choose([_complements(view, person, may)], k=k) if complements else []
     ranked = (_popular_for, _by_model) if person.segments else (_by_model, _popular_for)
-    for source in (*ranked, _unknown):
-        if len(found) < k:
-            found = choose([found, source(view, person, k, may)], k=k)
-    return found
+    sources = (*([_complements] if complements else []), *ranked, _unknown)
+    return choose((source(view, person, k, may) for source in sources), k=k)
 
 
-def _varied(view: View, person: Asker, found: list[Choice], may: Mask, *, k: int, size: int, most: int) -> list[Choice]:
-    """With candidates of other categories, where so many are of a few that `most` of each do not fill k places."""
-    for _ in range(MOST_ROUNDS):
-        count = Counter(view.catalogue.categories([choice.item_id for choice in found]))
+def _varied(
+    view: View, person: Asker, size: int, may: Mask, *, k: int, most: int, complements: bool
+) -> Iterator[Choice]:
+    """Candidates, then some of other categories where so many are of a few that `most` of each fill fewer than k."""
+    given: list[str] = []
+    full: set[str] = set()
+    for _ in range(1 + MOST_ROUNDS):
+        others = _outside(view, full, may) if full else may
+        further = _candidates(view, person, size, others, complements=complements and not given)
+        before = len(given)
+        for choice in choose([further], k=size, excluded=given):
+            given.append(choice.item_id)
+            yield choice
+        count = Counter(view.catalogue.categories(given))
         full = {category for category, n in count.items() if category is not None and n >= most}
-        if sum(most if category in full else n for category, n in count.items()) >= k:
+        if sum(most if category in full else n for category, n in count.items()) >= k or len(given) == before:
             break
-        others = _candidates(view, person, size, _outside(view, full, may))
-        found = choose([found, others], k=len(found) + size)
-    return found
 
 
 def _left_out(view: View, person: Asker) -> frozenset[str]:
@@ -398,17 +412,17 @@ def _left_out(view: View, person: Asker) -> frozenset[str]:
     return person.barred.union(past, (step.item_id for step in person.steps))
 
 
-def _complements(view: View, person: Asker, may: Mask) -> list[Choice]:
+def _complements(view: View, person: Asker, k: int, may: Mask) -> Iterable[Choice]:
     complements = view.past.complements
     if complements is None:
         return []
     codes, scores, because = complements.of_cart(person.basket)
-    kept = _but(may, _left_out(view, person))(complements.items)[codes]
+    kept = np.flatnonzero(_but(may, _left_out(view, person))(complements.items)[codes])[:k]
     ids, of = complements.items.ids(codes[kept]), complements.items.ids(because[kept])
-    return [Choice(i, s, COMPLEMENTS, b) for i, s, b in zip(ids, scores[kept].tolist(), of, strict=True)]
+    return (Choice(i, s, COMPLEMENTS, b) for i, s, b in zip(ids, scores[kept].tolist(), of, strict=True))
 
 
-def _by_model(view: View, person: Asker, k: int, may: Mask) -> list[Choice]:
+def _by_model(view: View, person: Asker, k: int, may: Mask) -> Iterable[Choice]:
     model = view.model
     if view.champion is None or model is None or not (len(person.history.item) or model.serves_cold_users):
         return []
@@ -417,12 +431,12 @@ def _by_model(view: View, person: Asker, k: int, may: Mask) -> list[Choice]:
     return _ranking(model, person.history, k, may, exclude_seen=person.exclude_seen, groups=groups)
 
 
-def _popular_for(view: View, person: Asker, k: int, may: Mask) -> list[Choice]:
+def _popular_for(view: View, person: Asker, k: int, may: Mask) -> Iterable[Choice]:
     groups = person.segments if person.category is None else (person.category, *person.segments)
     return _popular(view, k, _but(may, _left_out(view, person)), groups=groups)
 
 
-def _popular(view: View, k: int, may: Mask, *, groups: tuple[str, ...]) -> list[Choice]:
+def _popular(view: View, k: int, may: Mask, *, groups: tuple[str, ...]) -> Iterable[Choice]:
     popular = view.past.popular
     if popular is None:
         return []
@@ -449,20 +463,20 @@ def _outside(view: View, categories: Collection[str], may: Mask) -> Mask:
 
 def _ranking(
     model: Recommender, history: Histories, k: int, may: Mask, *, exclude_seen: bool = False, groups: tuple[str, ...]
-) -> list[Choice]:
+) -> Iterable[Choice]:
     ranking = model.recommend(history, k, exclude_seen=exclude_seen, allowed=may(model.items), groups=[groups])
     ids = model.items.ids(ranking.items[0][ranking.items[0] >= 0])
-    return [Choice(id_, score, model.name) for id_, score in zip(ids, ranking.scores[0].tolist(), strict=False)]
+    return (Choice(id_, score, model.name) for id_, score in zip(ids, ranking.scores[0].tolist(), strict=False))
 
 
-def _unknown(view: View, person: Asker, k: int, may: Mask) -> list[Choice]:
+def _unknown(view: View, person: Asker, k: int, may: Mask) -> Iterable[Choice]:
     """Items for sale that nobody touched before the last check, the newest first."""
     codes = view.catalogue.unknown_to(view.past.items)
     codes = codes[_but(may, _left_out(view, person))(view.catalogue.items)[codes]][:k]
-    return [Choice(id_, 0.0, NEW) for id_ in view.catalogue.items.ids(codes)]
+    return (Choice(id_, 0.0, NEW) for id_ in view.catalogue.items.ids(codes))
 
 
-def _promoted(view: View, person: Asker, placed: Placed, k: int, may: Mask) -> list[Choice]:
+def _promoted(view: View, person: Asker, placed: Placed, k: int, may: Mask) -> Iterable[Choice]:
     """The promoted items that may be shown, best first; as many as there may be places for."""
     wanted = sum(promoted_places(k, placed.rules.promoted_share))
     if not wanted or not placed.promoted:
@@ -479,34 +493,34 @@ def _promoted(view: View, person: Asker, placed: Placed, k: int, may: Mask) -> l
 
 
 def _explained(view: View, person: Asker, choices: Sequence[Choice]) -> list[Choice]:
-    """With the item of the history that speaks most for each that the model brought."""
-    model = view.model
+    """With the item of the history that speaks most for each that the model brought, and what was done with it."""
+    model, history = view.model, person.history
     asked = [choice for choice in choices if model is not None and choice.source == model.name]
-    if model is None or not asked or not len(person.history.item):
+    if model is None or not asked or not len(history.item):
         return list(choices)
-    because = model.reasons(person.history, [model.items.code(choice.item_id) for choice in asked])
-    named = {
-        choice.item_id: model.items.ids([code])[0] for choice, code in zip(asked, because, strict=True) if code >= 0
+    because = model.reasons(history, [model.items.code(choice.item_id) for choice in asked])
+    of = np.where(because[:, None] == history.item, history.weight, -np.inf)
+    kinds = [history.kinds[kind] for kind in history.kind[of.argmax(axis=1)]]
+    told = {
+        choice.item_id: replace(choice, because_of=model.items.all_ids[code], verb=VERBS.get(kind, VERB))
+        for choice, code, kind in zip(asked, because, kinds, strict=True)
+        if code >= 0
     }
-    return [
-        replace(choice, because_of=named.get(choice.item_id)) if choice.because_of is None else choice
-        for choice in choices
-    ]
+    return [told.get(choice.item_id, choice) for choice in choices]
 
 
 def _shown(
     view: View,
     choice: Choice,
-    place: Place,
     *,
-    verb: str,
+    how: str = "ranked",
     lifted: bool = False,
     category: str | None,
     segments: tuple[str, ...] = (),
 ) -> RankedItem:
     """An item with its reason in words: what really put it there. It was asked for in a `category` and `segments`."""
-    source = {"promoted": PROMOTED, "explored": EXPLORE}.get(place.how, choice.source)
-    own = view.catalogue.categories([choice.item_id])[0]
+    source = {"promoted": PROMOTED, "explored": EXPLORE}.get(how, choice.source)
+    own = view.catalogue.category(choice.item_id)
     named = "" if choice.because_of is None else view.catalogue.name(choice.because_of)
     reason: str | None
     if source == PROMOTED:
@@ -518,7 +532,7 @@ def _shown(
     elif choice.because_of == choice.item_id:
         reason = "because of your earlier interest in it"
     elif choice.because_of is not None:
-        reason = verb.format(named)
+        reason = choice.verb.format(named)
     elif choice.source == POPULARITY:
         if category is not None and category_name(own) == category and own not in view.catalogue.sensitive:
             reason = f"popular in {own}"
@@ -529,14 +543,6 @@ def _shown(
     else:
         reason = None
     return RankedItem(item_id=choice.item_id, score=choice.score, source=source, reason=reason)
-
-
-def _verb(view: View, person: Asker, choice: Choice) -> str:
-    """What the person did that counts most with the item that speaks for the choice."""
-    history, code = person.history, -1 if choice.because_of is None else view.items.code(choice.because_of)
-    steps = np.flatnonzero(history.item == code)
-    kind = history.kinds[history.kind[steps[history.weight[steps].argmax()]]] if len(steps) else ""
-    return VERBS.get(kind, "because of your interest in {}")
 
 
 def _filter(text: str | None, view: View) -> Expression | None:

@@ -22,7 +22,13 @@ from data.vocabulary import Vocabulary
 BLOCK_CELLS = 2**22
 """Users x items that are scored at once: bounds the memory of `recommend` to about 100 MB."""
 
+BLOCKS_PER_PLACE = 4
+"""So many blocks for each of the k best: with more of them fewer columns are sorted that are not among the best."""
+
 LOWEST = np.finfo(np.float32).min
+
+Cells = Sequence[tuple[np.ndarray, np.ndarray]]
+"""Rows and columns."""
 
 Groups = Sequence[str | tuple[str, ...] | None]
 """Of each row (or user, or item) the name of its group, the names of all that it belongs to, or None."""
@@ -134,15 +140,11 @@ class Recommender(ABC):
         for start in range(0, n_users, rows):
             block = slice(start, start + rows)
             known = histories[block] if n_users > rows else histories
-            score = self._scored(known, None if groups is None else groups[block])
-            if exclude_seen:
-                score[known.row, known.item] = -np.inf
+            left_out = [(known.row, known.item)] if exclude_seen else []
             if excluded is not None:
-                left_out = excluded[block].tocoo()
-                score[left_out.row, left_out.col] = -np.inf
-            if allowed is not None:
-                score[:, ~allowed] = -np.inf
-            best = top_k(score, k)
+                stored = excluded[block].tocoo()
+                left_out.append((stored.row, stored.col))
+            best = self._best(known, None if groups is None else groups[block], k, allowed=allowed, left_out=left_out)
             items[block], scores[block] = best.items, best.scores
         return Ranking(items, scores)
 
@@ -265,6 +267,17 @@ class Recommender(ABC):
             score[np.diff(histories.indptr) == 0] = -np.inf
         return score
 
+    def _best(
+        self, histories: Histories, groups: Groups | None, k: int, /, *, allowed: np.ndarray | None, left_out: Cells
+    ) -> Ranking:
+        """What `recommend` says of one block: all items scored and sorted, unless a model can do with less."""
+        score = self._scored(histories, groups)
+        for row, item in left_out:
+            score[row, item] = -np.inf
+        if allowed is not None:
+            score[:, ~allowed] = -np.inf
+        return top_k(score, k)
+
     def _similar(self, codes: np.ndarray, /) -> np.ndarray:
         """float32 (n, n_items), higher is more alike; -inf where the model has nothing to say."""
         return np.full((len(codes), len(self.items)), -np.inf, dtype=np.float32)
@@ -309,29 +322,47 @@ class Recommender(ABC):
         return codes
 
 
-def top_k(scores: np.ndarray, k: int) -> Ranking:
-    """The k best columns of each row; equal scores by column, so the answer never depends on the sort.
+def top_k(scores: np.ndarray, k: int, *, codes: np.ndarray | None = None) -> Ranking:
+    """The k best columns of each row; equal scores by code, so the answer never depends on the sort.
 
     Args:
         scores: float32 of shape (n, n_items); NaN and -inf are never ranked.
         k: How many, at least 1.
+        codes: Of the columns, int of shape (n_items,); by default their numbers.
 
     Example:
         >>> top_k(np.float32([[1, 3, 3, -np.inf]]), 3).items.tolist()
         [[1, 2, 0]]
     """
-    n, n_items = scores.shape
-    items = np.full((n, k), -1, dtype=np.int32)
-    best = np.full((n, k), np.nan, dtype=np.float32)
-    first = max(0, n_items - k)
-    known = np.fmax(scores, np.float32(-np.inf))  # NaN is the worst
-    least = np.partition(known, first, axis=1)[:, first]
-    for row, floor in enumerate(np.maximum(least, LOWEST)):  # -inf is not ranked
-        columns = np.flatnonzero(known[row] >= floor)  # the best k, and more where scores tie
-        columns = columns[np.argsort(-known[row, columns], kind="stable")][:k]
-        items[row, : len(columns)] = columns
-        best[row, : len(columns)] = known[row, columns]
+    items = np.full((len(scores), k), -1, dtype=np.int32)
+    best = np.full((len(scores), k), np.nan, dtype=np.float32)
+    for row, least in enumerate(at_least(scores, k)):
+        columns = np.flatnonzero(scores[row] >= least)  # the best k, and some more
+        if codes is not None:
+            columns = columns[np.argsort(codes[columns])]
+        columns = columns[np.argsort(-scores[row, columns], kind="stable")][:k]
+        items[row, : len(columns)] = columns if codes is None else codes[columns]
+        best[row, : len(columns)] = scores[row, columns]
     return Ranking(items, best)
+
+
+def at_least(scores: np.ndarray, k: int) -> np.ndarray:
+    """What the k best columns of each row all come to, and few others: the kth best of the bests of blocks of columns.
+
+    Args:
+        scores: float32 of shape (n, n_items).
+        k: How many, at least 1.
+
+    Returns:
+        float32 of shape (n,); the lowest number where fewer than k columns are neither NaN nor -inf.
+    """
+    n, n_items = scores.shape
+    n_blocks = n_items // max(1, n_items // (BLOCKS_PER_PLACE * k))
+    blocks = scores[:, : n_items // n_blocks * n_blocks].reshape(n, -1, n_blocks)
+    best = np.fmax.reduce(blocks, axis=1, initial=LOWEST)  # NaN is the worst
+    first = max(0, n_blocks - k)
+    least: np.ndarray = np.partition(best, first, axis=1)[:, first]
+    return least
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal
 
 import numpy as np
@@ -26,12 +26,14 @@ class Choice:
         score: Comparable among choices of one source only.
         source: Where it came from: a model's name, or popularity.
         because_of: The item that speaks for it most, if one does.
+        verb: Why that one does, with {} for its name.
     """
 
     item_id: str
     score: float
     source: str
     because_of: str | None = None
+    verb: str = "{}"
 
 
 @dataclass(frozen=True)
@@ -39,41 +41,44 @@ class Place:
     """What one place shows.
 
     Attributes:
-        candidate: Position among the candidates.
+        item_id: The item.
         how: By its rank, because it is promoted, or drawn at random.
-        probability: The chance of this candidate in this place, given what was placed before.
+        probability: The chance of this item in this place, given what was placed before.
     """
 
-    candidate: int
+    item_id: str
     how: Literal["ranked", "promoted", "explored"]
     probability: float
 
 
-def choose(rankings: Iterable[Iterable[Choice]], *, k: int, excluded: Collection[str] = ()) -> list[Choice]:
+def choose(rankings: Iterable[Iterable[Choice]], *, k: int, excluded: Collection[str] = ()) -> Iterator[Choice]:
     """The first k items of the rankings, one ranking after the other, none twice and none of `excluded`.
+
+    Nothing is asked of a ranking before the choices of those before it are used up.
 
     Example:
         >>> popular = [Choice("tea", 5, "popularity"), Choice("cup", 4, "popularity")]
         >>> [choice.item_id for choice in choose([[Choice("tea", 0.9, "als")], popular], k=2)]
         ['tea', 'cup']
     """
-    chosen: dict[str, Choice] = {}
-    for ranking in rankings:
-        for choice in ranking:
-            if len(chosen) == k:
-                return list(chosen.values())
-            if choice.item_id not in excluded:
-                chosen.setdefault(choice.item_id, choice)
-    return list(chosen.values())
+    seen = set(excluded)
+    left = k
+    for choice in chain.from_iterable(rankings):
+        if choice.item_id not in seen:
+            seen.add(choice.item_id)
+            yield choice
+            left -= 1
+            if not left:
+                return
 
 
 def arrange(
-    order: Sequence[int],
+    order: Iterable[str],
     rules: Placement,
     *,
     k: int,
-    category: Sequence[str | None],
-    promoted: Sequence[int] = (),
+    category: Callable[[str], str | None],
+    promoted: Iterable[str] = (),
     rng: np.random.Generator,
 ) -> list[Place]:
     """Fill k places, one after the other.
@@ -86,42 +91,48 @@ def arrange(
     to draw from: 1 - explore + explore / w for the first, explore / w for the others, 1 for what is promoted.
 
     Args:
-        order: Candidates, best first, none twice.
+        order: Ids of candidates, best first, none twice; taken only as far as places need them.
         rules: The placement's.
         k: How many places.
-        category: Of each candidate, by its number; None has no limit.
-        promoted: Candidates, best first; they need not be in `order`.
+        category: Of a candidate; None has no limit.
+        promoted: Ids of candidates, best first; they need not be in `order`.
         rng: Asked twice for a place that may be drawn, never if `rules.explore` is 0.
 
     Returns:
         At most k places; fewer where the candidates end.
 
     Example:
-        >>> category = ["tea", "tea", "cup"]
+        >>> category = {"green": "tea", "black": "tea", "mug": "cup"}
         >>> rng = np.random.default_rng(0)
-        >>> [place.candidate for place in arrange([0, 1, 2], Placement(), k=3, category=category, rng=rng)]
-        [0, 1, 2]
-        >>> [p.candidate for p in arrange([0, 1, 2], Placement(diversity=0.5), k=3, category=category, rng=rng)]
-        [0, 2, 1]
+        >>> [place.item_id for place in arrange(category, Placement(), k=3, category=category.get, rng=rng)]
+        ['green', 'black', 'mug']
+        >>> [p.item_id for p in arrange(category, Placement(diversity=0.5), k=3, category=category.get, rng=rng)]
+        ['green', 'mug', 'black']
     """
-    left = dict.fromkeys(order)
-    offered = dict.fromkeys(promoted)
-    paid = promoted_places(k, rules.promoted_share)
-    shown: Counter[str] = Counter()
+    coming, offered = iter(order), iter(promoted)
+    waiting: dict[str, str | None] = {}  # the categories of those that were looked at and are not shown
+    shown: set[str] = set()
+    count: Counter[str | None] = Counter()
     places: list[Place] = []
-    for number in range(1, k + 1):
-        if paid[number - 1] and offered:
-            place = Place(next(iter(offered)), "promoted", 1.0)
-        elif left:
-            limit = category_limit(number, rules.diversity)
-            place = _place(_window(left, category, shown, limit, rules), rules.explore, rng)
+
+    def left() -> Iterator[tuple[str, str | None]]:
+        yield from list(waiting.items())
+        for item_id in coming:
+            if item_id not in shown:
+                waiting[item_id] = category(item_id)
+                yield item_id, waiting[item_id]
+
+    for number, paid in enumerate(promoted_places(k, rules.promoted_share), 1):
+        item_id = next((item_id for item_id in offered if item_id not in shown), None) if paid else None
+        if item_id is not None:
+            place = Place(item_id, "promoted", 1.0)
+        elif window := _window(left(), count, category_limit(number, rules.diversity), rules):
+            place = _place(window, rules.explore, rng)
         else:
             break
         places.append(place)
-        left.pop(place.candidate, None)
-        offered.pop(place.candidate, None)
-        if (of := category[place.candidate]) is not None:
-            shown[of] += 1
+        shown.add(place.item_id)
+        count[waiting.pop(place.item_id) if place.item_id in waiting else category(place.item_id)] += 1
     return places
 
 
@@ -170,21 +181,23 @@ def freshened(age_days: np.ndarray, *, freshness: float, half_life_days: float) 
 
 
 def _window(
-    left: Iterable[int], category: Sequence[str | None], shown: Counter[str], limit: int, rules: Placement
-) -> list[int]:
+    left: Iterable[tuple[str, str | None]], count: Counter[str | None], limit: int, rules: Placement
+) -> list[str]:
     """The first candidates that may stand in a place: one, or as many as are drawn from."""
     most = rules.explore_among if rules.explore else 1
-    window: list[int] = []
-    for candidate in left:
-        of = category[candidate]
-        if of is None or shown[of] < limit:
-            window.append(candidate)
+    window: list[str] = []
+    over: list[str] = []
+    for item_id, category in left:
+        if category is None or count[category] < limit:
+            window.append(item_id)
             if len(window) == most:
                 break
-    return window or list(left)[:most]
+        elif len(over) < most:
+            over.append(item_id)
+    return window or over
 
 
-def _place(window: Sequence[int], explore: float, rng: np.random.Generator) -> Place:
+def _place(window: Sequence[str], explore: float, rng: np.random.Generator) -> Place:
     """The first of the window, or with chance `explore` any of it."""
     drawn = 0
     if explore and rng.random() < explore:

@@ -20,6 +20,7 @@ from scipy import sparse
 from data.errors import DataError, ModelFileError
 from data.histories import Histories
 from data.interactions import Attributes, Interactions
+from data.vocabulary import Vocabulary
 from models.recommenders import MODELS, load
 from models.recommenders.als import ALS
 from models.recommenders.base import top_k
@@ -138,6 +139,44 @@ class TestALS(PersonalRecommenderContract):
         one, other = ALS(factors=8).fit(random_shop), ALS(factors=8, seed=1).fit(random_shop)
         assert not np.array_equal(one.factors_of_items, other.factors_of_items)
 
+    @pytest.mark.parametrize("k", [1, 10, 300])
+    def test_scoring_only_the_longest_is_as_scoring_all(self, k):
+        rng = np.random.default_rng(k)
+        n_items, n_users = 2_000, 40
+        taken = Interactions.from_frame(
+            pd.DataFrame(
+                {
+                    "user_id": np.repeat(np.arange(500).astype(str), 12),
+                    "item_id": np.minimum(rng.exponential(200, 6_000).astype(int), n_items - 1).astype(str),
+                }
+            ),
+            items=Vocabulary(map(str, range(n_items))),
+        )
+        model = ALS(factors=8, iterations=2).fit(taken)
+        model.factors_of_items[100:110] = model.factors_of_items[90:100]  # equal scores
+        model.factors_of_items[1_500:] = 0
+        asked = Histories.from_interactions(taken, users=np.append(np.arange(n_users - 1), -1))
+        excluded = sparse.random(n_users, n_items, 0.01, format="csr", random_state=rng)
+        for share in (1.0, 0.9, 0.004, 0.0):
+            allowed = rng.random(n_items) < share
+            for seen in (True, False):
+                found = model.recommend(asked, k, exclude_seen=seen, allowed=allowed, excluded=excluded)
+                for row in range(n_users):
+                    one = asked[np.array([row])]
+                    scores = model.scores(one)[0]
+                    scores[~allowed] = -np.inf
+                    scores[excluded[row].indices] = -np.inf
+                    scores[one.item if seen else []] = -np.inf
+                    best = np.argsort(-scores, kind="stable")[:k]
+                    best = best[scores[best] > -np.inf]
+                    alone = model.recommend(one, k, exclude_seen=seen, allowed=allowed, excluded=excluded[row])
+                    for items, told in ((found.items[row], found.scores[row]), (alone.items[0], alone.scores[0])):
+                        shown = items[: len(best)]
+                        assert (items[len(best) :] == -1).all()
+                        assert len(set(shown.tolist())) == len(best)
+                        for said in (told[: len(best)], scores[shown]):  # equal ones may change places by rounding
+                            assert_allclose(said, scores[best], rtol=1e-5, atol=1e-7)
+
 
 @settings(max_examples=50, deadline=None)
 @given(
@@ -154,6 +193,21 @@ def test_top_k_is_a_stable_sort(scores, k):
         expected = sorted((-score, code) for code, score in enumerate(row) if score > -np.inf)[:k]
         assert found.items[n].tolist() == [code for _, code in expected] + [-1] * (k - len(expected))
         assert_array_equal(found.scores[n][: len(expected)], np.float32([-score for score, _ in expected]))
+
+
+@pytest.mark.parametrize("k", [1, 7, 150, 3_000])
+def test_top_k_of_many_columns_is_a_stable_sort_by_their_codes(k):
+    rng = np.random.default_rng(k)
+    scores = rng.integers(-9, 9, (3, 2_003)).astype(np.float32)
+    scores[:, rng.random(2_003) < 0.2] = np.nan
+    scores[1, 5:] = -np.inf
+    codes = rng.permutation(2_003)
+    for found, named in ((top_k(scores, k), np.arange(2_003)), (top_k(scores, k, codes=codes), codes)):
+        for row, score in enumerate(scores):
+            best = np.lexsort((named, -score))[:k]
+            best = best[score[best] > -np.inf]
+            assert found.items[row].tolist() == named[best].tolist() + [-1] * (k - len(best))
+            assert_array_equal(found.scores[row, : len(best)], score[best])
 
 
 def test_loading_and_scoring_need_neither_implicit_nor_torch_and_only_the_ranker_lightgbm(random_shop, tmp_path):

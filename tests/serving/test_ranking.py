@@ -19,7 +19,7 @@ categories = st.lists(st.sampled_from(["tea", "cups", "pots", None]), min_size=1
 def placed(category, rules, k, *, promoted=(), seed=0):
     order = [c for c in range(len(category)) if c not in promoted or c % 2]
     rng = np.random.default_rng(seed)
-    return arrange(order, rules, k=k, category=category, promoted=promoted, rng=rng), order
+    return arrange(order, rules, k=k, category=category.__getitem__, promoted=promoted, rng=rng), order
 
 
 @settings(max_examples=50, deadline=None)
@@ -27,7 +27,7 @@ def placed(category, rules, k, *, promoted=(), seed=0):
 def test_never_more_than_k_none_twice_and_the_same_seed_gives_the_same(category, k, rules, seed):
     promoted = list(range(0, len(category), 3))
     places, order = placed(category, rules, k, promoted=promoted, seed=seed)
-    shown = [place.candidate for place in places]
+    shown = [place.item_id for place in places]
     assert len(shown) <= k
     assert len(shown) == len(set(shown))
     assert set(shown) <= {*order, *promoted}
@@ -40,7 +40,7 @@ def test_never_more_than_k_none_twice_and_the_same_seed_gives_the_same(category,
 @given(category=categories, k=counts)
 def test_without_rules_the_order_stays_and_nothing_was_left_to_chance(category, k):
     places, order = placed(category, Placement(), k)
-    assert [place.candidate for place in places] == order[:k]
+    assert [place.item_id for place in places] == order[:k]
     assert {place.probability for place in places} <= {1.0}
     assert {place.how for place in places} <= {"ranked"}
 
@@ -49,7 +49,7 @@ def test_without_rules_the_order_stays_and_nothing_was_left_to_chance(category, 
 @given(category=categories, k=counts, diversity=shares, explore=shares)
 def test_no_category_is_over_its_limit_while_another_may_stand_there(category, k, diversity, explore):
     places, order = placed(category, Placement(diversity=diversity, explore=explore), k)
-    shown = [place.candidate for place in places]
+    shown = [place.item_id for place in places]
     for n, candidate in enumerate(shown, 1):
         before = Counter(category[other] for other in shown[: n - 1])
         limit = category_limit(n, diversity)
@@ -64,7 +64,7 @@ def test_the_promoted_share_is_exact_for_every_beginning_of_the_list(k, share, e
     promoted = list(range(100, 100 + (k if enough else 1)))
     rng = np.random.default_rng(0)
     rules = Placement(promoted_share=share)
-    places = arrange(range(k), rules, k=k, category=[None] * 200, promoted=promoted, rng=rng)
+    places = arrange(range(k), rules, k=k, category=lambda _: None, promoted=promoted, rng=rng)
     assert len(places) == k
     for n in range(1, k + 1):
         wanted = int(np.floor(round(share * n, 9)))
@@ -104,13 +104,13 @@ def test_the_logged_chances_are_the_observed_frequencies():
     rng = np.random.default_rng(7)
     seen, logged = Counter(), {}
     for _ in range(DRAWS):
-        places = arrange(range(5), rules, k=4, category=category, promoted=[5], rng=rng)
+        places = arrange(range(5), rules, k=4, category=category.__getitem__, promoted=[5], rng=rng)
         before = ()
         for place in places:
-            key = (before, place.candidate)
+            key = (before, place.item_id)
             seen[key] += 1
             assert logged.setdefault(key, place.probability) == place.probability
-            before += (place.candidate,)
+            before += (place.item_id,)
     times = Counter()
     for (before, _), count in seen.items():
         times[before] += count
