@@ -218,9 +218,11 @@ async def _decide(service: Service, ask: DecideAsk, request_id: str) -> DecideAn
         decisions += [found.decision for found in varied if found.decision is not None]
     stored = not decisions or await _stored(service, decisions)
     parts: list[Recommended | Varied | Offered] = [*begun.items, *varied, *([] if offered is None else [offered])]
+    versions = [part.model_version for part in parts]
+    versions += [] if begun.time_row is None else [begun.time_row["model_version"]]
     return DecideAnswer(
         request_id=request_id,
-        model_version=", ".join(dict.fromkeys(part.model_version for part in parts)) or "rules",
+        model_version=", ".join(dict.fromkeys(versions)) or "rules",
         degraded=not (stored and counted and begun.person.live) or any(part.degraded for part in parts),
         held_back=[RuleAgainst(rule=one.rule, reason=one.reason) for one in begun.held_back],
         offer=None if offered is None else deciding.told_offer(offered, stored=counted),

@@ -199,6 +199,7 @@ def test_a_message_is_told_its_hour_which_is_the_one_of_the_day(shop_that_writes
     own = scored(client, {"user_ids": ["u0"], "models": ["send-time"]})["users"][0]["send_time"]
     same = ("hour", "probability", "time_zone", "decision_id")
     assert [told[name] for name in same] == [own[name] for name in same]
+    assert decided(client, channel="email")["model_version"].endswith(", send-time 1")
     at = pd.Timestamp(told["send_at"])
     assert at.tz_convert(TOKYO).hour == told["hour"]
     assert timedelta(0) <= at - pd.Timestamp.now("UTC") + timedelta(minutes=1) <= timedelta(days=1, minutes=1)
