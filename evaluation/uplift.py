@@ -20,10 +20,9 @@ of people formed at random (Kleiner et al. 2014 in spirit): a million people cos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -41,18 +40,6 @@ GRID = 101
 """Shares that a curve is told at."""
 MIN_ARM = 30
 """People of an arm, below which nothing is said."""
-DEFINITIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "uplift": "what the treatment changes: the outcome with it minus the outcome without it, for the same people",
-        "gain": "extra outcome per person of the whole audience when the top share is treated and nobody else",
-        "qini": "area between the Qini curve and the diagonal, divided by that of the perfect curve; 0 = random",
-        "auuc": "the same of the uplift curve, whose points are differences of rates times the people so far",
-        "autoc": "how much more the top share gains than everybody, averaged over all shares",
-        "rate_qini": "area between the gain curve and the diagonal, in outcome per person",
-        "slope": "1 = differences in predicted uplift are true to size, 0 = people do not differ as predicted",
-    }
-)
-"""What each number is, in words for a reader."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +102,10 @@ class Area:
     """An area under a curve of a ranking, or the paired difference of two.
 
     Attributes:
-        name: `qini`, `auuc`, `autoc` or `rate_qini`; see `DEFINITIONS`.
+        name: `qini`, the area between the Qini curve and the diagonal by that of the perfect curve (0 = random);
+            `auuc`, the same of the uplift curve, whose points are differences of rates times the people so far;
+            `autoc`, how much more the top share gains than everybody, averaged over all shares; `rate_qini`, the area
+            between the gain curve and the diagonal, in outcome per person.
         value: With its interval.
         standard_error: Of the value.
         above_random: P value of "it is not above 0", one-sided.

@@ -91,7 +91,6 @@ class Found:
         quality: Its metric, on the rows that it was chosen on.
         baseline: The best of the honest baselines; None if none was among the families.
         gain: What the best gains over that baseline on the same people; None without one.
-        refit_seconds: What fitting the recipe once more will take, about.
         trials: Everything that was tried.
     """
 
@@ -100,7 +99,6 @@ class Found:
     quality: Interval
     baseline: Recipe | None
     gain: Interval | None
-    refit_seconds: float
     trials: tuple[Trial, ...]
 
     def best_by_family(self) -> list[Trial]:
@@ -404,7 +402,6 @@ class _Search:
             gain=None
             if baseline is None
             else intervals.paired_difference(best.values, baseline.values, resamples=self.resamples),
-            refit_seconds=REFIT_MARGIN * best.fit_seconds,
             trials=tuple(self.trials),
         )
 

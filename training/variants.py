@@ -35,7 +35,6 @@ DAY = timedelta(days=1)
 UNIFORM, USUAL, SO_FAR = "even", "usual: the oldest", "best so far"
 MAX_TOLD = 8
 """Of a single slot with at most so many variants each is shown in the comparison, as if it went to all."""
-DECIDED = ("decision_id", "user_id", "at", "slot", "chosen", "probability", "candidates", "context")
 
 
 class Card(cards.Card):
@@ -49,7 +48,7 @@ class VariantRows:
     """Decisions about one variant each, in the order of time.
 
     Attributes:
-        made: A row per decision: `DECIDED`, `chosen` and `probability` of the one.
+        made: A row per decision, with the columns of `decisions`; `chosen` and `probability` are of the one variant.
         outcomes: What came of them.
         situation: Of each decision.
         variants: By id, the oldest first: those of the table, and those that only decisions know.

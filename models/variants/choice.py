@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK_CELLS = 2**23
-"""Numbers held at once where many contexts are asked about."""
 AGREEING = 2
 """Draws that must name the same variant: one is Thompson sampling as it was first told, more explore less."""
 ENOUGH, SURE = 0.01, 0.95
