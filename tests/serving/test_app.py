@@ -169,6 +169,35 @@ def test_rows_of_tables_from_the_future_are_refused(shared):
     assert [(refused["id"], refused["field"]) for refused in answer["refused"]] == [("i1", "updated_at")]
 
 
+def test_rows_beyond_the_limits_of_their_columns_are_refused_alone_with_the_reason(shared):
+    offers = [
+        {"offer_id": "odd", "kind": "miracle"},
+        {"offer_id": "minus", "max_redemptions": -1},
+        {"offer_id": "back", "starts_at": "2026-02-01", "ends_at": "2026-01-01"},
+        {"offer_id": "none", "kind": "percent"},
+        {"offer_id": "none", "kind": "none"},
+        {
+            "offer_id": "fine",
+            "kind": "shipping",
+            "max_redemptions": 0,
+            "starts_at": "2026-01-01",
+            "ends_at": "2199-01-01",
+        },
+    ]
+    messages = [
+        {"message_id": "m", "user_id": "u1", "channel": "email", "sent_at": "2026-01-02", "opened_at": "2026-01-01"}
+    ]
+    answer = shared.post("/v1/tables", {"offers": offers, "messages": messages}, key=shared.admin).json()
+    assert answer["upserted"] == {"offers": 2}
+    assert [(refused["id"], refused["field"], refused["message"]) for refused in answer["refused"]] == [
+        ("odd", "kind", "'miracle' is none of percent, amount, shipping, gift, none"),
+        ("minus", "max_redemptions", "-1 is negative"),
+        ("back", "ends_at", "lies before starts_at (2026-01-01T00:00:00+00:00)"),
+        ("none", "offer_id", "'none' is kept for what is of kind none"),
+        ("m", "opened_at", "lies before sent_at (2026-01-01T00:00:00+00:00)"),
+    ]
+
+
 def test_health_metrics_and_docs_need_no_key(shared):
     assert shared.get("/healthz").status_code == 200
     assert shared.get("/readyz").json()["model_versions"] == {"recommender": "1", "propensity-churn": "1"}
