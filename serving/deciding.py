@@ -97,7 +97,8 @@ def begin(engine: Engine, ask: DecideAsk, *, now: datetime) -> Begun:
     if twice := [slot for slot in slots if slots.count(slot) > 1]:
         raise FieldError("variants", f"the slot {twice[0]!r} is there twice")
     person = engine.people.one(ask.user_id or ask.anonymous_id, now=now)
-    time, time_row, at = _time(engine, ask, person, now) if ask.send_time else (None, None, now)
+    time, time_row = _time(engine, ask, person, now) if ask.send_time else (None, None)
+    at = now if time is None else time.send_at or now
     against = held_back(person, Contact(ask.channel), engine.settings, now=at)
     against = tuple(one for one in against if one.rule != HOLDOUT)
     if against:
@@ -190,10 +191,11 @@ def _items(engine: Engine, ask: DecideAsk, person: Person, now: datetime) -> lis
 
 def _time(
     engine: Engine, ask: DecideAsk, person: Person, now: datetime
-) -> tuple[DecidedTime, Mapping[str, Any] | None, datetime]:
-    """When to send it, the row about the hour that was drawn, and the moment that rules are to look at."""
+) -> tuple[DecidedTime, Mapping[str, Any] | None]:
+    """When to send it, and the row about the hour that was drawn."""
     rules = engine.settings.rules
-    found, rows = no_time("nobody is named to write to"), []
+    found = no_time("nobody is named to write to")
+    rows: list[dict[str, Any]] = []
     if ask.channel in rules.on_site:
         found = no_time(f"people come to {ask.channel} themselves")
     elif person.user_id is not None:
@@ -208,7 +210,7 @@ def _time(
         decision_id=None if row is None else row["decision_id"],
         note=found.note,
     )
-    return told, row, when.at
+    return told, row
 
 
 def _who(ask: DecideAsk) -> Mapping[str, Any]:
