@@ -7,6 +7,7 @@ import pytest
 
 from data.errors import DataError
 from features.rules import parse_rule
+from serving.channels import refuse_channel
 from simulation.loop import Loop
 from simulation.loop_inside import Inside, shop_of
 from simulation.world import World
@@ -79,3 +80,11 @@ def test_a_horizon_beyond_the_week_is_refused(tmp_path):
     shop.settings_file.write_text(text)
     with pytest.raises(DataError, match="longer than the week"):
         Inside(Loop(world, users=60, days=40, weeks=1), type(shop).open(tmp_path))
+
+
+def test_a_channel_that_only_this_world_has_may_be_asked_for(tmp_path):
+    world = World.load()
+    letter = world.messages.channels[0].model_copy(update={"name": "letter"})
+    messages = world.messages.model_copy(update={"channels": (letter, *world.messages.channels[1:])})
+    shop = shop_of(tmp_path / "shop", world=world.model_copy(update={"messages": messages}))
+    refuse_channel("letter", shop.settings)
