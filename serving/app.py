@@ -34,7 +34,7 @@ from serving.gathering import Gathering
 from serving.metrics import Metrics
 from serving.openapi import document
 from serving.recommending import FieldError, UnknownItemError
-from serving.routes import ROUTES, RouteSpec, give_offers, log_items
+from serving.routes import ROUTES, RouteSpec, give_offers, hand_out, log_items
 from serving.schemas import Ask, ErrorAnswer, ErrorBody, ErrorDetail
 from serving.writer import Writer
 
@@ -72,6 +72,7 @@ class Service:
         metrics: What operators watch.
         items: Answers who asks for items, those who ask at once together.
         offers: Answers who asks for offers.
+        actions: Answers who asks what is due.
     """
 
     def __init__(self, workspace: Workspace, address: str) -> None:
@@ -83,6 +84,7 @@ class Service:
         self.trouble = "The service is still loading."
         self.items = Gathering(lambda asks: self.in_thread(self.ready.recommend_each, asks), partial(log_items, self))
         self.offers = Gathering(lambda asks: self.in_thread(self.ready.offers_each, asks), partial(give_offers, self))
+        self.actions = Gathering(lambda asks: self.in_thread(self.ready.act_each, asks), partial(hand_out, self))
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attune")
         self._writer: Writer | None = None
         self._background: list[asyncio.Task[None]] = []

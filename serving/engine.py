@@ -57,6 +57,7 @@ from serving.recommending import (
     steps_of,
 )
 from serving.schemas import (
+    ActionsAsk,
     OffersAsk,
     Propensity,
     RankedItem,
@@ -275,6 +276,24 @@ class Engine:
         if self.acting is None:
             return [Acted(user_id) for user_id in user_ids]
         return self.acting.decide(user_ids, now=now, channel=channel)
+
+    def act_each(self, asks: Sequence[ActionsAsk]) -> list[Acted | Exception]:
+        """As `act`, now, for several who ask at once; in the place of what would be raised for one stands the error."""
+        now = datetime.now(UTC)
+        found: dict[tuple[str | None, str], Acted | Exception] = {}
+        for channel in {ask.channel for ask in asks}:
+            ids = list(dict.fromkeys(ask.user_id for ask in asks if ask.channel == channel))
+            found |= {(channel, id_): acted for id_, acted in self._acted(ids, channel, now).items()}
+        return [found[ask.channel, ask.user_id] for ask in asks]
+
+    def _acted(self, user_ids: Sequence[str], channel: str | None, now: datetime) -> dict[str, Acted | Exception]:
+        """By person. Somebody of whom it cannot be told does not keep the others from what is due for them."""
+        found = _tried(self.act, user_ids, now=now, channel=channel)
+        if not isinstance(found, Exception):
+            return dict(zip(user_ids, found, strict=True))
+        if len(user_ids) == 1 or isinstance(found, (FieldError, StateUnavailableError)):
+            return dict.fromkeys(user_ids, found)
+        return {id_: one for user_id in user_ids for id_, one in self._acted([user_id], channel, now).items()}
 
     def score(self, ask: ScoreAsk) -> Scored:
         """Propensities with their reasons, value, the hour and channel to write at, lifecycle stage and segments.

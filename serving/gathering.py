@@ -20,8 +20,8 @@ class Gathering(Generic[Ask, Found, Done]):
 
     Args:
         decide: What is found for each ask of a group, or why it cannot be.
-        store: Stores what was found for a group, all or nothing; what is told of each. Where it fails for a group,
-            each is tried alone, so that one that cannot be stored does not take its neighbours along.
+        store: Stores what was found for a group, all or nothing; what is told of each, or why it cannot be. Where it
+            fails for a group, each is tried alone, so that one that cannot be stored takes no neighbour along.
 
     Example:
         >>> async def doubled(numbers): return [2 * number for number in numbers]
@@ -36,7 +36,7 @@ class Gathering(Generic[Ask, Found, Done]):
     def __init__(
         self,
         decide: Callable[[list[Ask]], Awaitable[Sequence[Found | Exception]]],
-        store: Callable[[list[Found]], Awaitable[Sequence[Done]]],
+        store: Callable[[list[Found]], Awaitable[Sequence[Done | Exception]]],
     ) -> None:
         self._decide, self._store = decide, store
         self._waiting: deque[tuple[Ask, asyncio.Future[Done]]] = deque()

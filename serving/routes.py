@@ -22,6 +22,7 @@ from data.state.writes import append, upsert
 from serving import deciding
 from serving.channels import channels_of
 from serving.choices import consent_rows, consents_of, preference_rows
+from serving.contacting import Acted
 from serving.decisions.rules import ANY, Person
 from serving.explaining import explain
 from serving.offered import Offered, store_offers
@@ -161,8 +162,7 @@ async def _actions(service: Service, ask: ActionsAsk, request_id: str) -> Action
     """Stored before it is answered: what nobody knows to be handed out would be handed out again."""
     engine = service.ready
     for _ in range(2):  # where another worker was quicker, what it stored is the answer
-        [found] = await service.in_thread(lambda: engine.act([ask.user_id], now=datetime.now(UTC), channel=ask.channel))
-        done = await service.writer.write(found.store)
+        done = await service.actions.answer(ask)
         if done is not None:
             break
     else:
@@ -175,6 +175,14 @@ async def _actions(service: Service, ask: ActionsAsk, request_id: str) -> Action
         waiting=list(done.waiting),
         note=done.note,
     )
+
+
+async def hand_out(service: Service, found: Sequence[Acted]) -> Sequence[Acted | Exception | None]:
+    """What is to be done in the end, see `Acted.store`."""
+    try:
+        return await service.writer.write(lambda connection: [one.store(connection) for one in found])
+    except StateUnavailableError as error:
+        return [error] * len(found)  # of all: none is to be tried alone
 
 
 async def _offers(service: Service, ask: OffersAsk, request_id: str) -> OffersAnswer:

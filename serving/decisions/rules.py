@@ -255,6 +255,8 @@ def _topic(person: Person, contact: Contact, _settings: Settings, _now: datetime
 
 
 def _hours(person: Person, contact: Contact, settings: Settings, now: datetime) -> str | None:
+    if contact.channel in settings.rules.on_site:
+        return None
     hour = now.astimezone(ZoneInfo(person.timezone)).hour
     if allowed_hours(person, contact.channel, settings.rules)[hour]:
         return None

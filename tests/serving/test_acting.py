@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -91,6 +92,29 @@ def test_a_cart_that_was_left_is_told_and_asked_again_it_is_the_same(shared):
     assert (row["chosen"], row["probability"]) == (["cart_abandoned.1"], [1.0])
     context = json.loads(row["context"])
     assert (context["step"], context["channel"], context["campaign_id"]) == (0, "email", "cart_abandoned")
+
+
+def test_of_many_who_ask_at_once_each_hears_of_their_own_and_it_is_handed_out_once(shared):
+    for name in ("left 1", "left 2"):
+        abandon(shared, name)
+    asks = [("left 1", "email"), ("left 2", None), ("nobody knows them", None), ("left 1", None), ("left 2", "sms")] * 3
+    with ThreadPoolExecutor(16) as threads:
+        asked = [("left 1", "pigeon"), *asks]
+        refused, *answers = threads.map(
+            lambda one: shared.post("/v1/actions", {"user_id": one[0], "channel": one[1]}), asked
+        )
+    assert refused.status_code == 400
+    for (user_id, channel), answer in zip(asks, answers, strict=True):
+        found = answer.json()["actions"]
+        assert [one["about_items"] for one in found] == ([] if user_id[0] == "n" or channel == "sms" else [["i7"]])
+    for name in ("left 1", "left 2"):
+        of_them = [
+            answer.json()["actions"] for (user_id, _), answer in zip(asks, answers, strict=True) if user_id == name
+        ]
+        told = [action for found in of_them for action in found]
+        assert len({action["decision_id"] for action in told}) == 1
+        assert [action["again"] for action in told].count(False) == 1
+        assert [row["chosen"] for row in logged(shared, name) if row["chosen"] != ["none"]] == [["cart_abandoned.1"]]
 
 
 def test_what_was_sent_is_not_answered_again_and_the_next_step_waits(shared):
