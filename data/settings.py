@@ -181,6 +181,11 @@ class Offers(Section):
         description="the rule before models came, such as `orders_90d > 0 -> offer-1 else none`, over features; "
         "empty = no offer",
     )
+    explore: Share = Field(
+        0.2,
+        description="share of the decisions of arm `model` that are drawn, mostly among what may well be best, so that "
+        "the next training learns from them",
+    )
     min_decisions: int = Field(
         100, ge=50, description="an offer is learnt about once chance gave it so many times, and no offer as often"
     )

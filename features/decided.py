@@ -226,7 +226,15 @@ def by_week(
     return lines.group_by("user_id", "week").agg(value=column).execute()
 
 
-def brought(tables: Tables, until: datetime, decisions: pd.DataFrame, *, value: str, horizon_days: float) -> pd.Series:
+def brought(
+    tables: Tables,
+    until: datetime,
+    decisions: pd.DataFrame,
+    *,
+    value: str,
+    horizon_days: float,
+    over_channel: bool = False,
+) -> pd.Series:
     """What each decision was followed by within the horizon, by `decision_id`; 0 where nothing came.
 
     Args:
@@ -235,8 +243,14 @@ def brought(tables: Tables, until: datetime, decisions: pd.DataFrame, *, value: 
         decisions: `decision_id, user_id, at`.
         value: `profit`, `revenue` or `orders`.
         horizon_days: How long after the decision.
+        over_channel: Only what was ordered over the decision's own `channel`, a column more: where somebody's
+            `order_completed` of that second and channel tells it.
     """
-    lines = _within(_since(_bought(tables.as_of(until)), decisions, "decision_id"), horizon_days)
+    known = tables.as_of(until)
+    names = ("decision_id", *(("channel",) if over_channel else ()))
+    lines = _within(_since(_bought(known), decisions, *names), horizon_days)
+    if over_channel:
+        lines = _over_channel(lines, known["events"])
     column = lines.order_id.nunique(where=lines.is_order).cast("float64")
     if value != "orders":
         column = _sum(lines["money" if value == "revenue" else value])
@@ -299,6 +313,18 @@ def _bought(known: Tables) -> ir.Table:
         profit=-used.each.fill_null(0.0),
     )
     return told.union(redeemed)
+
+
+def _over_channel(lines: ir.Table, events: ir.Table) -> ir.Table:
+    """Those lines that an event tells to have come over their `channel`."""
+    events = events.filter(events.event == "order_completed")
+    told = events.select(buyer="user_id", came_over="channel", second=epoch_seconds(events.occurred_at)).distinct()
+    same = [
+        lines.user_id == told.buyer,
+        epoch_seconds(lines["at"]) == told.second,
+        lines.channel == told.came_over,
+    ]
+    return lines.semi_join(told, same)
 
 
 def _since(rows: ir.Table, people: pd.DataFrame, *names: str) -> ir.Table:

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from data.errors import ModelFileError
-from models.uplift import UpliftModel, best_arms
+from models.uplift import PooledEffects, UpliftModel, best_arms
 from models.uplift.model import ArmEffect
 
 NOTHING = "none"
@@ -24,6 +24,8 @@ USUAL = "usual"
 """The policy that leaves it to the shop's usual rule; any other policy is an arm for all."""
 LEVEL = 0.95
 ABOUT = "offers.json"
+KINDS: dict[type, str] = {UpliftModel: "uplift", PooledEffects: "pooled"}
+"""What tells people apart, as `offers.json` names it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +36,13 @@ class OfferProfit:
         profit: Expected, (n, K).
         low: Lower end of its interval, (n, K).
         high: Upper end, (n, K).
+        best: The chance of each to be the best for this person, as far as is known, (n, K).
     """
 
     profit: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    best: np.ndarray
 
 
 class OfferModel:
@@ -81,7 +85,7 @@ class OfferModel:
         *,
         policy: str = BEST,
         contact_cost: float = 0.0,
-        uplift: UpliftModel | None = None,
+        uplift: UpliftModel | PooledEffects | None = None,
     ) -> None:
         self.arms, self.effects = tuple(arms), tuple(effects)
         self.policy, self.contact_cost, self.uplift = policy, contact_cost, uplift
@@ -97,6 +101,11 @@ class OfferModel:
         Raises:
             DataError: a column is not there.
         """
+        if isinstance(self.uplift, PooledEffects):
+            mean, error, best = self.uplift.posterior(table)
+            mean = mean - self.contact_cost * (np.arange(len(self.arms)) > 0)
+            spread = float(ndtri((1 + LEVEL) / 2)) * error
+            return OfferProfit(mean, mean - spread, mean + spread, best)
         average, error, slope, slope_error = (
             np.array([0.0, *(getattr(effect, name) for effect in self.effects)])
             for name in ("average", "standard_error", "slope", "slope_error")
@@ -110,7 +119,7 @@ class OfferModel:
             t2 = (np.where(believed, slope, 2.0) / np.where(believed, slope_error, 1.0)) ** 2
             variance += np.where(believed, (profit - average) ** 2 / (t2 - 1), 0.0)
         spread = float(ndtri((1 + LEVEL) / 2)) * np.sqrt(variance)
-        return OfferProfit(profit, profit - spread, profit + spread)
+        return OfferProfit(profit, profit - spread, profit + spread, np.eye(len(self.arms))[profit.argmax(axis=1)])
 
     def of_stranger(self) -> OfferProfit:
         """Of somebody of whom nothing is known: the averages, one row."""
@@ -133,7 +142,7 @@ class OfferModel:
             "effects": [asdict(effect) for effect in self.effects],
             "policy": self.policy,
             "contact_cost": self.contact_cost,
-            "tells_apart": self.uplift is not None,
+            "tells_apart": "" if self.uplift is None else KINDS[type(self.uplift)],
         }
         (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
@@ -151,8 +160,20 @@ class OfferModel:
                 [ArmEffect(**effect) for effect in about["effects"]],
                 policy=about["policy"],
                 contact_cost=about["contact_cost"],
-                uplift=UpliftModel.load(folder) if about["tells_apart"] else None,
+                uplift=_loaded(folder, about["tells_apart"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error
         return model
+
+
+def _loaded(folder: Path, kind: str) -> UpliftModel | PooledEffects | None:
+    """What tells people apart; None = nothing does.
+
+    Raises:
+        KeyError: there is no such kind.
+    """
+    if not kind:
+        return None
+    found: UpliftModel | PooledEffects = {name: made for made, name in KINDS.items()}[kind].load(folder)
+    return found

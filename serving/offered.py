@@ -16,7 +16,7 @@ from data.settings import Settings
 from data.state.counting import Counted, take, used
 from data.state.writes import append
 from models.offers import NOTHING
-from serving.decisions.offers import Given, Offer, Profit, Withheld, give
+from serving.decisions.offers import Given, Offer, Profit, Withheld, explored, give
 from serving.decisions.rules import Person
 from serving.schemas import OffersAsk, RankedOffer, WithheldOffer
 
@@ -70,6 +70,7 @@ class Offered:
             horizon_days=self.settings.offers.horizon_days,
             now=self.now,
             k=self.ask.k,
+            chances=explored(self.order, self.profits, share=self.settings.offers.explore),
         )
 
     @property
@@ -101,8 +102,8 @@ class Offered:
 
     @property
     def limited(self) -> bool:
-        """Whether anything that is given is to be counted, and so to be on the disk before it is told."""
-        return any(self._is_limited(name) for name in self.given.chosen)
+        """Whether anything that may be given is to be counted, and so to be on the disk before it is told."""
+        return any(map(self._is_limited, self.offers))
 
     def store(self, connection: sa.Connection) -> Offered:
         """As `store_offers`, of one person."""
@@ -247,7 +248,7 @@ class Offered:
 def store_offers(connection: sa.Connection, asked: Sequence[Offered]) -> list[Offered]:
     """Take what the given offers use up and store the decisions, in one transaction; what is given in the end."""
     counts: dict[Counted, float] = {}
-    if any(one._is_limited(name) for one in asked for name in one.offers):
+    if any(one.limited for one in asked):
         counts = used(connection, (GIVEN, REDEMPTIONS, BUDGET), user_ids={one._who for one in asked})
     found = [one._counted(connection, counts) for one in asked]
     append(connection, "decisions", [one.decision for one in found])

@@ -46,7 +46,8 @@ class _Told:
     """What is worked out for all rows of a frame of features at once.
 
     Attributes:
-        profit: Expected, its low and high end, by row and arm of the model; None without a model.
+        profit: Expected, its low and high end, and the chance to be the best, by row and arm of the model; None
+            without a model.
         usual: What the shop's rule says of each row.
         segments: By name, who is in it.
     """
@@ -179,9 +180,13 @@ class Offering:
             return {}
         dearer = self._settings.offers.contact_costs.get(channel, 0.0) - model.contact_cost
         found = {}
+        *amounts, best = told.profit
         for code, arm in enumerate(model.arms):
             if code and arm in candidates:
-                found[arm] = Profit(*(float(values[place, code]) - dearer for values in told.profit))
+                found[arm] = Profit(
+                    *(float(values[place, code]) - dearer for values in amounts), float(best[place, code])
+                )
+        found[NOTHING] = Profit(0.0, 0.0, 0.0, float(best[place, 0]))
         return found
 
     def _of_row(self, row: Row) -> _Told:
@@ -194,7 +199,7 @@ class Offering:
         if self._model is not None:
             starts = range(0, max(n, 1), ROWS_AT_ONCE)
             parts = [self._model.predict(frame.iloc[start : start + ROWS_AT_ONCE]) for start in starts]
-            columns = zip(*((part.profit, part.low, part.high) for part in parts), strict=True)
+            columns = zip(*((part.profit, part.low, part.high, part.best) for part in parts), strict=True)
             profit = tuple(np.concatenate(column) for column in columns)
         told = _Told(
             profit,
@@ -215,7 +220,7 @@ class Offering:
         profit = None
         if self._model is not None:
             found = self._model.of_stranger()
-            profit = found.profit, found.low, found.high
+            profit = found.profit, found.low, found.high, found.best
         return _Told(profit, np.array([usual], dtype=object), {})
 
 

@@ -24,16 +24,16 @@ from evaluation.intervals import Interval
 from features.decided import brought
 from features.rules import parse_rule
 from features.snapshots import definitions_hash, set_cutoff, symbolic_sql, top_categories
-from models.offers import BEST, NOTHING, USUAL, OfferModel
+from models.offers import NOTHING, USUAL, OfferModel
 from registry.versions import Version
 from serving.decisions.arms import arm_of
-from serving.decisions.offers import Profit, give, ranked
+from serving.decisions.offers import Profit, explored, give, ranked
 from simulation.catalogue import DAYS_PER_WEEK
 from simulation.loop import Dealt, Loop
 from simulation.world import World
 from training import offers as learning
 from training.gate import decide
-from training.offer_rows import OfferRows
+from training.offer_rows import OfferRows, over_message
 
 USUAL_SHARE = 0.1
 
@@ -154,8 +154,7 @@ class Inside:
         rows = self.rows(now)
         try:
             judging = learning.judge(rows, seed=self.seed)
-            best = learning.compared(self.workspace, judging, {BEST: BEST})
-            policy = BEST if best.beats_baselines else learning.best_simple(self.workspace, judging)
+            policy = learning.chosen(self.workspace, judging)
             champion = {} if self.model is None else {"champion": self.model.policy}
             found = learning.compared(self.workspace, judging, {f"challenger: {policy}": policy, **champion})
         except DataError as error:
@@ -182,12 +181,16 @@ class Inside:
         chance = np.where(even, 1 / K, made["probability"])
         probabilities = np.tile(((1 - chance) / (K - 1))[:, None], (1, K))
         probabilities[np.arange(len(made)), codes] = chance
+        profit = self._profit(made, now)
+        orders, by_message = over_message(self._tables, now, made.assign(channel=self.world.channel), profit, days)
         return OfferRows(
             table=self._known[usable].reset_index(drop=True),
             user=made["user_id"].to_numpy(object),
             at=made["at"],
             arm=codes,
-            outcome=self._profit(made, now),
+            outcome=profit,
+            orders=orders,
+            by_message=by_message,
             contact_cost=np.zeros(len(made)),
             probabilities=probabilities,
             even=even,
@@ -214,19 +217,19 @@ class Inside:
             arm = arm_of(user, settings.arms, salt=settings.shop.salt, now=now)
             profits: dict[str, Profit] = {}
             if found is not None and self.model is not None:
-                each = zip(found.profit[row], found.low[row], found.high[row], strict=True)
-                profits = {
-                    a: Profit(*map(float, p)) for a, p in zip(self.model.arms, each, strict=True) if a != NOTHING
-                }
+                each = zip(found.profit[row], found.low[row], found.high[row], found.best[row], strict=True)
+                profits = {a: Profit(*map(float, p)) for a, p in zip(self.model.arms, each, strict=True)}
             policy = self.usual[user] if self.policy == USUAL else self.policy
+            order = ranked(profits, offers, policy=policy)
             given = give(
                 arm.name,
-                ranked(profits, offers, policy=policy),
+                order,
                 usual=self.usual[user],
                 user_id=user,
                 salt=settings.shop.salt,
                 horizon_days=settings.offers.horizon_days,
                 now=now,
+                chances=explored(order, profits, share=settings.offers.explore),
             )
             decided.append({
                 "user_id": user,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from data.errors import DataError
+from data.tables import Tables
 from data.workspace import Workspace
 from features.decided import brought
 from features.snapshots import span
@@ -33,6 +35,8 @@ class OfferRows:
         at: When.
         arm: What was chosen, codes (n,).
         outcome: What the person brought in the horizon after all costs, the contact's too, (n,).
+        orders: Orders that came over the message in the horizon, see `over_message`, (n,).
+        by_message: Of the outcome, the profit of these, (n,).
         contact_cost: What telling the person of an offer cost, or would have, on the channel, (n,).
         probabilities: Of every arm, (n, K); exact for the chosen one.
         even: Where all arms were equally likely, bool (n,).
@@ -48,6 +52,8 @@ class OfferRows:
     at: pd.Series
     arm: np.ndarray
     outcome: np.ndarray
+    orders: np.ndarray
+    by_message: np.ndarray
     contact_cost: np.ndarray
     probabilities: np.ndarray
     even: np.ndarray
@@ -70,6 +76,8 @@ class OfferRows:
             self.at[kept].reset_index(drop=True),
             self.arm[kept],
             self.outcome[kept],
+            self.orders[kept],
+            self.by_message[kept],
             self.contact_cost[kept],
             self.probabilities[kept],
             self.even[kept],
@@ -106,12 +114,18 @@ def offer_rows(workspace: Workspace) -> OfferRows:
     even = made["even"].to_numpy()
     snapshots, table = _known(workspace, made)
     costs = made["channel"].map(settings.contact_costs).fillna(0.0).to_numpy(dtype=np.float64)
+    profit = _profit(workspace, made, end)
+    orders, by_message = over_message(
+        workspace.checked, end, made, profit, settings.horizon_days, margin=settings.margin
+    )
     return OfferRows(
         table=table,
         user=made["user_id"].to_numpy(dtype=object),
         at=made["at"],
         arm=codes,
-        outcome=_profit(workspace, made, end) - np.where(codes > 0, costs, 0.0),
+        outcome=profit - np.where(codes > 0, costs, 0.0),
+        orders=orders,
+        by_message=by_message,
         contact_cost=costs,
         probabilities=_probabilities(codes, made["probability"].to_numpy(), even, len(arms)),
         even=even,
@@ -121,6 +135,30 @@ def offer_rows(workspace: Workspace) -> OfferRows:
         definitions_hash=snapshots,
         notes=(*notes, *_unknown(workspace)),
     )
+
+
+def over_message(
+    tables: Tables, until: datetime, made: pd.DataFrame, profit: np.ndarray, days: int, *, margin: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Orders that came over the channel of each decision in the horizon, and their profit, (n,) each.
+
+    They are told apart because next to none of them would have come without the message, so that they say most of what
+    an offer brings. Where no event tells the channel of an order, all orders count, and `profit` is theirs.
+
+    Args:
+        tables: Of the shop.
+        until: Everything is known just before it.
+        made: `decision_id, user_id, at, channel` of the decisions.
+        profit: What each brought.
+        days: Of the horizon.
+        margin: Of what is paid, where items have no cost.
+    """
+    about = {"tables": tables, "until": until, "decisions": made, "horizon_days": days}
+    if tables.has("events", "channel"):
+        orders = brought(**about, value="orders", over_channel=True).to_numpy(dtype=np.float64)
+        if orders.any():
+            return orders, _earned(about, tables, margin, over_channel=True)
+    return brought(**about, value="orders").to_numpy(dtype=np.float64), profit
 
 
 def _by_chance(workspace: Workspace, until: datetime) -> pd.DataFrame:
@@ -249,12 +287,16 @@ def _profit(workspace: Workspace, made: pd.DataFrame, end: datetime) -> np.ndarr
     settings, tables = workspace.settings.offers, workspace.checked
     if not tables.has("orders", "unit_price"):
         raise DataError("an offer's profit is money, and there is no orders.unit_price.")
-    about = {"tables": tables, "until": end, "decisions": made, "horizon_days": settings.horizon_days}
-    profit = brought(**about, value="profit").to_numpy(dtype=np.float64)
-    if settings.margin is None and tables.has("items", "cost"):
-        return profit
-    if tables.has("items", "cost"):
+    if settings.margin is not None and tables.has("items", "cost"):
         raise DataError("[offers].margin is set, and there is items.cost too: leave one of them out.")
-    revenue = brought(**about, value="revenue").to_numpy(dtype=np.float64)
-    margin = 1.0 if settings.margin is None else settings.margin
-    return margin * revenue + profit  # without item costs `profit` is what redeemed offers cost
+    about = {"tables": tables, "until": end, "decisions": made, "horizon_days": settings.horizon_days}
+    return _earned(about, tables, settings.margin, over_channel=False)
+
+
+def _earned(about: dict[str, Any], tables: Tables, margin: float | None, *, over_channel: bool) -> np.ndarray:
+    profit = brought(**about, value="profit", over_channel=over_channel).to_numpy(dtype=np.float64)
+    if margin is None and tables.has("items", "cost"):
+        return profit
+    revenue = brought(**about, value="revenue", over_channel=over_channel).to_numpy(dtype=np.float64)
+    # Without item costs `profit` is what redeemed offers cost.
+    return np.asarray((1.0 if margin is None else margin) * revenue + profit)

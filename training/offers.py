@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,13 +18,12 @@ from data.errors import DataError, WorkspaceError
 from data.progress import timed
 from data.workspace import Workspace
 from evaluation.experiments.checks import Check, assignment_foreseen, leak, sample_ratio
-from evaluation.off_policy import Logged, action_values
+from evaluation.off_policy import action_values
 from evaluation.policies import PolicyComparison, compare_policies
 from features.rules import Rule, parse_rule
 from models.offers import BEST, NOTHING, USUAL, OfferModel
-from models.uplift import UpliftModel, fit_policy_tree
-from models.uplift.learners import LEARNERS
-from models.uplift.model import MIN_ARM
+from models.uplift import PooledEffects, fit_policy_tree
+from models.uplift.model import MIN_ARM, ArmEffect
 from training import cards, uplift
 from training.examples import write_feature_examples
 from training.offer_rows import OfferRows, offer_rows
@@ -37,8 +37,17 @@ TEST_SHARE = 0.25
 """The newest decisions are judged on, at least this share of all."""
 NOBODY = "nobody"
 LEVEL = 0.95
-MOST_LEARNT = 10_000
-"""Decisions that people are told apart by, a draw of more: it takes seconds for each thousand."""
+FOLDS = 5
+MOST_LEARNT = 100_000
+"""Decisions that are learnt from, a draw of more: it takes a second for each ten thousand, and a kilobyte for each."""
+MOST_FOR_TREE = 10_000
+CHANGING = re.compile(
+    r"_\d+d$|_life$|_trend$|^days_since_|^orders_share_|^order_(gap|lateness|value_first)|^cart_|^sent_|^best_hour|"
+    r"^(discount|discounted_lines|return)_share$|^basket_size|^channels_reachable$|^locale$"
+)
+"""Features that tell what somebody did lately, or again what others tell ..."""
+STEADY = ("open_rate_90d", "sessions_90d", "orders_life", "days_since_event", "days_since_order")
+"""... but for these: how often somebody comes, and whether they still do."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +99,8 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
     with parent_run(workspace, NAME, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
         with timed("learning and judging offers"):
             judging = judge(rows, seed=seed)
-            test, policy = compared(workspace, judging, {BEST: BEST}), BEST
-            if not test.beats_baselines:
-                policy = best_simple(workspace, judging)
-                test = compared(workspace, judging, {_names(workspace, rows)[policy]: policy})
+            policy = chosen(workspace, judging)
+            test = compared(workspace, judging, {_names(workspace, rows)[policy]: policy})
         for row in test.rows:
             child_run(row.name, params={}, metrics=row.metrics)
         log_comparison(test)
@@ -118,32 +125,35 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
 
 
 def fit(rows: OfferRows, *, policy: str = BEST, seed: int = 0) -> OfferModel:
-    """What all decisions say. A policy that is the same for everybody keeps the average effects only.
-
-    Of many decisions a draw tells people apart; the average effects are of all of them, doubly robust. For averages
-    alone the outcomes in each arm are enough, which the T-learner learns.
-    """
-    n = len(rows.arm)
-    some = some_rows(n, MOST_LEARNT, seed=seed)
-    model = UpliftModel(learners=tuple(LEARNERS) if policy == BEST else ("T",)).fit(
-        rows.table.iloc[some],
+    """What all decisions say, or a draw of very many. A policy that is the same for all keeps the averages only."""
+    some = some_rows(len(rows.arm), MOST_LEARNT, seed=seed)
+    told = steady(rows.table)
+    model = PooledEffects().fit(
+        rows.table[told].iloc[some],
         rows.arm[some],
-        rows.outcome[some],
-        probabilities=rows.probabilities[some],
+        rows.before_contact[some],
+        brought=rows.orders[some],
+        by_message=rows.by_message[some],
         arms=rows.arms,
         seed=seed,
     )
-    effects = list(model.effects)
-    if len(some) < n:
-        log = Logged(rows.arm, rows.outcome, rows.probabilities[np.arange(n), rows.arm])
-        values = action_values(log, rows.probabilities, model.expected(rows.table))
-        gained = values[:, 1:] - values[:, :1]
-        errors = gained.std(axis=0, ddof=1) / np.sqrt(n)
-        told = zip(effects, gained.mean(axis=0).tolist(), errors.tolist(), strict=True)
-        effects = [replace(effect, average=average, standard_error=error) for effect, average, error in told]
     contact_cost = float(rows.contact_cost[rows.arm > 0].mean())
+    effects = [replace(effect, average=effect.average - contact_cost) for effect in model.effects]
     apart = model if policy == BEST else None
     return OfferModel(rows.arms, effects, policy=policy, contact_cost=contact_cost, uplift=apart)
+
+
+def steady(table: pd.DataFrame) -> list[str]:
+    """The columns by which people are told apart: what they are like, rather than all that they did lately.
+
+    Few columns leave more to be learnt from few decisions. A column that no room of ours wrote, such as an attribute
+    or an answer, is one of them.
+
+    Example:
+        >>> steady(pd.DataFrame(columns=["leaning_tea", "events_7d", "shoe_size"]))
+        ['leaning_tea', 'shoe_size']
+    """
+    return [name for name in table if name in STEADY or not CHANGING.search(str(name))]
 
 
 def judge(rows: OfferRows, *, seed: int = 0) -> Judging:
@@ -157,12 +167,14 @@ def judge(rows: OfferRows, *, seed: int = 0) -> Judging:
     _check(rows, seed)
     start = _test_start(rows)
     if start is None:
-        first = ~pd.Series(rows.user).duplicated().to_numpy()
-        return Judging(rows, uplift.cross_fit(experiment(rows.of(first), seed), seed=seed), None)
+        rows = rows.of(~pd.Series(rows.user).duplicated().to_numpy())
+        fold = np.random.default_rng(seed).permutation(len(rows.arm)) % FOLDS
+        parts = [_asked(rows.of(fold != one), rows.of(fold == one), seed) for one in range(FOLDS)]
+        return Judging(rows, _joined(experiment(rows, seed), fold, parts), None)
     horizon = timedelta(days=rows.horizon_days)
     early, late = rows.of((rows.at + horizon <= start).to_numpy()), rows.of((rows.at >= start).to_numpy())
-    learnt, asked = experiment(early, seed), experiment(late, seed)
-    return Judging(rows, _asked(fit(early, seed=seed), learnt, asked, seed), start)
+    fold = np.zeros(len(late.arm), dtype=np.int64)
+    return Judging(rows, _joined(experiment(late, seed), fold, [_asked(early, late, seed)]), start)
 
 
 def experiment(rows: OfferRows, seed: int = 0) -> Experiment:
@@ -185,7 +197,8 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
         contestants: Name -> policy (`BEST`, or an arm for all), or the arms that a stored version gives, codes (n,).
 
     Where the first is itself a simple policy, only those others count as baselines that are surely better than the
-    usual rule, or than no offer in a shop without one: of ten offers that do nothing one looks good.
+    usual rule, or than no offer in a shop without one: of ten offers that do nothing one looks good. Where the arm
+    `model` explores, only those count against the best offer for each that are surely better than it, see `chosen`.
     """
     fitted, rows = judging.fitted, judging.rows
     of = fitted.experiment
@@ -206,12 +219,18 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
     first = next(iter(policies))
     found = _values(of, policies, fitted)
     gains = {gain.against: gain.gain for gain in found.gains}
-    proven = _proven(judging, others, names) if recipes[first] in simple else simple
+    proven = set(_proven(judging, others, names))
+    if recipes[first] in simple:
+        counted = {*proven, recipes[first]}
+    elif workspace.settings.offers.explore and not all(gains[name].low > 0 for name in simple):
+        counted = {BEST, *(name for name in {names.get(USUAL, NOBODY), *proven} if gains[name].high < 0)}
+    else:
+        counted = simple
     judged = tuple(
         Judged(
             row.name,
             recipes.get(row.name, row.name),
-            recipes.get(row.name, row.name) in simple & {*proven, recipes[first]},
+            recipes.get(row.name, row.name) in counted,
             {METRIC: row.value},
             gains.get(row.name),
         )
@@ -226,6 +245,17 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
         *note,
     ]
     return Comparison(NAME, METRIC, n, judged, tuple(notes))
+
+
+def chosen(workspace: Workspace, judging: Judging) -> str:
+    """The policy that goes on: the best offer for each, or `best_simple`.
+
+    The best offer for each must be surely better than every simple policy. Where the arm `model` explores it is enough
+    that none is surely better: what offers bring is shrunk as far as it is not known, so that the best by it is the
+    best guess there is, it is measured while it decides, and a mistake lasts until the next training.
+    """
+    test = compared(workspace, judging, {BEST: BEST})
+    return BEST if test.beats_baselines or test.best_baseline is test.rows[0] else best_simple(workspace, judging)
 
 
 def best_simple(workspace: Workspace, judging: Judging) -> str:
@@ -250,22 +280,34 @@ def again(judging: Judging, model: OfferModel, card: Card) -> str | np.ndarray:
     return model.choose(model.predict(judging.fitted.experiment.table).profit)
 
 
-def _asked(model: OfferModel, learnt: Experiment, asked: Experiment, seed: int) -> CrossFitted:
-    """What a model says of people whom it did not see, in the shape of a cross-fit of one fold."""
-    apart = model.uplift
-    assert apart is not None  # noqa: S101 - `BEST` tells people apart
-    values = action_values(learnt.logged, learnt.probabilities, apart.expected(learnt.table))
-    some = some_rows(len(values), MOST_LEARNT, seed=seed)
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a model says of people whom it did not see: effects and outcomes, (n, K), and a tree's arms, (n,)."""
+
+    effects: np.ndarray
+    expected: np.ndarray
+    tree: np.ndarray
+    found: tuple[ArmEffect, ...]
+
+
+def _asked(early: OfferRows, late: OfferRows, seed: int) -> _Asked:
+    """What is learnt from the early decisions, said of the late."""
+    learnt, model = experiment(early, seed), fit(early, seed=seed)
+    assert isinstance(model.uplift, PooledEffects)  # noqa: S101 - `BEST` tells people apart
+    values = action_values(learnt.logged, learnt.probabilities, model.uplift.expected(learnt.table))
+    some = some_rows(len(values), MOST_FOR_TREE, seed=seed)
     tree = fit_policy_tree(learnt.table.iloc[some], values[some], names=learnt.arms, seed=seed)
-    return CrossFitted(
-        asked,
-        model.predict(asked.table).profit,
-        apart.expected(asked.table),
-        tree(asked.table),
-        np.zeros(len(asked.arm), dtype=np.int64),
-        (model.effects,),
-        (apart.weights,),
+    told = model.predict(late.table)
+    return _Asked(told.profit, model.uplift.expected(late.table), tree(late.table), tuple(model.effects))
+
+
+def _joined(of: Experiment, fold: np.ndarray, parts: Sequence[_Asked]) -> CrossFitted:
+    """What each part says, at the places of its fold."""
+    order = np.argsort(np.argsort(fold, kind="stable"))
+    effects, expected, tree = (
+        np.concatenate([getattr(part, name) for part in parts])[order] for name in ("effects", "expected", "tree")
     )
+    return CrossFitted(of, effects, expected, tree, fold, tuple(part.found for part in parts), ())
 
 
 def _check(rows: OfferRows, seed: int) -> None:

@@ -6,11 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
+
 from data.chance import stable_uniform
 from models.offers import BEST, NOTHING
 from serving.decisions.arms import ArmName
+from serving.decisions.variants import drawn
 
 DAY_SECONDS = 86_400
+EVEN = 0.2
+"""Of what is explored."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,19 @@ class Offer:
 
 @dataclass(frozen=True)
 class Profit:
-    """What an offer is expected to bring of somebody more than none, after all costs, with its interval."""
+    """What an offer is expected to bring of somebody more than none, after all costs, with its interval.
+
+    Attributes:
+        expected: So much.
+        low: Lower end of the interval.
+        high: Upper end.
+        best: The chance that it is the best for this person, as far as is known.
+    """
 
     expected: float
     low: float
     high: float
+    best: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -102,18 +115,25 @@ def withheld(
         >>> withheld(summer, now=datetime(2026, 9, 2, tzinfo=UTC), channel="web", segments=()).reason
         'ended on 2026-09-01'
     """
-    against: tuple[tuple[bool, str, str], ...] = (
-        (offer.starts_at is not None and now < offer.starts_at, "starts_at", f"begins on {_day(offer.starts_at)}"),
-        (offer.ends_at is not None and now >= offer.ends_at, "ends_at", f"ended on {_day(offer.ends_at)}"),
-        (offer.channels is not None and channel not in offer.channels, "channels", f"is not for {channel}"),
-        (offer.segment is not None and offer.segment not in segments, "segment", f"is for {offer.segment} only"),
-        (
-            cart_value is not None and offer.min_spend is not None and cart_value < offer.min_spend,
-            "min_spend",
-            f"needs an order of {offer.min_spend}",
-        ),
-    )
-    return next((Withheld(offer.offer_id, rule, reason) for holds, rule, reason in against if holds), None)
+    found = _against(offer, now=now, channel=channel, segments=segments, cart_value=cart_value)
+    return None if found is None else Withheld(offer.offer_id, *found)
+
+
+def _against(
+    offer: Offer, *, now: datetime, channel: str, segments: Collection[str], cart_value: float | None
+) -> tuple[str, str] | None:
+    """The rule and the reason. Words are made only where they are told: every offer is asked in every request."""
+    if offer.starts_at is not None and now < offer.starts_at:
+        return "starts_at", f"begins on {offer.starts_at:%Y-%m-%d}"
+    if offer.ends_at is not None and now >= offer.ends_at:
+        return "ends_at", f"ended on {offer.ends_at:%Y-%m-%d}"
+    if offer.channels is not None and channel not in offer.channels:
+        return "channels", f"is not for {channel}"
+    if offer.segment is not None and offer.segment not in segments:
+        return "segment", f"is for {offer.segment} only"
+    if cart_value is not None and offer.min_spend is not None and cart_value < offer.min_spend:
+        return "min_spend", f"needs an order of {offer.min_spend}"
+    return None
 
 
 def ranked(profits: Mapping[str, Profit], candidates: Sequence[str], *, policy: str) -> list[str]:
@@ -142,6 +162,35 @@ def ranked(profits: Mapping[str, Profit], candidates: Sequence[str], *, policy: 
     return order
 
 
+def explored(order: Sequence[str], profits: Mapping[str, Profit], *, share: float) -> tuple[float, ...]:
+    """The chance of each of `order` in the arm `model`, exactly as it is drawn and logged; empty = nothing is drawn.
+
+    1 - share for the first. The share is for whatever may well be better, the interval reaching above what the first is
+    expected to bring: by how likely each is the best (Thompson 1933), with `EVEN` of it spread evenly. Where no model
+    tells what is best, nothing is drawn.
+
+    Args:
+        order: All candidates and no offer, the best first.
+        profits: By offer; that of no offer tells its chance to be the best.
+        share: Of the decisions that are drawn.
+
+    Example:
+        >>> found = {"ten": Profit(2, 1, 3, 0.75), "gift": Profit(1, -1, 3, 0.25), "none": Profit(0, 0, 0, 0)}
+        >>> [round(chance, 3) for chance in explored(["ten", "gift", "none"], found, share=0.2)]
+        [0.94, 0.06, 0.0]
+    """
+    if not share or order[0] not in profits:
+        return ()
+    promising = np.array([
+        offer in profits and (place == 0 or profits[offer].high > profits[order[0]].expected)
+        for place, offer in enumerate(order)
+    ])  # fmt: skip
+    best = np.array([profits[offer].best if may else 0.0 for offer, may in zip(order, promising, strict=True)])
+    chances = share * ((1 - EVEN) * best / max(best.sum(), 1e-9) + EVEN * promising / promising.sum())
+    chances[0] += 1 - chances.sum()
+    return tuple(chances.tolist())
+
+
 def give(
     arm: ArmName,
     order: Sequence[str],
@@ -152,12 +201,14 @@ def give(
     horizon_days: int,
     now: datetime,
     k: int = 1,
+    chances: Sequence[float] = (),
 ) -> Given:
     """What somebody gets, by their arm, and with which chance.
 
-    `model` gives the best, up to no offer; `random` draws evenly among all candidates and no offer, without putting
-    back, up to no offer; `usual` gives what the shop's rule says, if it is a candidate; `holdout` nothing. A draw is
-    the same for a horizon: who asks again gets the same, and a candidate that goes leaves the others as they were.
+    `model` gives the best, up to no offer, or draws one by `chances`; `random` draws evenly among all candidates and no
+    offer, without putting back, up to no offer; `usual` gives what the shop's rule says, if it is a candidate;
+    `holdout` nothing. A draw is the same for a horizon: who asks again gets the same, and a candidate that goes leaves
+    the others as they were.
 
     Args:
         arm: Theirs.
@@ -167,7 +218,8 @@ def give(
         salt: The workspace's.
         horizon_days: Of the settings.
         now: When.
-        k: How many at the most.
+        k: How many at the most; where more than one, the arm `model` draws nothing.
+        chances: In the arm `model`, that of each of `order`, see `explored`; empty = the first is certain.
 
     Example:
         >>> from datetime import UTC
@@ -178,10 +230,14 @@ def give(
         0.3333333333333333
     """
     certain = {"model": order, "usual": [usual if usual in order else NOTHING], "holdout": [NOTHING]}
+    period = int(now.timestamp()) // (horizon_days * DAY_SECONDS)
+    if arm == "model" and k == 1 and chances:
+        [number_drawn] = stable_uniform([user_id], salt=f"{salt} explore {period}")
+        place = drawn(np.asarray(chances), float(number_drawn))
+        return Given((order[place],), (chances[place],))
     if arm in certain:
         chosen = _up_to_none(certain[arm], k)
         return Given(chosen, (1.0,) * len(chosen))
-    period = int(now.timestamp()) // (horizon_days * DAY_SECONDS)
     number = dict(zip(order, stable_uniform(order, salt=f"{salt} offer {period} {user_id}"), strict=True))
     chosen = _up_to_none(sorted(order, key=number.__getitem__), k)
     return Given(chosen, tuple(1 / (len(order) - place) for place in range(len(chosen))))
@@ -191,7 +247,3 @@ def _up_to_none(order: Sequence[str], k: int) -> tuple[str, ...]:
     """The first k before no offer; no offer where it is the first."""
     end = order.index(NOTHING) if NOTHING in order else len(order)
     return tuple(order[: min(k, end)]) or (NOTHING,)
-
-
-def _day(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d}" if at else ""

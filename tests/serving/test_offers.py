@@ -27,7 +27,7 @@ from models.uplift import UpliftModel, best_arms
 from registry.folder import seal
 from serving.champions import Champion, load_champion
 from serving.decisions.arms import Arm
-from serving.decisions.offers import Offer, Profit, give, ranked, withheld
+from serving.decisions.offers import Offer, Profit, explored, give, ranked, withheld
 from serving.decisions.rules import Consent, Person
 from serving.offered import BUDGET, REDEMPTIONS
 from serving.offering import Offering
@@ -216,6 +216,25 @@ def model(shop, tmp_path_factory) -> OfferModel:
     return OfferModel(uplift.arms, uplift.effects, uplift=uplift)
 
 
+def test_the_model_arm_draws_by_the_chances_it_logs() -> None:
+    profits = {
+        "gift": Profit(2.0, 1.0, 3.0, 0.6), "ten": Profit(1.5, 0.5, 2.5, 0.4), "loss": Profit(-9.0, -9.5, -8.5),
+        "none": Profit(0.0, 0.0, 0.0),
+    }  # fmt: skip
+    order = ranked(profits, ["gift", "loss", "ten", "new"], policy=BEST)
+    chances = explored(order, profits, share=0.5)
+    assert sum(chances) == pytest.approx(1)
+    assert dict(zip(order, chances, strict=True)) == pytest.approx(
+        {"gift": 0.79, "ten": 0.21, "none": 0.0, "loss": 0.0, "new": 0.0}
+    )
+    about = {"usual": "none", "salt": "s", "horizon_days": 14, "now": NOW, "chances": chances}
+    dealt = [give("model", order, user_id=f"u{number}", **about) for number in range(3000)]
+    assert np.mean([given.chosen == ("gift",) for given in dealt]) == pytest.approx(0.79, abs=0.03)
+    assert {given.chosen[0]: given.probability[0] for given in dealt} == {"gift": chances[0], "ten": chances[1]}
+    assert give("model", order, user_id="u1", k=2, **about).probability == (1.0, 1.0)
+    assert explored(order, profits, share=0) == () == explored(["none", "new"], {}, share=0.5)
+
+
 @pytest.fixture
 def served(workspace: Workspace, model: OfferModel) -> Offering:
     """The shop with that model in force."""
@@ -224,7 +243,8 @@ def served(workspace: Workspace, model: OfferModel) -> Offering:
     profiles = Profiles(workspace, tables, state, Past.of(None, workspace.settings.recommender).until)
     with state.writing() as connection:
         upsert(connection, "offers", [offer("gift"), offer("ten"), offer("new")], at=NOW)
-    return Offering(workspace.settings, tables, state, profiles, Champion("offers", 1, model))
+    certain = workspace.settings.model_copy(update={"offers": Offers(explore=0)})
+    return Offering(certain, tables, state, profiles, Champion("offers", 1, model))
 
 
 def test_served_and_offline_rankings_are_worth_the_same(served: Offering, model: OfferModel) -> None:

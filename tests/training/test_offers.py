@@ -201,19 +201,6 @@ def test_where_nothing_pays_nobody_gets_an_offer(a_shop: Callable[..., Workspace
 
 
 @pytest.mark.slow
-def test_averages_are_of_all_decisions_however_few_tell_people_apart(
-    rows: OfferRows, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(offers, "MOST_LEARNT", 400)
-    model = offers.fit(rows)
-    assert model.uplift is not None
-    fewer, every = model.uplift.effects[0], model.effects[0]
-    assert every.standard_error < 0.8 * fewer.standard_error
-    apart = model.uplift.predict(rows.table)[:, 1] - fewer.average
-    assert np.allclose(model.predict(rows.table).profit[:, 1], every.average + apart)
-
-
-@pytest.mark.slow
 def test_one_wave_is_cross_fitted(rows: OfferRows) -> None:
     first = rows.of((rows.at < days(WAVES[1])).to_numpy())
     assert offers.judge(first).since is None
