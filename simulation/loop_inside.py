@@ -33,7 +33,7 @@ from simulation.loop import Dealt, Loop
 from simulation.world import World
 from training import offers as learning
 from training.gate import decide
-from training.offer_rows import OfferRows, over_message
+from training.offer_rows import OfferRows, likings, over_message
 
 USUAL_SHARE = 0.1
 
@@ -116,6 +116,7 @@ class Inside:
         categories = top_categories(self._tables, world.begin, self.settings.features.top_categories)
         self._query = symbolic_sql(self._tables, self.settings.features, categories=categories)
         self._hash = definitions_hash(self._tables, self.settings.features, categories=categories)
+        self._likings = likings(self._tables, categories)
         self._log, self._known = self._experiments()
 
     def follow(self, workspace: Workspace) -> None:
@@ -199,6 +200,7 @@ class Inside:
             end=now,
             definitions_hash=self._hash,
             notes=(),
+            about=self._likings,
         )
 
     def gain(self, now: datetime, *, over: str = "nobody") -> Interval:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +14,8 @@ from data.errors import DataError
 from data.tables import Tables
 from data.workspace import Workspace
 from features.decided import brought
-from features.snapshots import span
+from features.definitions import slugs
+from features.snapshots import span, stored_categories
 from models.offers import NOTHING
 from training.labelled import snapshots_of
 
@@ -37,6 +39,7 @@ class OfferRows:
         outcome: What the person brought in the horizon after all costs, the contact's too, (n,).
         orders: Orders that came over the message in the horizon, see `over_message`, (n,).
         by_message: Of the outcome, the profit of these, (n,).
+        about: Offer -> the feature that tells how much somebody likes what it is for, see `likings`.
         contact_cost: What telling the person of an offer cost, or would have, on the channel, (n,).
         probabilities: Of every arm, (n, K); exact for the chosen one.
         even: Where all arms were equally likely, bool (n,).
@@ -62,6 +65,7 @@ class OfferRows:
     end: datetime
     definitions_hash: str
     notes: tuple[str, ...]
+    about: Mapping[str, str]
 
     @property
     def before_contact(self) -> np.ndarray:
@@ -86,6 +90,7 @@ class OfferRows:
             self.end,
             self.definitions_hash,
             self.notes,
+            self.about,
         )
 
 
@@ -134,7 +139,16 @@ def offer_rows(workspace: Workspace) -> OfferRows:
         end=end,
         definitions_hash=snapshots,
         notes=(*notes, *_unknown(workspace)),
+        about=likings(workspace.checked, stored_categories(workspace)),
     )
+
+
+def likings(tables: Tables, categories: Sequence[str]) -> dict[str, str]:
+    """Offer -> the feature that tells how much somebody leans to its category, of `categories`."""
+    named = slugs(categories)
+    offers = tables["offers"].select("offer_id", "category").execute()
+    told = zip(offers["offer_id"], offers["category"], strict=True)
+    return {offer: f"leaning_{named[category]}" for offer, category in told if category in named}
 
 
 def over_message(

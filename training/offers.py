@@ -135,6 +135,7 @@ def fit(rows: OfferRows, *, policy: str = BEST, seed: int = 0) -> OfferModel:
         brought=rows.orders[some],
         by_message=rows.by_message[some],
         arms=rows.arms,
+        about=rows.about,
         seed=seed,
     )
     contact_cost = float(rows.contact_cost[rows.arm > 0].mean())

@@ -15,7 +15,7 @@ nothing is shrunk to nothing, arms to one another, people to the average.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -73,6 +73,7 @@ class PooledEffects:
         brought: np.ndarray,
         by_message: np.ndarray,
         arms: Sequence[str] | None = None,
+        about: Mapping[str, str] | None = None,
         seed: int = 0,
     ) -> Self:
         """Learn from decisions that hung on nothing but the table and chance.
@@ -84,6 +85,8 @@ class PooledEffects:
             brought: Orders that came over the message, (n,); all orders where nobody knows.
             by_message: Of the outcome, the profit of those, (n,).
             arms: Names, by code.
+            about: Arm -> the column that tells how much somebody likes what the arm is about: such columns say alike of
+                their arms, so that these tell more together than one by one.
             seed: Of the draws.
         """
         n_arms = int(arm.max()) + 1 if arms is None else len(arms)
@@ -94,7 +97,8 @@ class PooledEffects:
         Z = self._seen(matrix)
         self._worth = _worth(Z, brought, by_message)
         rng = np.random.default_rng(seed)
-        mean, draws = _orders(Z, arm, np.minimum(brought, MOST_ORDERS), n_arms, rng)
+        liked = self._liked(about or {})
+        mean, draws = _orders(Z, arm, np.minimum(brought, MOST_ORDERS), n_arms, rng, liked=liked)
         self._level, losses, loss_draws = _losses(Z, arm, outcome - by_message, n_arms, rng)
         # The posterior's mean first, then its draws: (1 + DRAWS, K, 1 + p) and (1 + DRAWS, K).
         self._of_orders = np.concatenate([mean[None], draws])
@@ -182,6 +186,15 @@ class PooledEffects:
         found += np.maximum(_linear(Z, self._level), 0.0)[:, None, None] * losses.T[1:]
         return np.concatenate([np.zeros((len(Z), 1, 1 + n_draws)), found], axis=1)
 
+    def _liked(self, about: Mapping[str, str]) -> dict[int, int]:
+        """Arm -> place among what `_seen` gives of the column that the arm is about."""
+        numbers = [name for place, name in enumerate(self.columns.read) if place in self._views.medians]
+        return {
+            code: 2 * numbers.index(about[arm])
+            for code, arm in enumerate(self.arms)
+            if code and about.get(arm) in numbers
+        }
+
     def _per_order(self, Z: np.ndarray) -> np.ndarray:
         """What an order is worth of each person, (n,): at least a tenth of the mean."""
         return np.maximum(_linear(Z, self._worth), 0.1 * abs(self._worth[0]))
@@ -209,7 +222,13 @@ def _worth(Z: np.ndarray, brought: np.ndarray, by_message: np.ndarray) -> np.nda
 
 
 def _orders(
-    Z: np.ndarray, arm: np.ndarray, orders: np.ndarray, n_arms: int, rng: np.random.Generator
+    Z: np.ndarray,
+    arm: np.ndarray,
+    orders: np.ndarray,
+    n_arms: int,
+    rng: np.random.Generator,
+    *,
+    liked: Mapping[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the orders over the message under each arm, (K, 1 + p), and draws of them, (DRAWS, K, 1 + p)."""
     n, p = Z.shape
@@ -217,20 +236,30 @@ def _orders(
     treated, into = (arm > 0).astype(np.float64), np.eye(n_arms)[arm][:, 1:]
     middle, shares = treated.mean(), into.mean(axis=0)
     away, own = treated - middle, into - shares
-    parts = [np.ones((n, 1)), away[:, None], Z, away[:, None] * Z, own, (own[:, :, None] * Z[:, None]).reshape(n, -1)]
+    likes = sum((np.where(arm == code, Z[:, place], 0.0) for code, place in liked.items()), np.zeros(n))
+    parts = [
+        np.ones((n, 1)),
+        away[:, None],
+        likes[:, None],
+        Z,
+        away[:, None] * Z,
+        own,
+        (own[:, :, None] * Z[:, None]).reshape(n, -1),
+    ]
     # A variance for all, for each column of what treatments share, for the arms, for each column of what is an arm's.
     column = np.arange(p)
-    component = [[-1, -1], 0 * column, 1 + column, np.full(K, 1 + p), 2 + p + np.tile(column, K)]
+    component = [[-1, -1, -1], 0 * column, 1 + column, np.full(K, 1 + p), 2 + p + np.tile(column, K)]
     mean, root = _posterior(np.hstack(parts), orders, np.concatenate(component).astype(np.int64))
     weights = np.vstack([mean, mean + rng.standard_normal((DRAWS, len(mean))) @ root.T])
     alone, shared = weights[:, 0], weights[:, 1]
-    base, common = weights[:, 2 : 2 + p], weights[:, 2 + p : 2 + 2 * p]
-    of_arms = weights[:, 2 + 2 * p : 2 + 2 * p + K]
-    mine = weights[:, 2 + 2 * p + K :].reshape(-1, K, p)
+    base, common, of_arms, mine = np.split(weights[:, 3:], np.cumsum([p, p, K]), axis=1)
+    mine = mine.reshape(-1, K, p)
     nothing = np.column_stack(
         [alone - middle * shared - of_arms @ shares, base - middle * common - np.einsum("k,dkp->dp", shares, mine)]
     )
     more = np.concatenate([(shared[:, None] + of_arms)[:, :, None], common[:, None] + mine], axis=2)
+    for code, place in liked.items():
+        more[:, code - 1, 1 + place] += weights[:, 2]
     found = np.concatenate([nothing[:, None], nothing[:, None] + more], axis=1)
     return found[0], found[1:]
 
