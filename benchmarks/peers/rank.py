@@ -195,7 +195,8 @@ def _rectools(model: ModelBase, known: Known, *, attributes: bool = False) -> Ra
     model.fit(dataset)
 
     def rank(users: pd.Index, exclude_seen: bool) -> pd.DataFrame:
-        found = model.recommend(users, dataset, k=K, filter_viewed=exclude_seen)
+        # Of whom nothing is left after a model's own filters (a transformer drops who has one item) it says nothing.
+        found = model.recommend(users, dataset, k=K, filter_viewed=exclude_seen, on_unsupported_targets="ignore")
         return found[[Columns.User, Columns.Item, Columns.Rank]]
 
     return rank
