@@ -48,6 +48,7 @@ CLEAR_SECONDS = 60.0
 CODE = Path(__file__).resolve().parents[1]
 RETRY_AFTER_SECONDS = 1
 REQUEST_ID = "X-Request-ID"
+JSON = b"application/json"
 
 
 class RequestError(Exception):
@@ -257,8 +258,9 @@ def _endpoint(service: Service, spec: RouteSpec) -> Endpoint:
         request_id = _new_id()
         try:
             async with asyncio.timeout(service.settings.timeout_seconds):
-                _authorise(service, request, spec.role)
-                ask = _parsed(spec.ask, await _body(request, service.settings.max_body_bytes))
+                headers = dict(request.scope["headers"])  # Starlette's own look through all of them for each
+                _authorise(service, headers, spec.role)
+                ask = _parsed(spec.ask, await _body(request, headers, service.settings.max_body_bytes))
                 if service.engine is not None and not spec.of_erased:
                     ask = _as_strangers(ask, service.engine.state.tombstones)
                 answer = await spec.run(service, ask, request_id)
@@ -275,12 +277,15 @@ def _new_id() -> str:
     return secrets.token_hex(8)
 
 
-def _authorise(service: Service, request: Request, role: keys.Role) -> None:
+Headers = Mapping[bytes, bytes]
+
+
+def _authorise(service: Service, headers: Headers, role: keys.Role) -> None:
     if not service.settings.require_keys:
         return
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     if scheme.lower() != "bearer":
-        key = request.headers.get("x-api-key", "")
+        key = headers.get(b"x-api-key", b"").decode("latin-1")
     has = keys.role_of(key.strip(), service.ready.api_keys)
     if has is None:
         hint = "Send `Authorization: Bearer KEY`; `attune keys create --role app` makes a key."
@@ -289,20 +294,25 @@ def _authorise(service: Service, request: Request, role: keys.Role) -> None:
         raise RequestError(403, "forbidden", "This needs a key with the role admin; the one sent has the role app.")
 
 
-async def _body(request: Request, most: int) -> bytes:
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise RequestError(415, "unsupported_media_type", f"The body is {kind!r}; send application/json.")
-    too_large = RequestError(413, "too_large", f"The body is larger than {most:,} bytes; send it in parts.")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most:
-        raise too_large
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
+async def _body(request: Request, headers: Headers, most: int) -> bytes:
+    kind = headers.get(b"content-type", JSON).partition(b";")[0].strip().lower()
+    if kind != JSON:
+        told = kind.decode("latin-1")
+        raise RequestError(415, "unsupported_media_type", f"The body is {told!r}; send application/json.")
+    too_large = f"The body is larger than {most:,} bytes; send it in parts."
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length) > most:
+        raise RequestError(413, "too_large", too_large)
+    parts, size, more = [], 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        more = message.get("more_body", False)
         if size > most:
-            raise too_large
-        parts.append(part)
+            raise RequestError(413, "too_large", too_large)
     return b"".join(parts)
 
 

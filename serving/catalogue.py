@@ -18,6 +18,7 @@ from data.contract import TABLES
 from data.settings import Features
 from data.state import State
 from data.state.arrow import EXTRA
+from data.state.reads import LATE_COMMIT_SECONDS
 from data.state.schema import tables as state_tables
 from data.tables import Tables
 from data.vocabulary import Vocabulary
@@ -29,8 +30,6 @@ FILTERABLE = tuple(column.name for column in TABLES["items"].columns if column.t
 """What a filter may name: expressions know no times."""
 COLUMN = "column of items"
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-LATE_COMMIT_SECONDS = 10
-"""Another process may commit a change that it dated so much earlier."""
 FILTERS_KEPT = 256
 SENSITIVE = "\0sensitive"
 """Among the masks of filters; no filter is called so."""

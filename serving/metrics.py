@@ -25,6 +25,7 @@ class Metrics:
         self._seconds = Histogram(
             "attune_request_seconds", "Time to answer", ["route"], buckets=BUCKETS_SECONDS, registry=self._registry
         )
+        self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._versions = Gauge(
             "attune_model_version", "Number of the version in force, 0 = none", ["model"], registry=self._registry
         )
@@ -35,8 +36,11 @@ class Metrics:
 
     def observe(self, route: str, status: int, seconds: float) -> None:
         """Count one answer."""
-        self._requests.labels(route, status).inc()
-        self._seconds.labels(route).observe(seconds)
+        if (found := self._answered.get((route, status))) is None:
+            found = self._answered[route, status] = self._requests.labels(route, status), self._seconds.labels(route)
+        count, took = found
+        count.inc()
+        took.observe(seconds)
 
     def observe_champions(self, champions: Champions) -> None:
         """Tell which versions are in force."""

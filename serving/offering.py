@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from data.errors import WorkspaceError
 from data.settings import Settings
 from data.state import State
+from data.state.reads import Newest
 from data.state.schema import tables as state_tables
 from data.tables import Tables
 from features.expressions import Expression
@@ -89,6 +90,7 @@ class Offering:
         self.prepare()
         self._stranger = self._of_nobody()
         self.offers: Mapping[str, Offer] = {}
+        self._newest: Newest | None = None
         self.refresh()
 
     def under(self, champion: Champion | None) -> Offering:
@@ -103,10 +105,14 @@ class Offering:
         """
         table = state_tables["offers"]
         with self._state.reading() as connection:
+            newest = (self._newest or Newest()).of(connection, table.name)
+            if newest is self._newest:
+                return
             found = connection.execute(sa.select(*(table.c[name] for name in COLUMNS))).all()
         changed = _of_rows(pd.DataFrame(found, columns=list(COLUMNS), dtype=object))
         offers = {**self._checked, **changed}
         self.offers = {name: offers[name] for name in sorted(offers) if name != NOTHING}
+        self._newest = newest
 
     def prepare(self) -> None:
         """Work out what offers bring of those whose features are new, so that no request waits for it."""
@@ -180,13 +186,12 @@ class Offering:
             return {}
         dearer = self._settings.offers.contact_costs.get(channel, 0.0) - model.contact_cost
         found = {}
-        *amounts, best = told.profit
-        for code, arm in enumerate(model.arms):
-            if code and arm in candidates:
-                found[arm] = Profit(
-                    *(float(values[place, code]) - dearer for values in amounts), float(best[place, code])
-                )
-        found[NOTHING] = Profit(0.0, 0.0, 0.0, float(best[place, 0]))
+        rows = [values[place].tolist() for values in told.profit]
+        for arm, expected, low, high, best in zip(model.arms, *rows, strict=True):
+            if arm == NOTHING:
+                found[arm] = Profit(0.0, 0.0, 0.0, best)
+            elif arm in candidates:
+                found[arm] = Profit(expected - dearer, low - dearer, high - dearer, best)
         return found
 
     def _of_row(self, row: Row) -> _Told:

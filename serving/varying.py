@@ -21,6 +21,7 @@ from data.merge_fields import FIELD, NAME, filled, known_columns, wrong_with
 from data.settings import Settings
 from data.state import State
 from data.state.arrow import EXTRA
+from data.state.reads import Newest
 from data.state.rows import RowRefusedError
 from data.state.schema import tables as state_tables
 from data.tables import Tables
@@ -146,6 +147,7 @@ class Varying:
         self._segments = segments_of(settings.segments)
         self._checked = {} if tables is None else _wordings(tables["variants"].select(*COLUMNS).execute())
         self._wordings: Mapping[str, Wording] = {}
+        self._newest: Newest | None = None
         self._slots: Mapping[str, _Slot] = {}
         self._named = _Named()
         self._told: dict[int, _Told] = {}
@@ -189,12 +191,16 @@ class Varying:
         """
         table = state_tables["variants"]
         with self._state.reading() as connection:
+            newest = (self._newest or Newest()).of(connection, table.name)
+            if newest is self._newest:
+                return
             found = connection.execute(sa.select(*(table.c[name] for name in COLUMNS))).all()
         changed = _wordings(pd.DataFrame(found, columns=list(COLUMNS), dtype=object))
         wordings = {**self._checked, **changed}
         if wordings != self._wordings:
             self._wordings = wordings
             self._prepare()
+        self._newest = newest
 
     def learn(self) -> None:
         """Take over what came of the decisions since the champion was made, if it is time to.

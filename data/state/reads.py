@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from data.contract import TABLES
 from data.state.schema import tables
 
 NEWEST = 500
@@ -40,6 +41,42 @@ class Watermarks:
     events: int = 0
     orders: int = 0
     identities: int = 0
+
+
+LATE_COMMIT_SECONDS = 10
+"""Another process may commit a change that it dated so much earlier."""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest rows of a table whose rows are replaced: as long as they are the same nothing changed.
+
+    Attributes:
+        at: When the newest changed.
+        rows: Those of the last seconds before, by their keys and when they changed.
+    """
+
+    at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    rows: frozenset[tuple[Any, ...]] = frozenset()
+
+    def of(self, connection: sa.Connection, name: str) -> Newest:
+        """Those of now; itself if nothing changed since it was read.
+
+        Args:
+            connection: From `State.reading`.
+            name: One of `schema.UPSERTED`.
+
+        Example:
+            >>> from data.state import State
+            >>> with State.open("sqlite://").reading() as connection:
+            ...     (seen := Newest()).of(connection, "offers") is seen
+            True
+        """
+        changed_at = tables[name].c.changed_at
+        query = sa.select(*(tables[name].c[column] for column in TABLES[name].key), changed_at)
+        since = self.at - timedelta(seconds=LATE_COMMIT_SECONDS)
+        found = frozenset(tuple(row) for row in connection.execute(query.where(changed_at >= since)))
+        return self if found <= self.rows else Newest(max(row[-1] for row in found), found)
 
 
 class Who(NamedTuple):

@@ -19,7 +19,7 @@ from data.state import State, keys
 from data.state.arrivals import sort_events
 from data.state.counting import Counted, take, used
 from data.state.engine import MIGRATIONS
-from data.state.reads import NEWEST, Who, recent
+from data.state.reads import NEWEST, Newest, Who, recent
 from data.state.rows import RowRefusedError, fit
 from data.state.schema import APPENDED, UPSERTED, metadata, tables
 from data.state.writes import append, upsert
@@ -359,3 +359,26 @@ def test_what_several_touched_is_what_each_touched_alone(state):
     assert (nobody, stranger, mixed) == ([], [], ann), "a visitor's id is no user's"
     assert [touch.item_id for touch in visitor] == ["cup"]
     assert [touch.item_id for touch in both] == ["pot", "cup", "cup", "tea"]
+
+
+def test_a_change_is_seen_even_if_it_is_dated_before_one_that_was_seen(state):
+    def newest(since):
+        with state.reading() as connection:
+            return since.of(connection, "offers")
+
+    def change(name, at):
+        with state.writing() as connection:
+            upsert(connection, "offers", [fit(TABLES["offers"], {"offer_id": name})], at=at)
+
+    first = newest(Newest())
+    change("ten", NOW)
+    second = newest(first)
+    assert second is not first
+    assert newest(second) is second
+    change("gift", NOW - timedelta(seconds=2))
+    third = newest(second)
+    assert third is not second
+    change("ten", NOW + timedelta(seconds=1))
+    fourth = newest(third)
+    assert fourth is not third
+    assert newest(fourth) is fourth
