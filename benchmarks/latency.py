@@ -130,7 +130,7 @@ def _beside_numpy(shop: Interactions, scratch: Path) -> dict[str, Took]:
     model = ALS.load(scratch / "large")
     histories = Histories.from_interactions(shop, users=np.arange(N_ASKED))
     Y = model.factors_of_items
-    known_users = model.user_factors(histories.matrix).astype(np.float32)
+    known_users = model.user_factors(histories).astype(np.float32)
 
     def numpy_alone(turn: int) -> np.ndarray:
         scores = Y @ known_users[turn % N_ASKED]

@@ -116,7 +116,7 @@ class Histories:
             at=np.array([step.at for step in steps], np.int64),
             kind=np.array([kinds.index(step.kind) for step in steps], np.int16),
             kinds=kinds,
-            now=np.broadcast_to(np.asarray(now, np.int64), (len(lists),)),
+            now=np.full(len(lists), now, np.int64),
         )
 
     def __len__(self) -> int:

@@ -39,6 +39,7 @@ EVERYBODY = "popularity"
 """The version that answers where nothing personal is done: on purpose, so it is no fallback."""
 SPARE = 200
 """So many candidates more than are shown are looked at where the best need not be shown first."""
+FEW_PER_PLACE = 4
 MOST_ROUNDS = 5
 """So often at most further candidates are looked for, where those found are of too few categories."""
 VERBS = {
@@ -49,8 +50,6 @@ VERBS = {
     "product_clicked": "because you viewed {}",
     "product_reviewed": "because you reviewed {}",
 }
-VERB = "because of your interest in {}"
-LIKE = "like {}"
 
 Mask = Callable[[Vocabulary], np.ndarray]
 """Which items of a vocabulary may be shown, bool of shape (n_items,)."""
@@ -144,6 +143,7 @@ class Asker:
         category: Of what they are looking at, as models call it.
         segments: Those whom they are like, of whom nothing else is known; as `past.popular` calls them.
         basket: What complements are asked for: the cart, else what they are looking at.
+        few: So many of the best candidates mostly fill the places.
     """
 
     past: Histories | None
@@ -154,6 +154,7 @@ class Asker:
     category: str | None
     segments: tuple[str, ...]
     basket: tuple[str, ...]
+    few: int
 
 
 def recommend(
@@ -215,13 +216,15 @@ def recommend(
         promoted=promoted,
         rng=rng,
     )
-    shown = _explained(view, person, [choices[place.item_id] for place in places])
+    shown = [choices[place.item_id] for place in places]
+    because = _because(view, person, shown)
     return Ranked(
         items=[
             _shown(
                 view,
                 choice,
                 how=place.how,
+                because=because.get(choice.item_id),
                 lifted=choice.item_id in lifted,
                 category=person.category,
                 segments=person.segments,
@@ -271,14 +274,15 @@ def similar(view: View, ask: SimilarAsk) -> list[RankedItem]:
         kept = [(c, s) for c, s in zip(ranking.items[0], ranking.scores[0], strict=True) if c >= 0 and allowed[c]]
         ids = model.items.ids([c for c, _ in kept])
         alike = zip(ids, (float(score) for _, score in kept), strict=True)
-        rankings.append([Choice(i, s, model.name, ask.item_id, LIKE) for i, s in alike])
+        rankings.append([Choice(i, s, model.name, ask.item_id) for i, s in alike])
     if not any(rankings):
         together = view.past.alike(ask.item_id, may(view.past.items))
-        rankings.append([Choice(i, s, TOGETHER, ask.item_id, LIKE) for i, s in together])
+        rankings.append([Choice(i, s, TOGETHER, ask.item_id) for i, s in together])
     category = category_name(view.catalogue.categories([ask.item_id])[0])
     rankings.append(list(_popular(view, ask.k + 1, may, groups=() if category is None else (category,))))
     chosen = choose(rankings, k=ask.k, excluded={ask.item_id})
-    return [_shown(view, choice, category=category) for choice in chosen]
+    like = f"like {view.catalogue.name(ask.item_id)}"
+    return [_shown(view, c, because=like if c.because_of else None, category=category) for c in chosen]
 
 
 def steps_of(context: Context, touches: Sequence[Touch], worth: Mapping[str, float], now: datetime) -> list[Step]:
@@ -312,10 +316,10 @@ def _person(
     if view.catalogue.sensitive:
         steps = [step for step in steps if not _sensitive(view, step.item_id)]
     lately = Histories.of_steps(view.items, [steps], now=int(now.timestamp()))
-    exclude_seen = placed.rules.exclude_seen
+    rules, context = placed.rules, ask.context
+    exclude_seen = rules.exclude_seen
     if exclude_seen is None:
         exclude_seen = view.champion is not None and view.champion.exclude_seen
-    context = ask.context
     history = lately if past is None else _followed(past.recoded(view.codes, len(view.items)), lately)
     if (told := view.catalogue.insensitive(view.items)) is not None:
         history = history.where(told[history.item])
@@ -330,6 +334,7 @@ def _person(
         category=category_name(view.catalogue.categories(looking_at[:1])[0]) if looking_at else None,
         segments=tuple(name for name in segments if view.past.popular and name in view.past.popular.groups),
         basket=tuple(item_id for item_id in context.cart or looking_at[:1] if not _sensitive(view, item_id)),
+        few=FEW_PER_PLACE * ask.k + (rules.explore_among if rules.explore else 0),
     )
 
 
@@ -428,7 +433,7 @@ def _by_model(view: View, person: Asker, k: int, may: Mask) -> Iterable[Choice]:
         return []
     may = _but(may, person.barred)
     groups = () if person.category is None else (person.category,)
-    return _ranking(model, person.history, k, may, exclude_seen=person.exclude_seen, groups=groups)
+    return _ranking(model, person.history, k, may, exclude_seen=person.exclude_seen, groups=groups, few=person.few)
 
 
 def _popular_for(view: View, person: Asker, k: int, may: Mask) -> Iterable[Choice]:
@@ -462,11 +467,23 @@ def _outside(view: View, categories: Collection[str], may: Mask) -> Mask:
 
 
 def _ranking(
-    model: Recommender, history: Histories, k: int, may: Mask, *, exclude_seen: bool = False, groups: tuple[str, ...]
-) -> Iterable[Choice]:
-    ranking = model.recommend(history, k, exclude_seen=exclude_seen, allowed=may(model.items), groups=[groups])
-    ids = model.items.ids(ranking.items[0][ranking.items[0] >= 0])
-    return (Choice(id_, score, model.name) for id_, score in zip(ids, ranking.scores[0].tolist(), strict=False))
+    model: Recommender,
+    history: Histories,
+    k: int,
+    may: Mask,
+    *,
+    exclude_seen: bool = False,
+    groups: tuple[str, ...],
+    few: int | None = None,
+) -> Iterator[Choice]:
+    """The best k; where the model tells a few sooner, these come first, and again with the others."""
+    for most in (few, k) if few is not None and few < k and model.few_cost_less else (k,):
+        ranking = model.recommend(history, most, exclude_seen=exclude_seen, allowed=may(model.items), groups=[groups])
+        ids = model.items.ids(ranking.items[0][ranking.items[0] >= 0])
+        for id_, score in zip(ids, ranking.scores[0].tolist(), strict=False):
+            yield Choice(id_, score, model.name)
+        if len(ids) < most:
+            break
 
 
 def _unknown(view: View, person: Asker, k: int, may: Mask) -> Iterable[Choice]:
@@ -478,8 +495,8 @@ def _unknown(view: View, person: Asker, k: int, may: Mask) -> Iterable[Choice]:
 
 def _promoted(view: View, person: Asker, placed: Placed, k: int, may: Mask) -> Iterable[Choice]:
     """The promoted items that may be shown, best first; as many as there may be places for."""
-    wanted = sum(promoted_places(k, placed.rules.promoted_share))
-    if not wanted or not placed.promoted:
+    wanted = sum(promoted_places(k, placed.rules.promoted_share)) if placed.promoted else 0
+    if not wanted:
         return []
 
     def among(items: Vocabulary) -> np.ndarray:
@@ -492,21 +509,22 @@ def _promoted(view: View, person: Asker, placed: Placed, k: int, may: Mask) -> I
     return _candidates(view, person, wanted + k, among)
 
 
-def _explained(view: View, person: Asker, choices: Sequence[Choice]) -> list[Choice]:
-    """With the item of the history that speaks most for each that the model brought, and what was done with it."""
+def _because(view: View, person: Asker, choices: Sequence[Choice]) -> dict[str, str]:
+    """Of those that the model brought: what the person did with the item of the history that speaks most for each."""
     model, history = view.model, person.history
-    asked = [choice for choice in choices if model is not None and choice.source == model.name]
+    asked = [choice.item_id for choice in choices if model is not None and choice.source == model.name]
     if model is None or not asked or not len(history.item):
-        return list(choices)
-    because = model.reasons(history, [model.items.code(choice.item_id) for choice in asked])
-    of = np.where(because[:, None] == history.item, history.weight, -np.inf)
+        return {}
+    codes = model.reasons(history, [model.items.code(item_id) for item_id in asked])
+    of = np.where(codes[:, None] == history.item, history.weight, -np.inf)
     kinds = [history.kinds[kind] for kind in history.kind[of.argmax(axis=1)]]
-    told = {
-        choice.item_id: replace(choice, because_of=model.items.all_ids[code], verb=VERBS.get(kind, VERB))
-        for choice, code, kind in zip(asked, because, kinds, strict=True)
-        if code >= 0
-    }
-    return [told.get(choice.item_id, choice) for choice in choices]
+    because: dict[str, str] = {}
+    for item_id, code, kind in zip(asked, codes.tolist(), kinds, strict=True):
+        if code >= 0:
+            own = model.items.all_ids[code]
+            told = VERBS.get(kind, "because of your interest in {}").format(view.catalogue.name(own))
+            because[item_id] = "because of your earlier interest in it" if own == item_id else told
+    return because
 
 
 def _shown(
@@ -514,6 +532,7 @@ def _shown(
     choice: Choice,
     *,
     how: str = "ranked",
+    because: str | None,
     lifted: bool = False,
     category: str | None,
     segments: tuple[str, ...] = (),
@@ -521,18 +540,15 @@ def _shown(
     """An item with its reason in words: what really put it there. It was asked for in a `category` and `segments`."""
     source = {"promoted": PROMOTED, "explored": EXPLORE}.get(how, choice.source)
     own = view.catalogue.category(choice.item_id)
-    named = "" if choice.because_of is None else view.catalogue.name(choice.because_of)
     reason: str | None
     if source == PROMOTED:
         reason = "promoted"
     elif lifted or choice.source == NEW:
         reason = f"new in {own}" if own else "new"
-    elif choice.source == COMPLEMENTS:
-        reason = f"often bought with {named}"
-    elif choice.because_of == choice.item_id:
-        reason = "because of your earlier interest in it"
-    elif choice.because_of is not None:
-        reason = choice.verb.format(named)
+    elif choice.source == COMPLEMENTS and choice.because_of is not None:
+        reason = f"often bought with {view.catalogue.name(choice.because_of)}"
+    elif because is not None:
+        reason = because
     elif choice.source == POPULARITY:
         if category is not None and category_name(own) == category and own not in view.catalogue.sensitive:
             reason = f"popular in {own}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from scipy import sparse
+from scipy.linalg import lapack
 
 from data.histories import Histories
 from data.interactions import Interactions
@@ -30,16 +30,18 @@ class ALS(Recommender):
 
     Example:
         >>> import pandas as pd
+        >>> from data.histories import Step
         >>> taken = Interactions.from_frame(
         ...     pd.DataFrame({"user_id": list("aabbcc"), "item_id": ["x", "y", "x", "y", "z", "w"]})
         ... )
         >>> model = ALS(factors=2).fit(taken)
-        >>> history = sparse.csr_matrix(([1.0], ([0], [model.items.code("x")])), shape=(1, 4))
-        >>> model.items.ids(model.recommend(history, 1).items[0])
+        >>> asked = Histories.of_steps(model.items, [[Step("x")]])
+        >>> model.items.ids(model.recommend(asked, 1).items[0])
         ['y']
     """
 
     name = "als"
+    few_cost_less = True
     _arrays = ("factors_of_items", "gram")
 
     factors_of_items: np.ndarray
@@ -81,30 +83,28 @@ class ALS(Recommender):
         Y = self.factors_of_items.astype(np.float64)
         self.gram = Y.T @ Y + self.regularisation * np.eye(Y.shape[1])
 
-    def _normal_equations(self, histories: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-        """Left side A (n_users, factors, factors) and right side b (n_users, factors) of equation 4."""
-        n_users = histories.shape[0]
-        A = np.repeat(np.asarray(self.gram)[None], n_users, axis=0)
-        b = np.zeros((n_users, self.gram.shape[0]))
-        for u, (start, end) in enumerate(zip(histories.indptr, histories.indptr[1:], strict=False)):
-            Y = self.factors_of_items[histories.indices[start:end]].astype(np.float64)
-            c = self._confidence(histories.data[start:end])
-            A[u] += (Y.T * (c - 1)) @ Y
-            b[u] = c @ Y
-        return A, b
+    def user_factors(self, histories: Histories) -> np.ndarray:
+        """Histories folded in: x_u of equation 4, float64 of shape (n_users, factors)."""
+        x = np.empty((len(histories), self.gram.shape[0]))
+        for u in range(len(histories)):
+            A, b, _, _ = self._normal_equations(histories, u)
+            x[u] = _solved(A, b)
+        return x
+
+    def _normal_equations(self, histories: Histories, u: int) -> tuple[np.ndarray, ...]:
+        """Of one history the sides A and b of equation 4, and the distinct items' factors Y and confidences c."""
+        steps = slice(*histories.indptr[u : u + 2])
+        items, of = np.unique(histories.item[steps], return_inverse=True)
+        Y = self.factors_of_items[items].astype(np.float64)
+        c = self._confidence(np.bincount(of, histories.weight[steps], len(items)))
+        return self.gram + (Y.T * (c - 1)) @ Y, c @ Y, Y, c
 
     def _confidence(self, r: np.ndarray) -> np.ndarray:
         confidence: np.ndarray = 1 + self.alpha * r.astype(np.float64)
         return confidence
 
-    def user_factors(self, histories: sparse.csr_matrix) -> np.ndarray:
-        """Histories folded in: x_u of equation 4, float64 of shape (n_users, factors)."""
-        A, b = self._normal_equations(histories)
-        x: np.ndarray = np.linalg.solve(A, b[:, :, None])[:, :, 0]
-        return x
-
     def _score(self, histories: Histories, _groups: Groups | None) -> np.ndarray:
-        return self.user_factors(histories.matrix).astype(np.float32) @ self.factors_of_items.T
+        return self.user_factors(histories).astype(np.float32) @ self.factors_of_items.T
 
     def _best(
         self, histories: Histories, _groups: Groups | None, k: int, *, allowed: np.ndarray | None, left_out: Cells
@@ -115,7 +115,7 @@ class ALS(Recommender):
         retrieval of large entries in a matrix product", section 3, without its buckets).
         """
         order, place, falling, Y = self._by_norm
-        x = self.user_factors(histories.matrix).astype(np.float32)
+        x = self.user_factors(histories).astype(np.float32)
 
         def scored(n_items: int) -> np.ndarray:
             score: np.ndarray = x @ Y[:n_items].T
@@ -149,12 +149,17 @@ class ALS(Recommender):
 
     def _drops(self, history: Histories, codes: np.ndarray) -> np.ndarray:
         """Exact, by the Sherman-Morrison formula: without item j, A loses (c_j - 1) y_j y_j' and b loses c_j y_j."""
-        own = history.matrix
-        A, b = self._normal_equations(own)
-        Y = self.factors_of_items[own.indices].astype(np.float64)  # (n_history, factors)
-        c = self._confidence(own.data)
-        solved = np.linalg.solve(A[0], np.column_stack([Y.T, b[0]]))
+        A, b, Y, c = self._normal_equations(history, 0)
+        solved = _solved(A, np.column_stack([Y.T, b]))
         G, x = solved[:, :-1], solved[:, -1]  # g_j = A^-1 y_j and x = A^-1 b
         h = np.einsum("jf,fj->j", Y, G)
         per_item = c - (c - 1) * (Y @ x - c * h) / (1 - (c - 1) * h)
         return (self.factors_of_items[codes].astype(np.float64) @ G) * per_item
+
+
+def _solved(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A^-1 b of a symmetric positive definite A: half of what `numpy.linalg.solve` takes."""
+    _, x, failed = lapack.dposv(A, b)
+    if failed:  # without regularisation A may be as good as singular
+        x = np.linalg.solve(A, b)
+    return np.asarray(x)

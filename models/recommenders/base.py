@@ -57,6 +57,7 @@ class Recommender(ABC):
         name: What the model is called in `MODELS`, in files and in reports.
         serves_cold_users: Whether an empty history gets a ranking; if not, its row is all -1.
         serves_cold_items: Whether items that nobody took are ranked by what is known of them.
+        few_cost_less: Whether the best few are told sooner than many.
         new_items: The codes of those items, of a model that ranks them.
         items: The ids of the item codes, known once fitted.
     """
@@ -64,6 +65,7 @@ class Recommender(ABC):
     name: ClassVar[str]
     serves_cold_users: bool = False
     serves_cold_items: ClassVar[bool] = False
+    few_cost_less: ClassVar[bool] = False
     _arrays: ClassVar[tuple[str, ...]] = ()
     _values: ClassVar[tuple[str, ...]] = ()
 

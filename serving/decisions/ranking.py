@@ -26,14 +26,12 @@ class Choice:
         score: Comparable among choices of one source only.
         source: Where it came from: a model's name, or popularity.
         because_of: The item that speaks for it most, if one does.
-        verb: Why that one does, with {} for its name.
     """
 
     item_id: str
     score: float
     source: str
     because_of: str | None = None
-    verb: str = "{}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def arrange(
     *,
     k: int,
     category: Callable[[str], str | None],
-    promoted: Iterable[str] = (),
+    promoted: Sequence[str] = (),
     rng: np.random.Generator,
 ) -> list[Place]:
     """Fill k places, one after the other.
@@ -122,7 +120,8 @@ def arrange(
                 waiting[item_id] = category(item_id)
                 yield item_id, waiting[item_id]
 
-    for number, paid in enumerate(promoted_places(k, rules.promoted_share), 1):
+    paid_places = promoted_places(k, rules.promoted_share) if promoted else [False] * k
+    for number, paid in enumerate(paid_places, 1):
         item_id = next((item_id for item_id in offered if item_id not in shown), None) if paid else None
         if item_id is not None:
             place = Place(item_id, "promoted", 1.0)

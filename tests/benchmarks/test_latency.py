@@ -38,7 +38,7 @@ def test_what_numpy_finds_is_what_is_recommended():
     shop = latency.random_shop(300, n_users=200)
     model = ALS(iterations=1).fit(shop)
     histories = Histories.from_interactions(shop)
-    scores = model.user_factors(histories.matrix).astype(np.float32) @ model.factors_of_items.T
+    scores = model.user_factors(histories).astype(np.float32) @ model.factors_of_items.T
     best = np.sort(np.argpartition(scores, -latency.K, axis=1)[:, -latency.K :], axis=1)
     found = model.recommend(histories, latency.K, exclude_seen=False).items
     np.testing.assert_array_equal(np.sort(found, axis=1), best)

@@ -133,7 +133,7 @@ class TestALS(PersonalRecommenderContract):
         confidences.data = 1 + 5 * confidences.data
         users = np.arange(confidences.shape[0])
         expected = theirs.recalculate_user(users, confidences)
-        assert_allclose(model.user_factors(random_shop.matrix), expected, atol=1e-4, rtol=1e-4)
+        assert_allclose(model.user_factors(Histories.from_interactions(random_shop)), expected, atol=1e-4, rtol=1e-4)
 
     def test_another_seed_gives_other_factors(self, random_shop):
         one, other = ALS(factors=8).fit(random_shop), ALS(factors=8, seed=1).fit(random_shop)
