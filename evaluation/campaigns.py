@@ -106,15 +106,17 @@ class Campaign:
 
     Attributes:
         about: What was decided, when, in words.
+        asked: What is held against what, in words.
         horizon_days: How long after a message what people do counts among the measures.
         currency: Of the money.
         measures: Of everybody who was sent something, by arm and by channel.
         soon: How soon people of each arm converted.
         funnel: What became of the decisions.
-        missing: Why a part is not there, by part: `measures`, `funnel`, `over_time`, `earned`.
+        missing: Why a part is not there, by part: `offers`, `earned`.
     """
 
     about: str
+    asked: str
     horizon_days: float
     currency: str
     measures: tuple[Measure, ...]

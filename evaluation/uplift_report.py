@@ -219,7 +219,7 @@ class Who:
         best, spared = self.curve.best_share, self.curve.over_all
         told = f"{best.estimate:.0%} ({best.low:.0%} to {best.high:.0%} in 95 % of resamples)"
         if not self.differ:
-            return "As no difference between people was found, no part of them is better to contact than all or nobody."
+            return "Everybody or nobody: no part of the people was found to be better to contact than the others."
         change, ends = self.unit.change(spared, times=THOUSAND), self.unit.ends(spared, times=THOUSAND)
         if best.estimate == 1 or spared.low <= 0:
             return (
@@ -363,6 +363,21 @@ class UpliftReport:
         return next(arm for arm, verdict in self.analysis.verdicts.items() if verdict is self.analysis.verdict)
 
     @property
+    def sentence(self) -> str:
+        """The verdict in words; where there are costs, with what it comes to after them."""
+        told = self.verdict.sentence
+        profit = next((p.profit for p in self.profits if p.arm == self.arm), None)
+        if profit is None or self.verdict.kind == "not to be trusted" or not np.isfinite(profit.low):
+            return told
+        change, ends = (tell(profit, times=THOUSAND) for tell in (self.money.change, self.money.ends))
+        return f"{told} After cost that is {change} per 1,000 people ({ends})."
+
+    @property
+    def money(self) -> Unit:
+        """In which profits are."""
+        return Unit("money", next((unit.currency for unit in self.units.values() if unit.currency), ""))
+
+    @property
     def headline(self) -> tuple[Comparison, ...]:
         """The numbers of that arm, one for each metric."""
         return tuple(c for c in self.analysis.comparisons if c.arm == self.arm)
@@ -416,12 +431,12 @@ def who(
 
 def text(report: UpliftReport) -> str:
     """The findings as lines for a terminal."""
-    lines = [report.verdict.sentence]
+    lines = [report.sentence]
     lines += [f"  {check.status}: {check.name}" for check in report.analysis.checks if check.status != "passed"]
     for c in report.analysis.comparisons:
         i, unit = c.decisive.interval, report.unit(c)
         lines.append(f"  {c.metric.told}, {c.arm}: {unit.change(i)} ({unit.ends(i)})")
-    money = _currency(report)
+    money = report.money
     for p in report.profits:
         change, ends = (tell(p.profit, times=THOUSAND) for tell in (money.change, money.ends))
         lines.append(f"  {p.arm}: {change} ({ends}) after cost per 1,000 people")
@@ -457,7 +472,7 @@ def write(report: UpliftReport, path: Path) -> None:
 def _numbers(report: UpliftReport) -> dict[str, object]:
     return {
         "sentences": {
-            "verdict": report.verdict.sentence,
+            "verdict": report.sentence,
             "who": report.who.sentence if report.who else report.left_out,
             "how_many": report.who.how_many if report.who else report.left_out,
             "which_offer": [offers.sentence for offers in report.offers],
@@ -466,6 +481,12 @@ def _numbers(report: UpliftReport) -> dict[str, object]:
 
 
 def _html(report: UpliftReport) -> str:
+    segments = [
+        (arm, name, found.differ[name], [e for e in found.effects if e.attribute == name])
+        for arm, found in report.analysis.segments.items()
+        if arm == report.arm
+        for name in found.differ
+    ]
     return render(
         TEMPLATE,
         title=f"{_title(report)}: {report.verdict.kind}",
@@ -473,13 +494,9 @@ def _html(report: UpliftReport) -> str:
         r=report,
         width="52rem",
         thousand=THOUSAND,
-        money=_currency(report),
-        segments=[
-            (arm, name, found.differ[name], [e for e in found.effects if e.attribute == name])
-            for arm, found in report.analysis.segments.items()
-            if arm == report.arm
-            for name in found.differ
-        ],
+        money=report.money,
+        segments=[(arm, name, differ, told) for arm, name, differ, told in segments if not all(e.small for e in told)],
+        few=[name for _, name, _, told in segments if all(e.small for e in told)],
         measures=_by_group(report.campaign) if report.campaign else [],
         segment_chart=_segment_chart,
         tenths_chart=_tenths_chart,
@@ -490,6 +507,8 @@ def _html(report: UpliftReport) -> str:
         soon_days=_soon_days(report.campaign) if report.campaign else [],
         shares=[round(100 * share) for share in FIRST],
         Interval=Interval,
+        rounded=_rounded,
+        inf=np.inf,
     )
 
 
@@ -543,11 +562,6 @@ def _soon_chart(campaign: Campaign) -> str:
         show_x=lambda x: f"{x:g}",
         show_y=lambda y: f"{100 * y:.3g} %",
     )
-
-
-def _currency(report: UpliftReport) -> Unit:
-    """In which profits are."""
-    return Unit("money", next((unit.currency for unit in report.units.values() if unit.currency), ""))
 
 
 def _segment_chart(effects: list[SegmentEffect], unit: Unit, name: str) -> str:
@@ -637,6 +651,11 @@ def _time_chart(periods: tuple[Period, ...], unit: Unit, arm: str, x_title: str)
         show_x=lambda at: known[int(at)].start if float(at).is_integer() else "",
         show_y=unit.axis,
     )
+
+
+def _rounded(count: float) -> str:
+    """A count that is only about right: two digits of it."""
+    return f"{float(f'{count:.2g}'):,.0f}"
 
 
 def _places(i: Interval, factor: float) -> int:

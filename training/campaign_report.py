@@ -63,16 +63,19 @@ CHOOSES = {
     USUAL: "what the usual rule chooses",
     RANDOM: "what chance chooses",
 }
+CHOICES = {
+    MODEL: "the model's choices",
+    USUAL: "the usual rule's choices",
+    RANDOM: "choices at random",
+    HOLDOUT: "doing nothing (holdout: people left alone by chance)",
+}
 MOST_CHOICES = 30
 MAX_IN_TWO_ARMS = 0.01
 NUMBERS = ("spend_before", "orders_before", "days_since_order")
 ORDERED, AGAIN, CLICK, LEFT = "an order", "two orders or more", "a click", "an unsubscription"
 """Columns of yes and no, called as they are told: "share of people with an order"."""
 LEVEL = 0.95
-LIMITS = (
-    "It tells what these decisions changed for these people at that time; another season or offer may do otherwise.",
-    "Costs of sending are not in it: the tables do not tell them.",
-)
+LIMIT = "It tells what these decisions changed for these people at that time; another season or offer may do otherwise."
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class _Rows:
         people: A row per person and arm: their first decision, what they did from it on, what was known before.
         metrics: Over columns of `people`, the first decides.
         units: Of each, by the name that the metric is told by.
+        sent: What sending cost, as `_sent` has it.
         until: Everything is known up to then.
     """
 
@@ -107,6 +111,7 @@ class _Rows:
     people: pd.DataFrame
     metrics: tuple[Metric, ...]
     units: Mapping[str, Unit]
+    sent: pd.DataFrame
     until: datetime
 
     def watched(self, days: float | None) -> pd.DataFrame:
@@ -194,17 +199,18 @@ def campaign_report(
         tree="",
         periods=_periods(tables, told, asked, experiment),
         left_out=left_out,
-        notes=(*_notes(told, experiment, running=running), *notes),
+        notes=(*_notes(told, experiment, settings.offers.contact_costs, running=running), *notes),
         run=_run(workspace, told, asked),
         plans=plans_of(analysis, next(c for c in analysis.comparisons if c.arm == arms[0]), people_per_day=per_day),
         campaign=Campaign(
             about=_about(decisions, campaign),
+            asked=_in_words(arms, control),
             horizon_days=asked.within_days,
             currency=settings.shop.currency,
             measures=_measures(tables, told, asked),
             soon=_soon(told.people, (control, *arms)),
             funnel=funnel(decisions),
-            missing=_missing(earned, arms, no_offers),
+            missing=_missing(earned, no_offers),
         ),
         earned=earned,
     )
@@ -252,6 +258,11 @@ def _about(rows: pd.DataFrame, campaign: str | None) -> str:
     return f"{what}: {len(rows):,} decisions of kind {kinds}, {when}, about {rows['user_id'].nunique():,} people"
 
 
+def _in_words(arms: Sequence[str], control: str) -> str:
+    told = f"Compared: {CHOICES[arms[0]]} with {CHOICES[control]}."
+    return told if arms[0] == MODEL else f"{told} No decision was made by a model yet."
+
+
 def _run(workspace: Workspace, told: _Rows, asked: _Asked) -> Run:
     options = {
         "campaign": asked.campaign or "",
@@ -276,6 +287,8 @@ def _rows(tables: Tables, rows: pd.DataFrame, asked: _Asked, workspace: Workspac
     began = first_decisions(tables, until)  # later, their arm had done its work
     began = began[began["user_id"].isin(first["user_id"])]
     known = attributes_before(tables, began, attributes(workspace.settings.features))
+    sent = _sent(tables, until, rows, workspace.settings.offers.contact_costs)
+    done["profit"] -= _by_user(sent, first, days).reindex(done.index, fill_value=0.0)
     people = people.set_index("user_id").join(done).join(bought_before(tables, began)).join(known).reset_index()
     people[ORDERED] = (people["orders"] > 0).astype("float64")
     people[AGAIN] = (people["orders"] > 1).astype("float64")
@@ -305,7 +318,28 @@ def _rows(tables: Tables, rows: pd.DataFrame, asked: _Asked, workspace: Workspac
         metrics.insert(0, Metric(CLICK, name="clicks"))
     metrics.append(Metric(LEFT, name="unsubscriptions", lower_is_better=True, guardrail=True))
     units |= {m.told: Unit("share") for m in metrics if m.told not in units}
-    return _Rows(rows, people, tuple(metrics), units, until)
+    return _Rows(rows, people, tuple(metrics), units, sent, until)
+
+
+def _sent(tables: Tables, until: datetime, rows: pd.DataFrame, costs: Mapping[str, float]) -> pd.DataFrame:
+    """The messages of decisions: `decision_id, user_id` (whom it is about), `at, channel, cost`; none if none cost."""
+    messages = tables.as_of(until)["messages"]
+    told = messages.filter(~messages.decision_id.isnull() if any(costs.values()) else False)
+    sent = told.select("decision_id", "channel", at=told.sent_at).execute()
+    sent = sent.merge(rows[["decision_id", "user_id"]], on="decision_id")
+    return sent.assign(cost=sent["channel"].map(costs).fillna(0.0).astype("float64"))
+
+
+def _by_user(sent: pd.DataFrame, first: pd.DataFrame, days: float | None) -> pd.Series:
+    """What was spent on sending to each person within so many days of their first decision."""
+    return _within(sent, first, days).groupby("user_id")["cost"].sum()
+
+
+def _within(sent: pd.DataFrame, first: pd.DataFrame, days: float | None) -> pd.DataFrame:
+    if days is None:
+        return sent
+    since = sent["at"] - sent["user_id"].map(first.set_index("user_id")["at"])
+    return sent[since < pd.Timedelta(days=days)]
 
 
 def _groups(people: pd.DataFrame, before: Sequence[str]) -> list[str]:
@@ -359,6 +393,9 @@ def _offers(tables: Tables, told: _Rows, asked: _Asked, arm: str, unit: Unit) ->
         reward = rows["clicked"].to_numpy(np.float64)
     else:
         reward = brought(tables, told.until, rows, value=first, horizon_days=days).to_numpy()
+        if first == "profit":
+            cost = told.sent.groupby("decision_id")["cost"].sum()
+            reward = reward - cost.reindex(rows["decision_id"], fill_value=0.0).to_numpy()
     found = compare_choices(rows.assign(reward=reward), first=arm, holdout=HOLDOUT)
     name = "clicks" if first == CLICK else first
     return (Offers(f"{name} within {days:g} days of a decision", unit, found, chooser=CHOOSES[arm]),), ""
@@ -381,6 +418,10 @@ def _periods(tables: Tables, told: _Rows, asked: _Asked, experiment: Experiment)
         return {}
     weekly = by_week(tables, told.until, rows, value=first, horizon_days=asked.days)
     start = rows["at"].min().normalize()
+    if first == "profit":
+        sent = _within(told.sent, rows, asked.days)
+        week = (sent["at"] - start) // pd.Timedelta(days=7)
+        weekly = pd.concat([weekly, pd.DataFrame({"user_id": sent["user_id"], "week": week, "value": -sent["cost"]})])
     joined = ((rows["at"] - start) // pd.Timedelta(days=7)).to_numpy()
     weeks = int(max(joined.max(), weekly["week"].max() if len(weekly) else 0)) + 1
     person = pd.Index(rows["user_id"]).get_indexer(weekly["user_id"])
@@ -431,10 +472,8 @@ def _soon(people: pd.DataFrame, arms: Sequence[str]) -> dict[str, TimeToConversi
     }
 
 
-def _missing(earned: Sequence[Comparison], arms: Sequence[str], no_offers: str) -> dict[str, str]:
+def _missing(earned: Sequence[Comparison], no_offers: str) -> dict[str, str]:
     found = {}
-    if arms[0] != MODEL:
-        found["model"] = f"No decision was made by a model yet; the arm {arms[0]} stands in its place."
     if not earned:
         found["earned"] = "There is no other arm to hold it against."
     if no_offers:
@@ -442,8 +481,22 @@ def _missing(earned: Sequence[Comparison], arms: Sequence[str], no_offers: str) 
     return found
 
 
-def _notes(told: _Rows, experiment: Experiment, *, running: bool) -> list[str]:
-    notes, first = list(LIMITS), told.metrics[0].outcome
+def _cost_of_sending(told: _Rows, costs: Mapping[str, float]) -> str:
+    """Whether it is in the profit."""
+    if "profit" not in {metric.outcome for metric in told.metrics}:
+        return "Costs of sending are in no number: without the costs of items (items.cost) no profit is told."
+    setting = "(setting contact_costs of [offers], by channel)"
+    if not any(costs.values()):
+        return f"Sending is taken to cost nothing, as nobody told what it costs {setting}."
+    currency = told.units["profit per person"].currency
+    each = [f"{costs[channel]:g} {currency} by {channel}" for channel in sorted(set(told.sent["channel"]) & set(costs))]
+    free = sorted(set(told.sent["channel"]) - set(costs))
+    nothing = f"; nobody told it for {', '.join(free)}, taken as 0" if free else ""
+    return f"Profit is after the cost of each message sent {setting}: {', '.join(each) or 'none was sent'}{nothing}."
+
+
+def _notes(told: _Rows, experiment: Experiment, costs: Mapping[str, float], *, running: bool) -> list[str]:
+    notes, first = [LIMIT, _cost_of_sending(told, costs)], told.metrics[0].outcome
     if experiment.arms[0] != HOLDOUT:
         notes.append(f"Nobody was left alone: the arms are held against {experiment.arms[0]}, not against nothing.")
     if first in ("revenue", "orders"):

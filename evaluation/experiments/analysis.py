@@ -306,7 +306,7 @@ def analyse(
             interval,
             people=chosen.n_treated + chosen.n_control,
             action=comparison.arm,
-            what=first.told,
+            what=_per_person(comparison),
             show=show,
             worth=worth[comparison.arm] if isinstance(worth, Mapping) else worth,
             lower_is_better=first.lower_is_better,
@@ -393,6 +393,12 @@ def _compare(  # noqa: PLR0917 - all are needed
         return found
     planned = _planned(experiment, found, planned_people)
     return replace(found, running=always_valid(found.decisive, planned_people=planned, level=level))
+
+
+def _per_person(comparison: Comparison) -> str:
+    """The metric as a sentence has it: an amount is one a person has."""
+    told = comparison.metric.told
+    return told if comparison.kind != "amount" or " per " in told else f"{told} per person"
 
 
 def _planned(experiment: Experiment, comparison: Comparison, planned_people: int) -> int:

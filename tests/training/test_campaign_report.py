@@ -236,3 +236,26 @@ def test_what_the_model_earned_is_held_against_every_arm(
     assert "channel" in found.analysis.segments["model"].differ  # as the context told of everybody
     write(found, tmp_path / "page.html")
     assert "By channel" in (tmp_path / "page.html").read_text()
+
+
+def test_profit_is_after_what_sending_cost(
+    a_shop: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "learn", refuse)
+    tables, costs = made(), "[offers.contact_costs]\nemail = 0.5\n"
+    free = campaign_report(a_shop(tmp_path / "free", **tables), campaign="welcome")
+    dear = campaign_report(a_shop(tmp_path / "dear", settings=costs, **tables), campaign="welcome")
+    assert any("nobody told what it costs (setting contact_costs of [offers]" in note for note in free.notes)
+    assert any("0.5 USD by email; nobody told it for sms, taken as 0." in note for note in dear.notes)
+    mails = tables["messages"].merge(tables["decisions"], on="user_id")
+    mails = mails[(mails.channel == "email") & (mails.arm == "model")]
+    spent = 0.5 * len(mails) / (tables["decisions"].arm == "model").sum()
+    profits = [found.headline[0].raw.interval.estimate for found in (free, dear)]
+    assert profits[0] - profits[1] == pytest.approx(spent)
+    assert dear.periods["model"][-1].so_far.interval.estimate == pytest.approx(profits[1])
+    revenues = [found.headline[1].raw.interval.estimate for found in (free, dear)]
+    assert revenues[0] == revenues[1]
+    cup = [
+        next(r.value.estimate for r in found.offers[0].found.rows if r.name == "cup to all") for found in (free, dear)
+    ]
+    assert cup[0] - cup[1] == pytest.approx(0.25, abs=0.05)  # half of the messages are mails
