@@ -31,7 +31,7 @@ FILTERABLE = tuple(column.name for column in TABLES["items"].columns if column.t
 COLUMN = "column of items"
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 FILTERS_KEPT = 256
-SENSITIVE = "\0sensitive"
+SENSITIVE, CODES = "\0sensitive", "\0codes"
 """Among the masks of filters; no filter is called so."""
 DAY_SECONDS = 86_400
 
@@ -109,8 +109,9 @@ class Catalogue:
 
     def of_categories(self, items: Vocabulary, categories: Collection[str]) -> np.ndarray:
         """Which of a model's items are filed under one of `categories`, bool of shape (n_items,)."""
-        under = np.array([category in categories for category in self._categories], dtype=bool)
-        found: np.ndarray = under[self.items.codes(items.all_ids)]
+        number, names = self._filed
+        under = np.append(names.isin(list(categories)), False)  # -1, under no category, reads the last place
+        found: np.ndarray = under[number[self._codes_of(items)]]
         return found
 
     @cached_property
@@ -155,6 +156,20 @@ class Catalogue:
         return np.array([*(name if isinstance(name, str) and name else None for name in told), None], dtype=object)
 
     @cached_property
+    def _filed(self) -> tuple[np.ndarray, pd.Index]:
+        """The number of each item's category, as `_categories`, and the categories by number."""
+        number, names = pd.factorize(self._categories)
+        return number, pd.Index(names)
+
+    def _codes_of(self, items: Vocabulary) -> np.ndarray:
+        """The code here of each of a model's items, -1 for one that is not here."""
+        key = (items, CODES)
+        codes = self._masks.get(key)
+        if codes is None:
+            self._masks[key] = codes = self.items.codes(items.all_ids)
+        return codes
+
+    @cached_property
     def _made_at(self) -> np.ndarray:
         """`created_at` by item code in seconds since 1970, NaN at the last place."""
         made = pd.to_datetime(self.rows["created_at"], utc=True)
@@ -179,8 +194,7 @@ class Catalogue:
             if only is not None:
                 only.check(self.filterable, called=COLUMN)
                 shown = shown & only.mask(self.rows[list(only.names)])  # not &=: it may be the column itself
-            codes = self.items.codes(items.all_ids)
-            mask = np.append(shown, only is None)[codes]  # code -1, not in here, reads the last place
+            mask = np.append(shown, only is None)[self._codes_of(items)]  # code -1, not in here, reads the last place
             self._masks[key] = mask
         return mask
 

@@ -40,6 +40,7 @@ EVERYBODY = "popularity"
 SPARE = 200
 """So many candidates more than are shown are looked at where the best need not be shown first."""
 FEW_PER_PLACE = 4
+"""So many of the best are asked for first, for each that is shown, where the model tells a few sooner than many."""
 MOST_ROUNDS = 5
 """So often at most further candidates are looked for, where those found are of too few categories."""
 VERBS = {
@@ -143,7 +144,7 @@ class Asker:
         category: Of what they are looking at, as models call it.
         segments: Those whom they are like, of whom nothing else is known; as `past.popular` calls them.
         basket: What complements are asked for: the cart, else what they are looking at.
-        few: So many of the best candidates mostly fill the places.
+        few: So many of the best mostly fill the places; 0 where all candidates are looked at.
     """
 
     past: Histories | None
@@ -334,7 +335,7 @@ def _person(
         category=category_name(view.catalogue.categories(looking_at[:1])[0]) if looking_at else None,
         segments=tuple(name for name in segments if view.past.popular and name in view.past.popular.groups),
         basket=tuple(item_id for item_id in context.cart or looking_at[:1] if not _sensitive(view, item_id)),
-        few=FEW_PER_PLACE * ask.k + (rules.explore_among if rules.explore else 0),
+        few=0 if rules.freshness else FEW_PER_PLACE * ask.k + (rules.explore_among if rules.explore else 0),
     )
 
 
@@ -474,10 +475,10 @@ def _ranking(
     *,
     exclude_seen: bool = False,
     groups: tuple[str, ...],
-    few: int | None = None,
+    few: int = 0,
 ) -> Iterator[Choice]:
     """The best k; where the model tells a few sooner, these come first, and again with the others."""
-    for most in (few, k) if few is not None and few < k and model.few_cost_less else (k,):
+    for most in (few, k) if model.few_cost_less and 0 < few < k else (k,):
         ranking = model.recommend(history, most, exclude_seen=exclude_seen, allowed=may(model.items), groups=[groups])
         ids = model.items.ids(ranking.items[0][ranking.items[0] >= 0])
         for id_, score in zip(ids, ranking.scores[0].tolist(), strict=False):

@@ -360,10 +360,11 @@ def at_least(scores: np.ndarray, k: int) -> np.ndarray:
     """
     n, n_items = scores.shape
     n_blocks = n_items // max(1, n_items // (BLOCKS_PER_PLACE * k))
-    blocks = scores[:, : n_items // n_blocks * n_blocks].reshape(n, -1, n_blocks)
-    best = np.fmax.reduce(blocks, axis=1, initial=LOWEST)  # NaN is the worst
     first = max(0, n_blocks - k)
-    least: np.ndarray = np.partition(best, first, axis=1)[:, first]
+    least = np.empty(n, dtype=np.float32)
+    for row, score in enumerate(scores[:, : n_items // n_blocks * n_blocks]):
+        best = np.fmax.reduce(score.reshape(-1, n_blocks), axis=0, initial=LOWEST)  # NaN is the worst
+        least[row] = np.partition(best, first)[first]
     return least
 
 
