@@ -23,6 +23,10 @@ BEST = "best for each"
 USUAL = "usual"
 """The policy that leaves it to the shop's usual rule; any other policy is an arm for all."""
 LEVEL = 0.95
+WIDTH = 2 * float(ndtri((1 + LEVEL) / 2))
+"""Of an interval, in standard errors."""
+LIKELY = 0.5
+"""Standard errors by which an offer must look better than what the usual rule gives to take its place: with 69 %."""
 ABOUT = "offers.json"
 KINDS: dict[type, str] = {UpliftModel: "uplift", PooledEffects: "pooled"}
 """What tells people apart, as `offers.json` names it."""
@@ -43,6 +47,30 @@ class OfferProfit:
     low: np.ndarray
     high: np.ndarray
     best: np.ndarray
+
+
+def unless_usual(found: OfferProfit, usual: np.ndarray) -> np.ndarray:
+    """The arm with the largest expected profit if it is likely better than what the usual rule gives, else that one.
+
+    What a shop did before was mostly not done without reason, and that reason may be none of the features.
+
+    Args:
+        found: Of n people.
+        usual: What the rule gives, codes (n,); -1 = no arm of these.
+
+    Returns:
+        Codes, (n,).
+
+    Example:
+        >>> profit = np.array([[0.0, 1.0, 1.2], [0.0, 1.0, 3.0]])
+        >>> found = OfferProfit(profit, profit - 1, profit + 1, np.eye(3)[[2, 2]])
+        >>> unless_usual(found, np.array([1, 1])).tolist()
+        [1, 2]
+    """
+    rows, best = np.arange(len(usual)), best_arms(found.profit)
+    edge = found.profit[rows, best] - found.profit[rows, usual]
+    width = np.hypot(*((found.high - found.low)[rows, codes] for codes in (best, usual)))
+    return np.where((usual >= 0) & (edge < LIKELY * width / WIDTH), usual, best)
 
 
 class OfferModel:
@@ -104,7 +132,7 @@ class OfferModel:
         if isinstance(self.uplift, PooledEffects):
             mean, error, best = self.uplift.posterior(table)
             mean = mean - self.contact_cost * (np.arange(len(self.arms)) > 0)
-            spread = float(ndtri((1 + LEVEL) / 2)) * error
+            spread = WIDTH / 2 * error
             return OfferProfit(mean, mean - spread, mean + spread, best)
         average, error, slope, slope_error = (
             np.array([0.0, *(getattr(effect, name) for effect in self.effects)])
@@ -118,7 +146,7 @@ class OfferModel:
             believed = slope > slope_error  # and 0 = 0 for no offer
             t2 = (np.where(believed, slope, 2.0) / np.where(believed, slope_error, 1.0)) ** 2
             variance += np.where(believed, (profit - average) ** 2 / (t2 - 1), 0.0)
-        spread = float(ndtri((1 + LEVEL) / 2)) * np.sqrt(variance)
+        spread = WIDTH / 2 * np.sqrt(variance)
         return OfferProfit(profit, profit - spread, profit + spread, np.eye(len(self.arms))[profit.argmax(axis=1)])
 
     def of_stranger(self) -> OfferProfit:

@@ -137,7 +137,8 @@ class Offering:
         profits = self._profits(told, place, candidates, ask.channel)
         model, usual = self._model, str(told.usual[place])
         policy = USUAL if model is None else model.policy
-        order = ranked(profits, candidates, policy=usual if policy == USUAL else policy)
+        held = None if self._rule is None else usual
+        order = ranked(profits, candidates, policy=usual if policy == USUAL else policy, usual=held)
         return Offered(
             decision_id=new_decision_id(now),
             person=person,

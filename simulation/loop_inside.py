@@ -222,7 +222,8 @@ class Inside:
                 each = zip(found.profit[row], found.low[row], found.high[row], found.best[row], strict=True)
                 profits = {a: Profit(*map(float, p)) for a, p in zip(self.model.arms, each, strict=True)}
             policy = self.usual[user] if self.policy == USUAL else self.policy
-            order = ranked(profits, offers, policy=policy)
+            held = self.usual[user] if settings.offers.usual else None
+            order = ranked(profits, offers, policy=policy, usual=held)
             given = give(
                 arm.name,
                 order,

@@ -133,7 +133,9 @@ def _send_times(workspace: Workspace, _name: str, folders: Mapping[str, Path]) -
 def _offers(workspace: Workspace, _name: str, folders: Mapping[str, Path]) -> Comparison:
     cards = {who: offers.Card.load(folder) for who, folder in folders.items()}
     judged_on = offers.judge(offer_rows(workspace), seed=next(iter(cards.values())).seed)
-    contestants = {who: offers.again(judged_on, OfferModel.load(folders[who]), card) for who, card in cards.items()}
+    contestants = {
+        who: offers.again(workspace, judged_on, OfferModel.load(folders[who]), card) for who, card in cards.items()
+    }
     return offers.compared(workspace, judged_on, contestants)
 
 

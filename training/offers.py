@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from evaluation.experiments.checks import Check, assignment_foreseen, leak, samp
 from evaluation.off_policy import action_values
 from evaluation.policies import PolicyComparison, compare_policies
 from features.rules import Rule, parse_rule
-from models.offers import BEST, NOTHING, USUAL, OfferModel
-from models.uplift import PooledEffects, fit_policy_tree
+from models.offers import BEST, NOTHING, USUAL, OfferModel, OfferProfit, unless_usual
+from models.uplift import PooledEffects, best_arms, fit_policy_tree
 from models.uplift.model import MIN_ARM, ArmEffect
 from training import cards, uplift
 from training.examples import write_feature_examples
@@ -69,11 +69,13 @@ class Judging:
     Attributes:
         rows: All decisions.
         fitted: What is said of those to judge on.
+        found: What each offer is expected to bring of these, with intervals.
         since: From when on they are later than all that was learnt from; None where models were cross-fitted.
     """
 
     rows: OfferRows
     fitted: CrossFitted
+    found: OfferProfit
     since: datetime | None
 
 
@@ -171,11 +173,11 @@ def judge(rows: OfferRows, *, seed: int = 0) -> Judging:
         rows = rows.of(~pd.Series(rows.user).duplicated().to_numpy())
         fold = np.random.default_rng(seed).permutation(len(rows.arm)) % FOLDS
         parts = [_asked(rows.of(fold != one), rows.of(fold == one), seed) for one in range(FOLDS)]
-        return Judging(rows, _joined(experiment(rows, seed), fold, parts), None)
+        return Judging(rows, *_joined(experiment(rows, seed), fold, parts), None)
     horizon = timedelta(days=rows.horizon_days)
     early, late = rows.of((rows.at + horizon <= start).to_numpy()), rows.of((rows.at >= start).to_numpy())
     fold = np.zeros(len(late.arm), dtype=np.int64)
-    return Judging(rows, _joined(experiment(late, seed), fold, [_asked(early, late, seed)]), start)
+    return Judging(rows, *_joined(experiment(late, seed), fold, [_asked(early, late, seed)]), start)
 
 
 def experiment(rows: OfferRows, seed: int = 0) -> Experiment:
@@ -208,7 +210,8 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
     names = _names(workspace, rows)
     simple = {name for policy, name in names.items() if policy != BEST}
     others = uplift.policies(fitted, rule=rule)
-    best = others.pop("model")
+    others.pop("model")
+    best = np.eye(K)[_best(judging.found, of.table, rule, rows.arms)]
     policies, recipes = {}, {}
     for name, policy in contestants.items():
         if isinstance(policy, str):
@@ -271,21 +274,23 @@ def best_simple(workspace: Workspace, judging: Judging) -> str:
     return max(best, key=lambda policy: best[policy]) if best else USUAL if rule else NOTHING
 
 
-def again(judging: Judging, model: OfferModel, card: Card) -> str | np.ndarray:
+def again(workspace: Workspace, judging: Judging, model: OfferModel, card: Card) -> str | np.ndarray:
     """What stands for a stored version: itself where it has not seen the decisions, else its policy learnt anew."""
     seen = judging.since is None or card.fitted_until > judging.since
     if model.policy != BEST:
         return model.policy
     if seen or model.arms != judging.rows.arms:
         return BEST
-    return model.choose(model.predict(judging.fitted.experiment.table).profit)
+    rule, _ = _usual(workspace, judging.rows)
+    table = judging.fitted.experiment.table
+    return _best(model.predict(table), table, rule, model.arms)
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What a model says of people whom it did not see: effects and outcomes, (n, K), and a tree's arms, (n,)."""
+    """What a model says of people whom it did not see: effects, outcomes, (n, K), and a tree's arms, (n,)."""
 
-    effects: np.ndarray
+    told: OfferProfit
     expected: np.ndarray
     tree: np.ndarray
     found: tuple[ArmEffect, ...]
@@ -299,16 +304,20 @@ def _asked(early: OfferRows, late: OfferRows, seed: int) -> _Asked:
     some = some_rows(len(values), MOST_FOR_TREE, seed=seed)
     tree = fit_policy_tree(learnt.table.iloc[some], values[some], names=learnt.arms, seed=seed)
     told = model.predict(late.table)
-    return _Asked(told.profit, model.uplift.expected(late.table), tree(late.table), tuple(model.effects))
+    return _Asked(told, model.uplift.expected(late.table), tree(late.table), tuple(model.effects))
 
 
-def _joined(of: Experiment, fold: np.ndarray, parts: Sequence[_Asked]) -> CrossFitted:
+def _joined(of: Experiment, fold: np.ndarray, parts: Sequence[_Asked]) -> tuple[CrossFitted, OfferProfit]:
     """What each part says, at the places of its fold."""
     order = np.argsort(np.argsort(fold, kind="stable"))
-    effects, expected, tree = (
-        np.concatenate([getattr(part, name) for part in parts])[order] for name in ("effects", "expected", "tree")
-    )
-    return CrossFitted(of, effects, expected, tree, fold, tuple(part.found for part in parts), ())
+
+    def placed(values: Iterable[np.ndarray]) -> np.ndarray:
+        return np.concatenate(list(values))[order]
+
+    names = (field.name for field in fields(OfferProfit))
+    told = OfferProfit(*(placed(getattr(part.told, name) for part in parts) for name in names))
+    expected, tree = placed(part.expected for part in parts), placed(part.tree for part in parts)
+    return CrossFitted(of, told.profit, expected, tree, fold, tuple(part.found for part in parts), ()), told
 
 
 def _check(rows: OfferRows, seed: int) -> None:
@@ -377,6 +386,11 @@ def _values(
     return compare_policies(
         of.logged, policies, fitted.expected, arms=of.arms, probabilities=of.probabilities, level=level
     )
+
+
+def _best(found: OfferProfit, table: pd.DataFrame, rule: Rule | None, arms: Sequence[str]) -> np.ndarray:
+    """What the best offer for each gives, as it is served, codes (n,)."""
+    return best_arms(found.profit) if rule is None else unless_usual(found, rule.codes(table, arms))
 
 
 def _names(workspace: Workspace, rows: OfferRows) -> dict[str, str]:

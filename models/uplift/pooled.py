@@ -39,9 +39,9 @@ MOST_ORDERS = 2.0
 """Over one message that count."""
 EXTREME = 0.98
 """Quantile of an order's profit, and of the rest, beyond which more is not believed to say more."""
-LOSS_SPREAD = 0.05
-"""Standard deviation of the share of people's usual profit that an offer costs or adds, of what offers have in common
-and of each alone: outcomes tell so little of it that it must be held."""
+LOSS_OF_ALL, LOSS_OF_ONE = 0.15, 0.05
+"""Standard deviations of the share of people's usual profit that an offer costs or adds: of what offers have in common,
+and of each alone. Outcomes tell so little of it that it must be held."""
 LEAST = 1e-9
 ROWS_AT_ONCE = 20_000
 
@@ -276,7 +276,7 @@ def _losses(
     if not usual.any():
         return level, np.zeros(n_arms), np.zeros((DRAWS, n_arms))
     D = np.column_stack([usual, (arm > 0) * usual, into * usual[:, None]])
-    precision = np.append([0.0], np.full(n_arms, LOSS_SPREAD**-2))
+    precision = np.array([0.0, LOSS_OF_ALL**-2, *[LOSS_OF_ONE**-2] * (n_arms - 1)])
     noise = float((rest - usual).var())
     covariance = np.linalg.inv(D.T @ D / noise + np.diag(precision))
     mean = covariance @ (D.T @ rest) / noise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,7 @@ from datetime import datetime
 import numpy as np
 
 from data.chance import stable_uniform
-from models.offers import BEST, NOTHING
+from models.offers import BEST, LIKELY, NOTHING, WIDTH
 from serving.decisions.arms import ArmName
 from serving.decisions.variants import drawn
 
@@ -136,7 +137,9 @@ def _against(
     return None
 
 
-def ranked(profits: Mapping[str, Profit], candidates: Sequence[str], *, policy: str) -> list[str]:
+def ranked(
+    profits: Mapping[str, Profit], candidates: Sequence[str], *, policy: str, usual: str | None = None
+) -> list[str]:
     """Candidates and no offer by expected profit, the best first; of equals no offer, then the first candidate.
 
     What nothing is known of stands last. A policy that is an arm for all puts that arm first and no offer next.
@@ -145,6 +148,8 @@ def ranked(profits: Mapping[str, Profit], candidates: Sequence[str], *, policy: 
         profits: By offer.
         candidates: Ids of the offers that may be given.
         policy: Of the model, `models.offers.BEST` or an arm.
+        usual: What the shop's rule gives, if it has one: it stands first unless the best is likely better, as in
+            `models.offers.unless_usual`.
 
     Example:
         >>> found = {"ten": Profit(-0.1, -0.3, 0.1), "gift": Profit(0.2, 0.1, 0.3)}
@@ -156,10 +161,20 @@ def ranked(profits: Mapping[str, Profit], candidates: Sequence[str], *, policy: 
     expected = {NOTHING: 0.0, **{offer: profits[offer].expected for offer in candidates if offer in profits}}
     order = sorted(expected, key=lambda offer: -expected[offer])  # stable: of equals the first
     order += [offer for offer in candidates if offer not in expected]
+    if policy == BEST and usual in expected and not _likely_better(profits, order[0], usual):
+        order.remove(usual)
+        order.insert(0, usual)
     if policy != BEST:
         first = dict.fromkeys([policy if policy in candidates else NOTHING, NOTHING])
         order = [*first, *(offer for offer in order if offer not in first)]
     return order
+
+
+def _likely_better(profits: Mapping[str, Profit], one: str, other: str) -> bool:
+    sure = Profit(0.0, 0.0, 0.0)
+    found, held = profits.get(one, sure), profits.get(other, sure)
+    width = math.hypot(found.high - found.low, held.high - held.low)
+    return found.expected - held.expected >= LIKELY * width / WIDTH
 
 
 def explored(order: Sequence[str], profits: Mapping[str, Profit], *, share: float) -> tuple[float, ...]:

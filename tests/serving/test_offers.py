@@ -22,7 +22,7 @@ from data.state.writes import upsert
 from data.tables import Tables
 from data.workspace import Workspace
 from models.kinds import write_examples
-from models.offers import BEST, OfferModel
+from models.offers import BEST, OfferModel, OfferProfit, unless_usual
 from models.uplift import UpliftModel, best_arms
 from registry.folder import seal
 from serving.champions import Champion, load_champion
@@ -214,6 +214,22 @@ def model(shop, tmp_path_factory) -> OfferModel:
     y = rng.normal(size=900) + np.select([arm == 1, arm == 2], [np.where(much, 3.0, -1.0), np.where(much, -1.0, 1.0)])
     uplift = UpliftModel(learners=["S", "DR"], families=["linear"]).fit(table, arm, y, arms=["none", "gift", "ten"])
     return OfferModel(uplift.arms, uplift.effects, uplift=uplift)
+
+
+def test_what_the_usual_rule_gives_stands_until_another_is_likely_better() -> None:
+    arms = ["none", "gift", "ten"]
+    profit = np.array([[0.0, 1.0, 1.2], [0.0, 1.0, 3.0], [0.0, -1.0, 0.2], [0.0, 1.0, 1.2]])
+    half = np.array([0, 1, 1])
+    found = OfferProfit(profit, profit - half, profit + half, np.full((4, 3), 1 / 3))
+    usual = np.array([1, 1, 0, -1])
+    assert unless_usual(found, usual).tolist() == [1, 2, 0, 2]
+    for row, code in enumerate(usual):
+        told = {
+            arm: Profit(*(float(part[row, place]) for part in (found.profit, found.low, found.high)))
+            for place, arm in enumerate(arms)
+        }
+        held = arms[code] if code >= 0 else "gone"
+        assert ranked(told, arms[1:], policy=BEST, usual=held)[0] == arms[unless_usual(found, usual)[row]]
 
 
 def test_the_model_arm_draws_by_the_chances_it_logs() -> None:
