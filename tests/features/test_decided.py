@@ -79,6 +79,24 @@ def test_what_people_did_counts_from_their_own_moment_on_less_what_it_cost(shop:
     assert brought(shop, END, each, value="profit", horizon_days=14)["ann"] == ann.profit
 
 
+def test_orders_over_the_channel_are_those_that_an_event_tells_so(shop: Tables) -> None:
+    at = on(4, 11)
+    each = pd.DataFrame({"decision_id": ["a", "b"], "user_id": "ann", "at": at, "channel": "email"})
+    events = pd.DataFrame({
+        "event_id": ["1", "2", "3"], "user_id": "ann", "occurred_at": on(5, 12, 12),
+        "channel": ["web", "email", "email"], "event": ["order_completed", "order_completed", "product_viewed"],
+    })  # fmt: skip
+    bought = {name: shop[name].execute() for name in ("orders", "items", "offers")}
+    told = Tables.from_frames(**{name: rows.dropna(axis=1, how="all") for name, rows in bought.items()}, events=events)
+    every = brought(told, END, each, value="orders", horizon_days=5)
+    over = brought(told, END, each, value="orders", horizon_days=5, over_channel=True)
+    assert (every.tolist(), over.tolist()) == ([1, 1], [0, 1])
+    profit = [brought(told, END, each, value="profit", horizon_days=5, over_channel=found) for found in (False, True)]
+    assert profit[1].tolist() == [0.0, profit[0]["b"]]
+    later = each.assign(channel="push")
+    assert not brought(told, END, later, value="orders", horizon_days=5, over_channel=True).any()
+
+
 def test_what_was_known_before_is_that_of_before(shop: Tables) -> None:
     people = decided(shop, END, campaign="spring")[["user_id", "at"]]
     ann = bought_before(shop, people).loc["ann"]

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from data.errors import DataError
+from data.tables import Tables
 from data.workspace import Workspace
 from models.kinds import load_answering
 from models.offers import BEST, USUAL, OfferModel
@@ -20,7 +21,7 @@ from models.uplift.model import ArmEffect
 from registry.versions import CHALLENGER, Registry
 from training import jobs, offers
 from training.compare import compare
-from training.offer_rows import OfferRows, offer_rows
+from training.offer_rows import OfferRows, likings, offer_rows
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
 WAVES = (60, 90)
@@ -104,6 +105,17 @@ def test_profit_is_what_was_paid_less_all_costs_within_the_horizon(shop: Workspa
         mine = mine[mine.occurred_at < at + pd.Timedelta(days=14)]
         told = (mine.quantity * 10 - mine.discount - mine.quantity * 4 - (mine.offer_id == "gift") * 1.0).sum()
         assert rows.outcome[place] == pytest.approx(told - 0.25 * (rows.arm[place] > 0))
+
+
+def test_where_no_event_tells_the_channel_all_orders_count(rows: OfferRows) -> None:
+    assert np.allclose(rows.by_message, rows.before_contact)
+    assert set(np.unique(rows.orders)) == {0.0, 1.0}
+    assert rows.orders.mean() == pytest.approx((rows.by_message > 0).mean())
+
+
+def test_an_offer_for_a_category_is_about_how_much_people_lean_to_it() -> None:
+    told = pd.DataFrame({"offer_id": ["none", "pots", "all", "odd"], "category": [None, "Tea Ware", None, "Rugs"]})
+    assert likings(Tables.from_frames(offers=told), ["Tea", "Tea Ware"]) == {"pots": "leaning_tea_ware"}
 
 
 def test_features_are_those_known_strictly_before_the_decision(
