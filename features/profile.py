@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 import ibis
 import pandas as pd
@@ -94,8 +95,13 @@ def sensitive_category(category: str, settings: config.Features) -> str | None:
     """
     if settings.sensitive_reasons.get(category, "").strip():
         return None
+    return _called(category, settings.sensitive)
+
+
+@lru_cache(maxsize=4096)  # every decision about an offer or an item of a category asks
+def _called(category: str, sensitive_words: tuple[str, ...]) -> str | None:
     names = {_words(name) for name in re.split(r"[>/]", category)}
-    return next((word for word in settings.sensitive if _words(word) in names), None)
+    return next((word for word in sensitive_words if _words(word) in names), None)
 
 
 def _attributes(users: ir.Table, at: Moment, settings: config.Features) -> Iterator[Feature]:

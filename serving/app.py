@@ -29,13 +29,15 @@ from data.errors import AttuneError, StateUnavailableError
 from data.state import keys
 from data.state.tombstones import STRANGER, Tombstones
 from data.workspace import Workspace
-from serving.engine import Engine
+from serving.contacting import Acted
+from serving.engine import Engine, Recommended
 from serving.gathering import Gathering
 from serving.metrics import Metrics
+from serving.offered import Offered
 from serving.openapi import document
 from serving.recommending import FieldError, UnknownItemError
 from serving.routes import ROUTES, RouteSpec, give_offers, hand_out, log_items
-from serving.schemas import Ask, ErrorAnswer, ErrorBody, ErrorDetail
+from serving.schemas import ActionsAsk, Ask, ErrorAnswer, ErrorBody, ErrorDetail, OffersAsk, RecommendAsk
 from serving.writer import Writer
 
 log = logging.getLogger("attune")
@@ -83,9 +85,15 @@ class Service:
         self.metrics = Metrics()
         self.engine: Engine | None = None
         self.trouble = "The service is still loading."
-        self.items = Gathering(lambda asks: self.in_thread(self.ready.recommend_each, asks), partial(log_items, self))
-        self.offers = Gathering(lambda asks: self.in_thread(self.ready.offers_each, asks), partial(give_offers, self))
-        self.actions = Gathering(lambda asks: self.in_thread(self.ready.act_each, asks), partial(hand_out, self))
+        self.items: Gathering[RecommendAsk, Recommended, tuple[Recommended, bool]] = Gathering(
+            lambda asks: self.in_thread(self.ready.recommend_each, asks), partial(log_items, self)
+        )
+        self.offers: Gathering[OffersAsk, Offered, tuple[Offered, bool]] = Gathering(
+            lambda asks: self.in_thread(self.ready.offers_each, asks), partial(give_offers, self)
+        )
+        self.actions: Gathering[ActionsAsk, Acted, Acted | None] = Gathering(
+            lambda asks: self.in_thread(self.ready.act_each, asks), partial(hand_out, self)
+        )
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attune")
         self._writer: Writer | None = None
         self._background: list[asyncio.Task[None]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -41,7 +41,7 @@ def take(
 
 @lru_cache
 def _take(dialect: str) -> sa.Executable:
-    named = {name: sa.bindparam(f"{name}_") for name in KEY}
+    named: dict[str, Any] = {name: sa.bindparam(f"{name}_") for name in KEY}
     insert = INSERTS[dialect](counters).values(**named, used=sa.bindparam("amount"))
     after = counters.c.used + insert.excluded.used
     statement = insert.on_conflict_do_update(

@@ -196,14 +196,15 @@ def explored(order: Sequence[str], profits: Mapping[str, Profit], *, share: floa
     """
     if not share or order[0] not in profits:
         return ()
-    promising = np.array([
-        offer in profits and (place == 0 or profits[offer].high > profits[order[0]].expected)
-        for place, offer in enumerate(order)
-    ])  # fmt: skip
-    best = np.array([profits[offer].best if may else 0.0 for offer, may in zip(order, promising, strict=True)])
-    chances = share * ((1 - EVEN) * best / max(best.sum(), 1e-9) + EVEN * promising / promising.sum())
-    chances[0] += 1 - chances.sum()
-    return tuple(chances.tolist())
+    first = profits[order[0]].expected  # plain numbers: of a few offers arrays cost four times as much
+    promising = [place == 0 or (offer in profits and profits[offer].high > first) for place, offer in enumerate(order)]
+    best = [profits[offer].best if may else 0.0 for offer, may in zip(order, promising, strict=True)]
+    total, n = max(sum(best), 1e-9), sum(promising)
+    chances = [
+        share * ((1 - EVEN) * likely / total + EVEN * may / n) for likely, may in zip(best, promising, strict=True)
+    ]
+    chances[0] += 1 - sum(chances)
+    return tuple(chances)
 
 
 def give(
