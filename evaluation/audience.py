@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +13,12 @@ import pandas as pd
 
 from evaluation.intervals import Interval
 from evaluation.pages import render, write_report
+from evaluation.uplift_report import Unit
 
 Z_95 = 1.96
 NO_CHANNEL = "no channel"
+LITTLE = 0.05
+"""A feature that moves the odds by less is not worth a line of the page."""
 TEMPLATE = Path(__file__).with_name("audience.html.jinja")
 
 
@@ -45,11 +49,13 @@ class Outcome:
         label: Its name.
         inside: Of the audience.
         everybody: Of everybody, the audience included.
+        meaning: What it means to do it, in words.
     """
 
     label: str
     inside: Expected
     everybody: Expected
+    meaning: str = ""
 
     @property
     def times(self) -> float:
@@ -205,6 +211,7 @@ def audience(
     labels: Sequence[str],
     segments: Sequence[str] = (),
     calibration_error: Mapping[str, float] | None = None,
+    meanings: Mapping[str, str] | None = None,
     where: str,
     at: str,
     versions: Sequence[str] = (),
@@ -221,6 +228,7 @@ def audience(
         labels: Columns of probabilities.
         segments: Columns of yes or no.
         calibration_error: By label, how far off its probabilities were measured to be on average; widens intervals.
+        meanings: By label, what it means in words.
         where: The expression, to be shown.
         at: The day, to be shown.
         versions: What scored, to be shown.
@@ -236,7 +244,7 @@ def audience(
         >>> found.size, found.outcomes[0].inside.count.estimate, [(p.name, p.share) for p in found.parts]
         (2, 1.5, [('lapsed', 1.0), ('loyal', 0.0), ('new', 0.0)])
     """
-    inside, off = rows[held], calibration_error or {}
+    inside, off, means = rows[held], calibration_error or {}, meanings or {}
     stages = rows["lifecycle"].value_counts()
     parts = [
         ("lifecycle", name, rows["lifecycle"] == name) for name in sorted(stages.index, key=lambda s: (-stages[s], s))
@@ -254,6 +262,7 @@ def audience(
                 label,
                 expected(inside[label].to_numpy(), calibration_error=off.get(label, 0.0)),
                 expected(rows[label].to_numpy(), calibration_error=off.get(label, 0.0)),
+                means.get(label, ""),
             )
             for label in labels
         ),
@@ -342,6 +351,16 @@ def told(value: float | str) -> str:
     return "–" if np.isnan(value) else f"{float(f'{value:.3g}'):,g}"
 
 
+def in_words(feature: str) -> str:
+    """A feature's name as a reader takes it.
+
+    Example:
+        >>> in_words("days_since_event"), in_words("open_rate_email_90d")
+        ('days since event', 'open rate email, last 90 days')
+    """
+    return re.sub(r" (\d+)d$", r", last \1 days", feature.replace("_", " "))
+
+
 def metrics(found: Audience) -> dict[str, Interval]:
     """The numbers of the report by name: its size, and what each label's share and the spending are expected to be."""
     numbers = {"size": Interval(found.size, np.nan, np.nan, 0.95), "share": Interval(found.share, np.nan, np.nan, 0.95)}
@@ -363,6 +382,17 @@ def write(found: Audience, path: Path) -> None:
     title = f"{found.size:,} people where {found.where}"
     write_report(
         path,
-        page=lambda: render(TEMPLATE, a=found, groups=("lifecycle", "segment"), title=title, told=told),
+        page=lambda: render(
+            TEMPLATE,
+            a=found,
+            groups=("lifecycle", "segment"),
+            title=title,
+            told=told,
+            in_words=in_words,
+            share=Unit("share"),
+            amount=Unit("amount"),
+            money=Unit("money", found.spend.currency if found.spend else ""),
+            reasons=[r for r in found.reasons if abs(np.log(r.odds)) >= LITTLE],
+        ),
         numbers=lambda: asdict(found),
     )

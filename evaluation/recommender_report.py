@@ -159,7 +159,8 @@ class RecommenderReport:
         told = f"{gain.estimate:+.3f} NDCG ({gain.low:+.3f} to {gain.high:+.3f}), on the same people".replace("-", "−")
         hits = f"{hit.estimate:.0%} of the people took one of the {self.k} items that they would have been shown"
         if ours.is_baseline:
-            return f"It is a simple rule itself ({ours.recipe}): no model was found to be better. {hits}."
+            rule = ours.recipe.partition(",")[0]
+            return f"It is a simple rule itself ({rule}), which no model was found to beat. {hits}."
         if gain.low > 0:
             return f"Use it: it is better than {best.name}, the best of the simple rules: {told}. {hits}."
         if gain.high < 0:
@@ -201,6 +202,7 @@ def write(report: RecommenderReport, path: Path) -> None:
             title=f"{report.rankers[0].name}: what it recommends",
             width="52rem",
             names=NAMES,
+            others=[r for r in report.rankers[1:] if r is not report.best_baseline],
             chart=_chart(report),
         ),
         numbers=lambda: {"sentence": report.sentence} | asdict(report),

@@ -294,6 +294,10 @@ def audience_of(workspace: Workspace, *, where: str, labels: Sequence[str] | Non
         labels=list(bulk.champions),
         segments=list(bulk.segments),
         calibration_error={name: row.metrics["calibration_error"].estimate for name, row in judged.items()},
+        meanings={
+            name: f"{told.event} within {told.horizon_days} days"
+            for name, told in workspace.settings.propensity.items()
+        },
         where=bulk.where.text,
         at=f"{bulk.at:%Y-%m-%d}",
         versions=bulk.versions,

@@ -44,7 +44,8 @@ def test_reach_and_reasons_stand_beside_everybody(tmp_path: Path) -> None:
     reach = pd.DataFrame({"email": [True, False, True], "sms": [False, False, True]})
     found = audience(
         people, np.array([True, True, False]), labels=["churn"], where="x", at="2026-01-31", reach=reach,
-        reasons=[Reason("churn", "days_since_order", 80.0, 20.0, 1.5)],
+        reasons=[Reason("churn", "days_since_order", 80.0, 20.0, 1.5), Reason("churn", "events_7d", 1.0, 1.1, 1.01)],
+        meanings={"churn": "no order within 90 days"},
     )  # fmt: skip
     assert [(r.channel, r.people, r.share) for r in found.reach] == [
         ("email", 1, 0.5), ("sms", 0, 0.0), ("no channel", 1, 0.5)
@@ -52,7 +53,11 @@ def test_reach_and_reasons_stand_beside_everybody(tmp_path: Path) -> None:
     assert "churn because days_since_order is 80, of everybody 20: odds x 1.50" in text(found)
     assert metrics(found)["reach.email"].estimate == 0.5
     write(found, tmp_path / "a.html")
-    assert "On which channel can they be reached?" in (tmp_path / "a.html").read_text()
+    page = (tmp_path / "a.html").read_text()
+    assert "On which channel can they be reached?" in page
+    assert "no order within 90 days" in page
+    assert "days since order" in page
+    assert "events, last 7 days" not in page  # it moves the odds by next to nothing
 
 
 def test_the_interval_holds_what_happens_in_19_of_20_audiences() -> None:
