@@ -28,7 +28,7 @@ WIDTH = 2 * float(ndtri((1 + LEVEL) / 2))
 LIKELY = 0.5
 """Standard errors by which an offer must look better than what the usual rule gives to take its place: with 69 %."""
 ABOUT = "offers.json"
-KINDS: dict[type, str] = {UpliftModel: "uplift", PooledEffects: "pooled"}
+KINDS: dict[str, type[UpliftModel | PooledEffects]] = {"uplift": UpliftModel, "pooled": PooledEffects}
 """What tells people apart, as `offers.json` names it."""
 
 
@@ -170,7 +170,7 @@ class OfferModel:
             "effects": [asdict(effect) for effect in self.effects],
             "policy": self.policy,
             "contact_cost": self.contact_cost,
-            "tells_apart": "" if self.uplift is None else KINDS[type(self.uplift)],
+            "tells_apart": next((name for name, kind in KINDS.items() if isinstance(self.uplift, kind)), ""),
         }
         (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
@@ -188,20 +188,8 @@ class OfferModel:
                 [ArmEffect(**effect) for effect in about["effects"]],
                 policy=about["policy"],
                 contact_cost=about["contact_cost"],
-                uplift=_loaded(folder, about["tells_apart"]),
+                uplift=KINDS[about["tells_apart"]].load(folder) if about["tells_apart"] else None,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error
         return model
-
-
-def _loaded(folder: Path, kind: str) -> UpliftModel | PooledEffects | None:
-    """What tells people apart; None = nothing does.
-
-    Raises:
-        KeyError: there is no such kind.
-    """
-    if not kind:
-        return None
-    found: UpliftModel | PooledEffects = {name: made for made, name in KINDS.items()}[kind].load(folder)
-    return found
