@@ -127,27 +127,34 @@ def uplift(
     """
     from data.errors import DataError
     from data.workspace import Workspace
-    from evaluation.uplift_report import metrics, text, write
+    from evaluation import sent_report, uplift_report
     from training.tracking import log_report
 
     if sum([campaign is not None, decisions, experiment is not None]) != 1:
         raise DataError("say what to report on: --campaign ID, --decisions, or --experiment FILE; one of them.")
     shop = Workspace(workspace) if experiment else Workspace.open(workspace)
     if experiment is None:
-        from features.decided import KINDS
-        from training.campaign_report import campaign_report
+        from features.decided import KINDS, NoDecisionError
+        from training.campaign_report import campaign_report, messages_report
 
         if unknown := set(kind or ()) - set(KINDS):
             raise DataError(f"--kind {min(unknown)}: there are {', '.join(KINDS)}.")
         moment = None if since is None else since.replace(tzinfo=UTC)
-        report = campaign_report(shop, campaign=campaign, kinds=tuple(kind or KINDS), since=moment, days=days)
+        report: uplift_report.UpliftReport | sent_report.SentReport
+        try:
+            report = campaign_report(shop, campaign=campaign, kinds=tuple(kind or KINDS), since=moment, days=days)
+        except NoDecisionError:
+            if campaign is None or kind or moment:
+                raise
+            report = messages_report(shop, campaign=campaign, days=days)
         name = "decisions" if campaign is None else "campaign-" + re.sub(r"[^\w.-]+", "-", campaign)
         folder = to or shop.reports_dir
     else:
         if treatment is None or outcome is None:
             raise DataError("--experiment needs --treatment and --outcome: the columns of the arms and of what came.")
         from features.rules import parse_rule
-        from training.uplift_report import read_rows, run_of, uplift_report
+        from training.uplift_report import read_rows, run_of
+        from training.uplift_report import uplift_report as report_of
 
         rows = read_rows(experiment)
         known = [name.strip() for names in before or () for name in names.split(",") if name.strip()]
@@ -155,7 +162,7 @@ def uplift(
             "treatment": treatment, "control": control, "outcome": outcome, "money": money, "margin": f"{margin:g}",
             "cost": ", ".join(cost or ()), "before": ", ".join(known), "date": date, "rule": rule, "currency": currency,
         }  # fmt: skip
-        report = uplift_report(
+        report = report_of(
             rows,
             treatment=treatment,
             outcome=outcome,
@@ -171,12 +178,13 @@ def uplift(
         )
         name, folder = "uplift", to or Path("reports")
     files = [folder / f"{name}{suffix}" for suffix in (".html", ".json")]
+    pages = sent_report if isinstance(report, sent_report.SentReport) else uplift_report
     for file in files:
-        write(report, file)
+        pages.write(report, file)
     if shop.tables_dir.is_dir():
         asked = {**report.run.options, "verdict": report.verdict.kind}
-        log_report(shop, "uplift", files, metrics=metrics(report), params=asked)
-    typer.echo(text(report))
+        log_report(shop, "uplift", files, metrics=pages.metrics(report), params=asked)
+    typer.echo(pages.text(report))
     typer.echo(f"The page: {files[0]}; its numbers: {files[1]}")
 
 

@@ -28,6 +28,10 @@ REMEDY = (
 )
 
 
+class NoDecisionError(DataError):
+    """Nothing was decided, so that nobody is known to have been left alone by chance."""
+
+
 def decided(
     tables: Tables,
     until: datetime,
@@ -55,7 +59,8 @@ def decided(
         `channel` (as its context tells it), `sent, clicked` (whether a message of it was).
 
     Raises:
-        DataError: there are none, or no such campaign.
+        NoDecisionError: there is no such table, or no message of the campaign names a decision.
+        DataError: there are none of these kinds, or no such campaign.
 
     Example:
         >>> at = pd.to_datetime(["2026-01-05"], utc=True)
@@ -67,7 +72,7 @@ def decided(
         [['ann', 'holdout', 'none', False]]
     """
     if "decisions" not in tables.brought:
-        raise DataError(f"there is no table decisions, so nobody was left alone by chance. {REMEDY}")
+        raise NoDecisionError(f"there is no table decisions, so nobody was left alone by chance. {REMEDY}")
     known = tables.as_of(until)
     made = known["decisions"]
     made = made.filter(made.kind.isin(list(kinds)))
@@ -265,7 +270,7 @@ def _of(rows: pd.DataFrame, campaign: str, known: Tables) -> pd.DataFrame:
         messages = known["messages"]
         sizes = messages.group_by("campaign_id").agg(n=messages.count()).drop_null("campaign_id").execute()
         if campaign in set(sizes["campaign_id"]):
-            raise DataError(
+            raise NoDecisionError(
                 f"campaign {campaign!r}: none of its messages names a decision, so nobody is known to have been left "
                 f"alone by chance and what it changed cannot be told. {REMEDY}"
             )

@@ -29,6 +29,7 @@ from evaluation.experiments import (
 )
 from evaluation.experiments.means import Difference, as_numbers
 from evaluation.intervals import Interval
+from evaluation.sent_report import SentReport, sent_report
 from evaluation.uplift_report import Offers, Run, Unit, UpliftReport, Who
 from features.campaigns import recipients
 from features.decided import (
@@ -214,6 +215,33 @@ def campaign_report(
         ),
         earned=earned,
     )
+
+
+def messages_report(workspace: Workspace, *, campaign: str, days: float | None = None) -> SentReport:
+    """What came after the messages of a campaign that was sent without decisions; what it changed nobody can tell.
+
+    Args:
+        workspace: Checked.
+        campaign: Which.
+        days: How long after the first message what people do counts; by default 14.
+
+    Raises:
+        DataError: no messages, or none of this campaign.
+    """
+    tables, horizon_days = workspace.checked, days or WITHIN_DAYS
+    until = span(tables).end
+    rows = recipients(tables, until, horizon_days=horizon_days, campaign=campaign).execute()
+    if rows.empty:
+        raise DataError(f"no campaign {campaign!r}: neither a decision nor a message names it.")
+    run = Run(
+        source=f"tables up to {until:%Y-%m-%d}",
+        sha256=workspace.fingerprint(),
+        rows=len(rows),
+        version=version("attune"),
+        options={"campaign": campaign} | ({} if days is None else {"days": f"{days:g}"}),
+    )
+    currency = workspace.settings.shop.currency
+    return sent_report(rows, campaign=campaign, horizon_days=horizon_days, currency=currency, run=run)
 
 
 def _decisions(tables: Tables, asked: _Asked, period_days: int) -> tuple[pd.DataFrame, list[str]]:

@@ -259,3 +259,24 @@ def test_profit_is_after_what_sending_cost(
         next(r.value.estimate for r in found.offers[0].found.rows if r.name == "cup to all") for found in (free, dear)
     ]
     assert cup[0] - cup[1] == pytest.approx(0.25, abs=0.05)  # half of the messages are mails
+
+
+def test_a_campaign_without_decisions_is_described_and_nothing_claimed(
+    a_shop: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    tables = made()
+    tables["messages"] = tables["messages"].drop(columns="decision_id").assign(campaign_id="newsletter")
+    shop = a_shop(tmp_path / "shop", **tables)
+    result = CliRunner().invoke(app, ["report", "uplift", "--campaign", "newsletter", "--workspace", str(shop.path)])
+    assert result.exit_code == 0, result.output
+    assert "This cannot tell what the campaign earned" in result.output
+    told = json.loads((shop.reports_dir / "campaign-newsletter.json").read_text())
+    sent = tables["messages"]
+    assert told["counts"]["sent"] == told["people"] == len(sent)
+    assert told["counts"]["opened"] == (~sent.machine_opened).sum()
+    assert {m["group"] for m in told["measures"] if m["attribute"] == "channel"} == {"email", "sms"}
+    page = (shop.reports_dir / "campaign-newsletter.html").read_text()
+    assert not any(word in page for word in ("http", "<script", "<link", "url(", "nan ", "raises", "Act:"))
+    assert "By the week of the first message" in page
+    with pytest.raises(DataError, match="neither a decision nor a message names it"):
+        reporting.messages_report(shop, campaign="spring")
