@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -464,7 +465,7 @@ class Engine:
         self._check_k(ask.k)
         self._check_attributes(ask.context.attributes)
         decision_id = new_decision_id(now)
-        rng = rng_of(decision_id)
+        rng = partial(rng_of, decision_id)
         if personal:
             degraded = view.champion is None or touches is None
             steps = steps_of(ask.context, touches or (), self.settings.recommender.event_weights, now)

@@ -166,7 +166,7 @@ def recommend(
     *,
     attributes: Mapping[str, str] = MappingProxyType({}),
     now: datetime,
-    rng: np.random.Generator,
+    rng: Callable[[], np.random.Generator],
 ) -> Ranked:
     """Rank items for whoever asks, by the rules of the placement.
 
@@ -177,7 +177,7 @@ def recommend(
         steps: What they did since the past ends, and are doing, the oldest first.
         attributes: What is known of them, by the names of the columns of `users`.
         now: The moment asked at.
-        rng: What is drawn at random is drawn from here.
+        rng: Makes what draws, where something is drawn at random.
 
     Raises:
         FieldError: a filter that cannot be read.
@@ -237,7 +237,9 @@ def recommend(
     )
 
 
-def for_everybody(view: View, ask: RecommendAsk, placed: Placed, *, now: datetime, rng: np.random.Generator) -> Ranked:
+def for_everybody(
+    view: View, ask: RecommendAsk, placed: Placed, *, now: datetime, rng: Callable[[], np.random.Generator]
+) -> Ranked:
     """What everybody gets in this place: what is popular, of the category on the page; nothing of the person counts.
 
     Raises:

@@ -77,7 +77,7 @@ def arrange(
     k: int,
     category: Callable[[str], str | None],
     promoted: Sequence[str] = (),
-    rng: np.random.Generator,
+    rng: Callable[[], np.random.Generator],
 ) -> list[Place]:
     """Fill k places, one after the other.
 
@@ -94,20 +94,21 @@ def arrange(
         k: How many places.
         category: Of a candidate; None has no limit.
         promoted: Ids of candidates, best first; they need not be in `order`.
-        rng: Asked twice for a place that may be drawn, never if `rules.explore` is 0.
+        rng: Makes what draws, twice for a place that may be drawn; not called if `rules.explore` is 0.
 
     Returns:
         At most k places; fewer where the candidates end.
 
     Example:
         >>> category = {"green": "tea", "black": "tea", "mug": "cup"}
-        >>> rng = np.random.default_rng(0)
+        >>> rng = np.random.default_rng
         >>> [place.item_id for place in arrange(category, Placement(), k=3, category=category.get, rng=rng)]
         ['green', 'black', 'mug']
         >>> [p.item_id for p in arrange(category, Placement(diversity=0.5), k=3, category=category.get, rng=rng)]
         ['green', 'mug', 'black']
     """
     coming, offered = iter(order), iter(promoted)
+    draws = rng() if rules.explore else None
     waiting: dict[str, str | None] = {}  # the categories of those that were looked at and are not shown
     shown: set[str] = set()
     count: Counter[str | None] = Counter()
@@ -126,7 +127,7 @@ def arrange(
         if item_id is not None:
             place = Place(item_id, "promoted", 1.0)
         elif window := _window(left(), count, category_limit(number, rules.diversity), rules):
-            place = _place(window, rules.explore, rng)
+            place = _place(window, rules.explore, draws)
         else:
             break
         places.append(place)
@@ -196,11 +197,10 @@ def _window(
     return window or over
 
 
-def _place(window: Sequence[str], explore: float, rng: np.random.Generator) -> Place:
+def _place(window: Sequence[str], explore: float, draws: np.random.Generator | None) -> Place:
     """The first of the window, or with chance `explore` any of it."""
-    drawn = 0
-    if explore and rng.random() < explore:
-        drawn = int(rng.integers(len(window)))
-    if drawn:
+    if draws is None:
+        return Place(window[0], "ranked", 1.0)
+    if draws.random() < explore and (drawn := int(draws.integers(len(window)))):
         return Place(window[drawn], "explored", explore / len(window))
-    return Place(window[0], "ranked", 1.0 - explore + explore / len(window) if explore else 1.0)
+    return Place(window[0], "ranked", 1.0 - explore + explore / len(window))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,7 @@ def test_the_short_way_says_what_the_long_way_says(view, placement):
             exclude=excluded,
         )
         steps = steps_of(ask.context, [], {"product_viewed": 1.0, "product_added": 2.0}, NOW)
-        found = recommend(view, ask, placed, steps, now=NOW, rng=np.random.default_rng(number))
+        found = recommend(view, ask, placed, steps, now=NOW, rng=partial(np.random.default_rng, number))
         expected = the_long_way(view, ask, placed, steps, rng=np.random.default_rng(number))
         told = [(item.item_id, item.source) for item in found.items]
         assert told == [(item_id, source) for item_id, source, *_ in expected]
