@@ -40,6 +40,8 @@ SURE = 0.01
 THOUSAND = 1000
 FIRST = tuple(tenth / 10 for tenth in range(1, 11))
 """Shares of the people, the first in the model's order."""
+TINY = 1e-12
+"""What is smaller is zero but for rounding."""
 MOST_POINTS, MOST_DAYS = 80, 5
 """Of a line of a chart, where more would only make the page large; of a table, where a phone has no place for more."""
 
@@ -664,5 +666,5 @@ def _places(i: Interval, factor: float) -> int:
     if not np.isfinite(half) or half == 0:
         return 2
     places = int(-np.floor(np.log10(half / 3)))
-    hidden = any(end and round(end * factor, places) == 0 for end in (i.low, i.high))
+    hidden = any(abs(end) > TINY and round(end * factor, places) == 0 for end in (i.low, i.high))
     return places + hidden  # an end that is not zero is not written as zero

@@ -310,7 +310,7 @@ def _offers(
     of = fitted.experiment
     chosen = uplift.policies(fitted, rule=rule)
     first, *others = judged
-    name = f"{first} after cost" if after_cost else first
+    name = "profit after cost" if after_cost else first
     found = compare_policies(of.logged, chosen, fitted.expected, arms=of.arms, probabilities=of.probabilities)
     told = [Offers(name, unit, found)]
     for other in others:

@@ -161,12 +161,19 @@ def test_where_nothing_is_nothing_is_said(tmp_path: Path) -> None:
     assert "Act:" not in page(found, tmp_path)
 
 
+def test_an_end_that_is_zero_but_for_rounding_asks_for_no_digits() -> None:
+    assert Unit("share").range(Interval(0.0, 1e-17, 0.299, 0.95)) == "0 to 30 %"
+    assert Unit("share").range(Interval(0.05, 0.004, 0.299, 0.95)) == "0.4 to 29.9 %"
+
+
 def test_a_failed_check_replaces_the_verdict(tmp_path: Path) -> None:
     rows = people(0.15)
     lost = rows.drop(rows[(rows.arm == "none") & (np.arange(N) % 8 == 0)].index).reset_index(drop=True)
     told = page(report(lost), tmp_path)
     assert "Not to be trusted" in told
     assert "not to be believed" in told
+    assert "do not decide by these numbers" in told
+    assert "between which the truth lies" not in told
     assert "Act:" not in told
     assert "Left out: nothing known before." in told
 

@@ -39,15 +39,17 @@ def told(rows: pd.DataFrame, **options: object) -> UpliftReport:
 def test_who_gains_is_found_and_what_it_earns_after_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uplift, "cross_fit", partial(uplift.cross_fit, folds=2))
     found = told(shop(), money="spend", margin=0.5, costs=1.0, currency="EUR", before=["age", "town"])
-    assert found.verdict.sentence.startswith("Act: mail. It raises spend")
+    assert found.sentence.startswith("Act: mail. It raises spend per person by ")
     [profit] = found.profits
+    earned = found.money.change(profit.profit, times=1000)
+    assert f" After cost that is {earned} per 1,000 people (" in found.sentence
     effect = found.analysis.comparisons[0].decisive.interval
     assert profit.profit.estimate == pytest.approx(0.5 * effect.estimate - 1)
     assert found.who is not None
     assert found.who.differ
     assert found.who.curve.best_share.estimate == pytest.approx(0.5, abs=0.15)
     assert found.who.unit.currency == "EUR"
-    assert [offers.outcome for offers in found.offers] == ["spend after cost", "visit"]
+    assert [offers.outcome for offers in found.offers] == ["profit after cost", "visit"]
     assert "is worth" in found.offers[0].sentence
     assert "age" in found.tree
 
