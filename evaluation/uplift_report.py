@@ -567,6 +567,9 @@ def _soon_chart(campaign: Campaign) -> str:
 
 
 def _segment_chart(effects: list[SegmentEffect], unit: Unit, name: str) -> str:
+    """A row a group; none where there are not two to hold against each other."""
+    if sum(not e.small for e in effects) < 2:
+        return ""
     bars = [
         Bar(e.group, i.estimate, i.low, i.high) if not e.small else Bar(e.group, np.nan, np.nan, np.nan)
         for e in effects
