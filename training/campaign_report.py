@@ -50,6 +50,7 @@ from training.uplift_report import (
     judge_who,
     learn,
     plans_of,
+    profits_of,
     width_of,
     with_nothing_done,
 )
@@ -178,9 +179,11 @@ def campaign_report(
     values = as_numbers(experiment.rows[first.outcome], name=first.told)
     unit = told.units[first.told]
     per_day = _people_per_day(experiment.rows["at"]) if running else None
+    costs = _costs_by_arm(told, experiment, asked.days)
     analysis = analyse(
         experiment,
         told.metrics,
+        worth=costs or 0.0,
         planned_people=len(values) if running else None,
         people_per_day=per_day,
         show=unit.shown(width_of(values, experiment.arm)),
@@ -188,13 +191,13 @@ def campaign_report(
     )
     analysis = with_nothing_done(analysis, values, experiment.arm, seed=seed)
     analysis = replace(analysis, verdict=analysis.verdicts[arms[0]])
-    found, left_out = _who(experiment, values, analysis, arms[0], unit)
+    found, left_out = _who(experiment, values, analysis, arms[0], unit, cost=costs.get(arms[0], 0.0))
     offers, no_offers = _offers(tables, told, asked, arms[0], unit)
     earned = _earned(told, people, arms)
     return UpliftReport(
         analysis=analysis,
         units=told.units,
-        profits=(),
+        profits=profits_of(analysis, costs),
         who=found,
         offers=offers,
         tree="",
@@ -202,7 +205,12 @@ def campaign_report(
         left_out=left_out,
         notes=(*_notes(told, experiment, settings.offers.contact_costs, running=running), *notes),
         run=_run(workspace, told, asked),
-        plans=plans_of(analysis, next(c for c in analysis.comparisons if c.arm == arms[0]), people_per_day=per_day),
+        plans=plans_of(
+            analysis,
+            next(c for c in analysis.comparisons if c.arm == arms[0]),
+            worth=costs.get(arms[0], 0.0),
+            people_per_day=per_day,
+        ),
         campaign=Campaign(
             about=_about(decisions, campaign),
             asked=_in_words(arms, control),
@@ -316,7 +324,6 @@ def _rows(tables: Tables, rows: pd.DataFrame, asked: _Asked, workspace: Workspac
     began = began[began["user_id"].isin(first["user_id"])]
     known = attributes_before(tables, began, attributes(workspace.settings.features))
     sent = _sent(tables, until, rows, workspace.settings.offers.contact_costs)
-    done["profit"] -= _by_user(sent, first, days).reindex(done.index, fill_value=0.0)
     people = people.set_index("user_id").join(done).join(bought_before(tables, began)).join(known).reset_index()
     people[ORDERED] = (people["orders"] > 0).astype("float64")
     people[AGAIN] = (people["orders"] > 1).astype("float64")
@@ -358,16 +365,21 @@ def _sent(tables: Tables, until: datetime, rows: pd.DataFrame, costs: Mapping[st
     return sent.assign(cost=sent["channel"].map(costs).fillna(0.0).astype("float64"))
 
 
-def _by_user(sent: pd.DataFrame, first: pd.DataFrame, days: float | None) -> pd.Series:
-    """What was spent on sending to each person within so many days of their first decision."""
-    return _within(sent, first, days).groupby("user_id")["cost"].sum()
+def _costs_by_arm(told: _Rows, experiment: Experiment, days: float | None) -> dict[str, float]:
+    """What sending cost per person of each treated arm, more than of the control; empty where profit does not decide.
 
-
-def _within(sent: pd.DataFrame, first: pd.DataFrame, days: float | None) -> pd.DataFrame:
-    if days is None:
-        return sent
-    since = sent["at"] - sent["user_id"].map(first.set_index("user_id")["at"])
-    return sent[since < pd.Timedelta(days=days)]
+    It is no part of what people bring, on which all is measured: a small cost of everybody would hide how few of them
+    bring anything, and tell the arms apart.
+    """
+    if told.metrics[0].outcome != "profit" or not told.sent["cost"].any():
+        return {}
+    rows, sent = experiment.rows, told.sent
+    if days is not None:
+        since = sent["at"] - sent["user_id"].map(rows.drop_duplicates("user_id").set_index("user_id")["at"])
+        sent = sent[since < pd.Timedelta(days=days)]
+    each = rows["user_id"].map(sent.groupby("user_id")["cost"].sum()).fillna(0.0).to_numpy(np.float64)
+    mean = np.bincount(experiment.arm, each) / np.bincount(experiment.arm)
+    return {arm: float(cost - mean[0]) for arm, cost in zip(experiment.arms[1:], mean[1:], strict=True)}
 
 
 def _groups(people: pd.DataFrame, before: Sequence[str]) -> list[str]:
@@ -393,7 +405,7 @@ def _people_per_day(at: pd.Series) -> float | None:
 
 
 def _who(
-    experiment: Experiment, values: np.ndarray, analysis: Analysis, arm: str, unit: Unit
+    experiment: Experiment, values: np.ndarray, analysis: Analysis, arm: str, unit: Unit, *, cost: float
 ) -> tuple[Who | None, str]:
     """Who gains from an arm; or why that is not told."""
     if analysis.verdict.kind == "not to be trusted":
@@ -401,7 +413,8 @@ def _who(
     two = np.flatnonzero(np.isin(experiment.arm, (0, experiment.arms.index(arm))))
     drawn = two[some_rows(len(two), MOST_LEARNT, seed=0)]
     try:
-        found = judge_who(learn(experiment, drawn, values, experiment.before, seed=0), arm, unit)
+        earned = {"margin": 1.0, "costs": {arm: cost}} if cost else {}
+        found = judge_who(learn(experiment, drawn, values, experiment.before, earned=earned, seed=0), arm, unit)
     except DataError as error:
         return None, f"Left out: {error}"
     return replace(found, arm=CHOOSES[arm]), ""
@@ -417,15 +430,15 @@ def _offers(tables: Tables, told: _Rows, asked: _Asked, arm: str, unit: Unit) ->
         return (), f"no decision of the arm {arm} is {days:g} days old"
     if (n := rows["chosen"].nunique()) > MOST_CHOICES:
         return (), f"there are {n} choices, more than {MOST_CHOICES}"
+    name = "clicks" if first == CLICK else first
     if first == CLICK:
         reward = rows["clicked"].to_numpy(np.float64)
     else:
         reward = brought(tables, told.until, rows, value=first, horizon_days=days).to_numpy()
-        if first == "profit":
-            cost = told.sent.groupby("decision_id")["cost"].sum()
-            reward = reward - cost.reindex(rows["decision_id"], fill_value=0.0).to_numpy()
+    if first == "profit" and told.sent["cost"].any():
+        cost = told.sent.groupby("decision_id")["cost"].sum()
+        name, reward = "profit after cost", reward - cost.reindex(rows["decision_id"], fill_value=0.0).to_numpy()
     found = compare_choices(rows.assign(reward=reward), first=arm, holdout=HOLDOUT)
-    name = "clicks" if first == CLICK else first
     return (Offers(f"{name} within {days:g} days of a decision", unit, found, chooser=CHOOSES[arm]),), ""
 
 
@@ -446,10 +459,6 @@ def _periods(tables: Tables, told: _Rows, asked: _Asked, experiment: Experiment)
         return {}
     weekly = by_week(tables, told.until, rows, value=first, horizon_days=asked.days)
     start = rows["at"].min().normalize()
-    if first == "profit":
-        sent = _within(told.sent, rows, asked.days)
-        week = (sent["at"] - start) // pd.Timedelta(days=7)
-        weekly = pd.concat([weekly, pd.DataFrame({"user_id": sent["user_id"], "week": week, "value": -sent["cost"]})])
     joined = ((rows["at"] - start) // pd.Timedelta(days=7)).to_numpy()
     weeks = int(max(joined.max(), weekly["week"].max() if len(weekly) else 0)) + 1
     person = pd.Index(rows["user_id"]).get_indexer(weekly["user_id"])
@@ -511,16 +520,19 @@ def _missing(earned: Sequence[Comparison], no_offers: str) -> dict[str, str]:
 
 def _cost_of_sending(told: _Rows, costs: Mapping[str, float]) -> str:
     """Whether it is in the profit."""
-    if "profit" not in {metric.outcome for metric in told.metrics}:
-        return "Costs of sending are in no number: without the costs of items (items.cost) no profit is told."
     setting = "(setting contact_costs of [offers], by channel)"
     if not any(costs.values()):
         return f"Sending is taken to cost nothing, as nobody told what it costs {setting}."
+    if told.metrics[0].outcome != "profit":
+        return f"What sending cost is in no number: {told.metrics[0].told} decide, not profit."
     currency = told.units["profit per person"].currency
     each = [f"{costs[channel]:g} {currency} by {channel}" for channel in sorted(set(told.sent["channel"]) & set(costs))]
     free = sorted(set(told.sent["channel"]) - set(costs))
     nothing = f"; nobody told it for {', '.join(free)}, taken as 0" if free else ""
-    return f"Profit is after the cost of each message sent {setting}: {', '.join(each) or 'none was sent'}{nothing}."
+    return (
+        f"What each message cost is taken off where it says after cost {setting}: "
+        f"{', '.join(each) or 'none was sent'}{nothing}. Against other arms and over time it is not."
+    )
 
 
 def _notes(told: _Rows, experiment: Experiment, costs: Mapping[str, float], *, running: bool) -> list[str]:

@@ -147,7 +147,7 @@ def uplift_report(
             worth=0.0 if by_arm is None else by_arm[promising] / margin,
             people_per_day=_people_per_day(experiment, date),
         ),
-        profits=() if by_arm is None else _profits(analysis, margin, by_arm),
+        profits=() if by_arm is None else profits_of(analysis, by_arm, margin=margin),
         who=found,
         offers=offers,
         tree=tree,
@@ -332,10 +332,17 @@ def _costs(costs: Mapping[str, float] | float | None, arms: Sequence[str]) -> di
     return {arm: costs.get(arm, 0.0) for arm in arms[1:]}
 
 
-def _profits(analysis: Analysis, margin: float, costs: Mapping[str, float]) -> tuple[Profit, ...]:
+def profits_of(analysis: Analysis, costs: Mapping[str, float], *, margin: float = 1.0) -> tuple[Profit, ...]:
+    """What each arm earns after cost: margin times the effect on the first metric, less the cost.
+
+    Args:
+        analysis: Of the experiment.
+        costs: Per person, of every treated arm.
+        margin: What is earned of 1.
+    """
     found = []
     for comparison in analysis.comparisons[: len(costs)]:
-        i, cost = comparison.decisive.interval, costs[comparison.arm]
+        i, cost = (comparison.running or comparison.decisive).interval, costs[comparison.arm]
         estimate, low, high = (margin * end - cost for end in (i.estimate, i.low, i.high))
         found.append(Profit(comparison.arm, margin, cost, Interval(estimate, low, high, i.level)))
     return tuple(found)

@@ -250,15 +250,19 @@ def test_profit_is_after_what_sending_cost(
     mails = tables["messages"].merge(tables["decisions"], on="user_id")
     mails = mails[(mails.channel == "email") & (mails.arm == "model")]
     spent = 0.5 * len(mails) / (tables["decisions"].arm == "model").sum()
-    profits = [found.headline[0].raw.interval.estimate for found in (free, dear)]
-    assert profits[0] - profits[1] == pytest.approx(spent)
-    assert dear.periods["model"][-1].so_far.interval.estimate == pytest.approx(profits[1])
-    revenues = [found.headline[1].raw.interval.estimate for found in (free, dear)]
-    assert revenues[0] == revenues[1]
+    effect = dear.headline[0].decisive.interval
+    profit = next(p for p in dear.profits if p.arm == "model")
+    assert free.profits == ()
+    assert (profit.cost, profit.profit.estimate) == pytest.approx((spent, effect.estimate - spent))
+    assert "After cost that is" in dear.sentence
+    assert dear.analysis.checks == free.analysis.checks  # a cost of everybody sent it is no sign of a leak
     cup = [
         next(r.value.estimate for r in found.offers[0].found.rows if r.name == "cup to all") for found in (free, dear)
     ]
     assert cup[0] - cup[1] == pytest.approx(0.25, abs=0.05)  # half of the messages are mails
+    costs = "[offers.contact_costs]\nemail = 50\nsms = 50\n"
+    lost = campaign_report(a_shop(tmp_path / "lost", settings=costs, **tables), campaign="welcome")
+    assert lost.verdict.kind == "do not"
 
 
 def test_a_campaign_without_decisions_is_described_and_nothing_claimed(
