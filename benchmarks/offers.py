@@ -26,7 +26,7 @@ from data.progress import timed
 from evaluation.off_policy import Logged, action_values
 from evaluation.policies import PolicyComparison, compare_policies
 from models.offers import BEST, NOTHING, OfferModel
-from models.uplift import UpliftModel, best_arms, fit_policy_tree, one_arm
+from models.uplift import PooledEffects, best_arms, fit_policy_tree, one_arm
 from serving.decisions.offers import Profit, give, ranked
 
 WAVES = (0, 168, 336, 408, 504, 576)
@@ -41,12 +41,13 @@ def run(*, data: Path | None) -> Result:
         raise DataError("say --data ../shared/data/starbucks_offers.")
     arms, waves = _waves(data)
     early = pd.concat(waves[:4], ignore_index=True)
-    columns = [name for name in early if name not in ("arm", "net_spend", "wave")]
+    columns = [name for name in early if name not in ("arm", "net_spend", "orders", "wave")]
     logs = {"early": early, "choosing": waves[4], "test": waves[5]}
     logged = {name: _logged(rows, len(arms)) for name, rows in logs.items()}
     log, chances = logged["early"]
     with timed("learning offers"):
-        model = UpliftModel().fit(early[columns], log.action, log.reward, probabilities=chances, arms=arms)
+        told = {"brought": early["orders"].to_numpy(), "by_message": log.reward}  # nobody knows what came over which
+        model = PooledEffects().fit(early[columns], log.action, log.reward, arms=arms, **told)
     values = action_values(log, chances, model.expected(early[columns]))
     tree = fit_policy_tree(early[columns], values, names=arms)
     judged: dict[str, PolicyComparison] = {}
@@ -80,7 +81,7 @@ def run(*, data: Path | None) -> Result:
     )
 
 
-def _served_minus_offline(model: UpliftModel, rows: pd.DataFrame, log: Logged, chances: np.ndarray) -> float:
+def _served_minus_offline(model: PooledEffects, rows: pd.DataFrame, log: Logged, chances: np.ndarray) -> float:
     """Doubly robust value of what is served less that of the offline policy."""
     with tempfile.TemporaryDirectory() as scratch:
         OfferModel(model.arms, model.effects, uplift=model).save(Path(scratch) / "offers")
@@ -157,6 +158,7 @@ def _wave(events: pd.DataFrame, who: pd.DataFrame, code: dict[str, int], number:
         completed=count(before, "offer completed"),
         completed_last_week=count(recent, "offer completed"),
         arm=got.map(code).reindex(who.index).fillna(0).astype(int),
+        orders=count(after, "transaction"),
         net_spend=total(after, "amount") - total(after, "reward"),
         wave=number,
     ).reset_index(drop=True)

@@ -46,7 +46,7 @@ from features.snapshots import build, span
 from models.kinds import write_examples
 from models.offers import OfferModel
 from models.recommenders.als import ALS
-from models.uplift import UpliftModel
+from models.uplift import PooledEffects
 from registry.versions import Registry, Version
 from serving.client import Client
 from serving.engine import Engine
@@ -267,8 +267,8 @@ def offers_version(workspace: Workspace, *, seed: int = 0) -> Version:
     table = snapshot.frame().drop(columns="user_id").head(N_TAUGHT)
     arm = rng.integers(0, N_OFFERS + 1, len(table))
     arms = ["none", *_ids("offer", N_OFFERS)]
-    profit = rng.normal(arm, 5.0)
-    uplift = UpliftModel(learners=["S"], families=["linear"]).fit(table, arm, profit, arms=arms)
+    orders = (rng.random(len(table)) < 0.02 * arm).astype(float)
+    uplift = PooledEffects().fit(table, arm, 20 * orders, arms=arms, brought=orders, by_message=20 * orders)
     model = OfferModel(uplift.arms, uplift.effects, uplift=uplift)
     with _registering(workspace, "offers", seed) as (folder, register):
         model.save(folder)

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from data.errors import ModelFileError
-from models.uplift import PooledEffects, UpliftModel, best_arms
+from models.uplift import PooledEffects, best_arms
 from models.uplift.model import ArmEffect
 
 NOTHING = "none"
@@ -28,8 +28,6 @@ WIDTH = 2 * float(ndtri((1 + LEVEL) / 2))
 LIKELY = 0.5
 """Standard errors by which an offer must look better than what the usual rule gives to take its place: with 69 %."""
 ABOUT = "offers.json"
-KINDS: dict[str, type[UpliftModel | PooledEffects]] = {"uplift": UpliftModel, "pooled": PooledEffects}
-"""What tells people apart, as `offers.json` names it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,21 +74,12 @@ def unless_usual(found: OfferProfit, usual: np.ndarray) -> np.ndarray:
 class OfferModel:
     """Effects of offers on profit, and the policy that was shown to be worth following.
 
-    The interval of `predict` tells how sure the offer's average is, and how far differences between people are
-    believed; not what one person will bring, nor differences that were not found. With tau_k(x) = average_k + d_k(x),
-    d_k the differences as far as they are believed,
-
-        Var tau_k(x) = standard_error_k^2 + d_k(x)^2 / (t_k^2 - 1),   t_k = slope_k / slope_error_k > 1.
-
-    The first part is the average effect's. The second follows from the shrinkage: with the slope's prior variance
-    estimated as slope^2 - slope_error^2, it is kept by B = 1 - 1 / t^2 and has the posterior variance
-    B slope_error^2 (empirical Bayes; Efron, Morris 1973), and d(x) = B slope z(x). Where t is at most 1 no difference
-    is believed: everybody has the average. Which of a person's features make the difference counts as known.
+    The interval of `predict` tells how sure the expected profit of people who look alike is; not what one person will
+    bring, nor differences that were not found.
 
     Args:
         arms: Ids of the offers by code, `NOTHING` first.
-        effects: What was found of each but the first. Their averages may be of more decisions than `uplift` saw: these
-            hold, the differences between people about them are its.
+        effects: What was found of each but the first.
         policy: `BEST`, `USUAL`, or the arm that everybody gets.
         contact_cost: What telling somebody of an offer cost on average in the decisions learnt from: `profit` is after
             it.
@@ -113,7 +102,7 @@ class OfferModel:
         *,
         policy: str = BEST,
         contact_cost: float = 0.0,
-        uplift: UpliftModel | PooledEffects | None = None,
+        uplift: PooledEffects | None = None,
     ) -> None:
         self.arms, self.effects = tuple(arms), tuple(effects)
         self.policy, self.contact_cost, self.uplift = policy, contact_cost, uplift
@@ -129,25 +118,17 @@ class OfferModel:
         Raises:
             DataError: a column is not there.
         """
-        if isinstance(self.uplift, PooledEffects):
+        if self.uplift is None:
+            averages = (
+                [0.0, *(getattr(found, name) for found in self.effects)] for name in ("average", "standard_error")
+            )
+            mean, error = (np.tile(told, (len(table), 1)) for told in averages)
+            best = np.eye(len(self.arms))[mean.argmax(axis=1)]
+        else:
             mean, error, best = self.uplift.posterior(table)
             mean = mean - self.contact_cost * (np.arange(len(self.arms)) > 0)
-            spread = WIDTH / 2 * error
-            return OfferProfit(mean, mean - spread, mean + spread, best)
-        average, error, slope, slope_error = (
-            np.array([0.0, *(getattr(effect, name) for effect in self.effects)])
-            for name in ("average", "standard_error", "slope", "slope_error")
-        )
-        profit = np.tile(average, (len(table), 1))
-        variance = np.tile(error**2, (len(table), 1))
-        if self.uplift is not None and len(table):
-            found_on_fewer = np.array([0.0, *(effect.average for effect in self.uplift.effects)])
-            profit = average + self.uplift.predict(table) - found_on_fewer
-            believed = slope > slope_error  # and 0 = 0 for no offer
-            t2 = (np.where(believed, slope, 2.0) / np.where(believed, slope_error, 1.0)) ** 2
-            variance += np.where(believed, (profit - average) ** 2 / (t2 - 1), 0.0)
-        spread = WIDTH / 2 * np.sqrt(variance)
-        return OfferProfit(profit, profit - spread, profit + spread, np.eye(len(self.arms))[profit.argmax(axis=1)])
+        spread = WIDTH / 2 * error
+        return OfferProfit(mean, mean - spread, mean + spread, best)
 
     def of_stranger(self) -> OfferProfit:
         """Of somebody of whom nothing is known: the averages, one row."""
@@ -160,7 +141,7 @@ class OfferModel:
         return np.full(len(profit), -1 if self.policy == USUAL else self.arms.index(self.policy))
 
     def save(self, folder: Path) -> None:
-        """Write `offers.json` and, where people are told apart, what `UpliftModel` writes."""
+        """Write `offers.json` and, where people are told apart, what `PooledEffects` writes."""
         if self.uplift is None:
             folder.mkdir(parents=True)
         else:
@@ -170,7 +151,7 @@ class OfferModel:
             "effects": [asdict(effect) for effect in self.effects],
             "policy": self.policy,
             "contact_cost": self.contact_cost,
-            "tells_apart": next((name for name, kind in KINDS.items() if isinstance(self.uplift, kind)), ""),
+            "tells_apart": self.uplift is not None,
         }
         (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
@@ -188,7 +169,7 @@ class OfferModel:
                 [ArmEffect(**effect) for effect in about["effects"]],
                 policy=about["policy"],
                 contact_cost=about["contact_cost"],
-                uplift=KINDS[about["tells_apart"]].load(folder) if about["tells_apart"] else None,
+                uplift=PooledEffects.load(folder) if about["tells_apart"] else None,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFileError(f"{folder} is damaged: {error}. Fetch the version again, or train anew.") from error

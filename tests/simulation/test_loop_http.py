@@ -21,7 +21,7 @@ from data.state.schema import tables as state_tables
 from data.state.sync import sync
 from features.decided import brought
 from models.offers import BEST, OfferModel
-from models.uplift import UpliftModel
+from models.uplift import PooledEffects
 from registry.folder import seal
 from serving.app import create_app
 from serving.client import Client
@@ -82,9 +82,10 @@ def shop(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     arms = ("none", "offer-1", "offer-3")
     arm = rng.integers(3, size=len(known))
-    y = rng.normal(size=len(known)) + np.where(arm == 1, known["orders_life"].clip(upper=3) - 0.7, 0)
+    orders = (rng.random(len(known)) < np.where(arm == 1, known["orders_life"].clip(upper=3) / 3, 0.3)).astype(float)
     learnt = known[["orders_life", "tenure_days", "country"]].reset_index(drop=True)
-    uplift = UpliftModel(learners=["DR"], families=["linear"]).fit(learnt, arm, y, arms=arms)
+    about = {"brought": orders, "by_message": 5 * orders}
+    uplift = PooledEffects().fit(learnt, arm, 5 * orders, arms=arms, **about)
     model = OfferModel(arms, uplift.effects, policy=BEST, uplift=uplift)
     folder = tmp_path / "versions" / "1"
     folder.parent.mkdir()
