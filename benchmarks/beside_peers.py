@@ -27,6 +27,8 @@ PEERS = (
     "rectools-ease",
     "rectools-sasrec",
 )
+PATIENCE = 4
+"""So many times its minutes a peer has for everything: the search, the last trial, learning again, the rankings."""
 
 
 def set_up() -> bool:
@@ -48,7 +50,7 @@ def peers(
         folder: For the exchange.
         k: Length of the rankings, as in `peers/rank.py`.
         trials: Of each peer, at most.
-        minutes: After which a peer begins no further trial.
+        minutes: After which a peer begins no further trial; it is stopped after PATIENCE times as many.
     """
     for number, rows in enumerate(folds):
         fold = _written(rows.known, folder / f"fold_{number}")
@@ -60,15 +62,9 @@ def peers(
     judged.to_parquet(_written(test.known, folder / "test") / "judged.parquet")
     for name in PEERS:
         with timed(f"searching {name}"):
-            ran = subprocess.run(
-                [PYTHON, SCRIPT, folder, name, "--trials", str(trials), "--minutes", str(minutes)],
-                check=False,
-                capture_output=True,
-                text=True,
-            )
-        if ran.returncode:
-            said = ran.stderr.strip().splitlines() or [f"ended with {ran.returncode}"]
-            yield Contestant(f"{name} failed: {said[-1]}", "peer", None)
+            trouble = _asked(folder, name, trials=trials, minutes=minutes)
+        if trouble:
+            yield Contestant(f"{name} failed: {trouble}", "peer", None)
             continue
         about = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         told = [f"{param}={value}" for param, value in about["params"].items()]
@@ -81,6 +77,19 @@ def peers(
             fit_seconds=about["fit_seconds"],
             p95_latency_ms=about["p95_latency_ms"],
         )
+
+
+def _asked(folder: Path, name: str, *, trials: int, minutes: float) -> str:
+    """Let a peer search, learn again and rank; why it did not, empty where it did."""
+    command = [str(PYTHON), str(SCRIPT), str(folder), name, f"--trials={trials}", f"--minutes={minutes}"]
+    limit = PATIENCE * minutes
+    try:
+        ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60 * limit)
+    except subprocess.TimeoutExpired:
+        return f"it was not done after {limit:g} minutes"
+    if (folder / f"{name}.json").is_file():
+        return ""
+    return (ran.stderr.strip().splitlines() or [f"ended with {ran.returncode}"])[-1]
 
 
 def _written(known: Interactions, folder: Path) -> Path:
