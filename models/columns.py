@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -98,6 +98,26 @@ class Columns:
         if gone := [name for name in self.read if name not in named]:
             raise DataError(f"the column {gone[0]!r} is not there (nor are {len(gone) - 1} others). Bring it.")
         return pd.DataFrame({name: _values(named[name], column) for name, column in self.read.items()}, table.index)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a model's folder keeps of it."""
+        return {
+            "columns": {name: asdict(column) for name, column in self.read.items()},
+            "left_out": dict(self.left_out),
+        }
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        """What `to_json` gave, maybe among other things.
+
+        Raises:
+            KeyError: something is missing.
+        """
+        read = {
+            name: Column(column["kind"], tuple(column["categories"]), column["date_format"])
+            for name, column in told["columns"].items()
+        }
+        return cls(MappingProxyType(read), MappingProxyType(told["left_out"]))
 
 
 def _how(column: pd.Series) -> Column | str:

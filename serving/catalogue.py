@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
 
 import ibis
 import numpy as np
@@ -18,8 +17,8 @@ from data.contract import TABLES
 from data.settings import Features
 from data.state import State
 from data.state.arrow import EXTRA
-from data.state.reads import LATE_COMMIT_SECONDS
-from data.state.schema import tables as state_tables
+from data.state.reads import Newest
+from data.state.schema import tables
 from data.tables import Tables
 from data.vocabulary import Vocabulary
 from features.expressions import Expression
@@ -29,7 +28,6 @@ COLUMNS = tuple(TABLES["items"].by_name)
 FILTERABLE = tuple(column.name for column in TABLES["items"].columns if column.type != "time")
 """What a filter may name: expressions know no times."""
 COLUMN = "column of items"
-NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 FILTERS_KEPT = 256
 SENSITIVE, CODES = "\0sensitive", "\0codes"
 """Among the masks of filters; no filter is called so."""
@@ -44,15 +42,13 @@ class Catalogue:
         items: The ids; an item that only models know is not here.
         rows: The columns of the contract by item code, then further ones that filters may name: numbers (1 for a yes)
             or text.
-        changed_at: The newest change of the state that is in here.
-        newest: Keys of the rows that changed about then.
+        newest: The newest rows of the state that are in here.
         features: Says which categories are sensitive.
     """
 
     items: Vocabulary
     rows: pd.DataFrame
-    changed_at: datetime = NEVER
-    newest: frozenset[Any] = frozenset()
+    newest: Newest = field(default_factory=Newest)
     features: Features = field(default_factory=Features)
     _masks: dict[tuple[Vocabulary, str], np.ndarray] = field(default_factory=dict)
     _unknown: dict[Vocabulary, np.ndarray] = field(default_factory=dict)
@@ -72,17 +68,13 @@ class Catalogue:
 
     def refreshed(self, state: State) -> Catalogue:
         """With what changed in the state since; itself if nothing did."""
-        table = state_tables["items"]
-        since = self.changed_at - timedelta(seconds=LATE_COMMIT_SECONDS)
-        read = (*COLUMNS, EXTRA, "changed_at")
-        query = sa.select(*(table.c[name] for name in read)).where(table.c.changed_at >= since)
+        table, read = tables["items"], (*COLUMNS, EXTRA)
         with state.reading() as connection:
-            found = connection.execute(query).all()
-        newest = frozenset((row.item_id, row.updated_at, row.changed_at) for row in found)
-        if newest <= self.newest:
-            return self
-        changed = pd.DataFrame(found, columns=read)
-        changed_at = changed.pop("changed_at").max().to_pydatetime()
+            newest = self.newest.of(connection, table.name)
+            if newest is self.newest:
+                return self
+            query = sa.select(*(table.c[name] for name in read)).where(table.c.changed_at >= self.newest.since)
+            changed = pd.DataFrame(connection.execute(query).all(), columns=read)
         attributes = [told or {} for told in changed.pop(EXTRA)]
         for name in self.rows.columns[len(COLUMNS) :]:
             kinds = (int, float) if pd.api.types.is_numeric_dtype(self.rows[name]) else (str,)
@@ -91,7 +83,7 @@ class Catalogue:
         rows = pd.concat([self.rows, _told(changed).astype(self.rows.dtypes.to_dict())])
         rows = rows.sort_values(["item_id", "updated_at"], na_position="first", kind="stable")
         rows = rows.drop_duplicates("item_id", keep="last").reset_index(drop=True)
-        return Catalogue(Vocabulary(rows["item_id"].astype(object)), rows, changed_at, newest, self.features)
+        return Catalogue(Vocabulary(rows["item_id"].astype(object)), rows, newest, self.features)
 
     def category(self, item_id: str) -> str | None:
         """What an item is filed under, None where that is not known."""

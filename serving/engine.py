@@ -240,12 +240,11 @@ class Engine:
         """As `recommend`, to somebody whose facts are known already; of a message, on its channel."""
         return _told(self._recommended([person], [ask], now=now, channel=channel)[0])
 
-    def offers(self, ask: OffersAsk) -> Offered:
-        """The offer for whoever asks, or none; `store_offers` counts what is limited and stores the decision."""
-        return _told(self.offers_each([ask])[0])
-
     def offers_each(self, asks: Sequence[OffersAsk]) -> list[Offered | Exception]:
-        """As `offers`, for several who ask at once; in the place of what would be raised stands the error."""
+        """The offer for each who asks, or none; in the place of what would be raised stands the error.
+
+        `store_offers` counts what is limited and stores the decisions.
+        """
         now = datetime.now(UTC)
         people = self.people.of([ask.user_id or ask.anonymous_id for ask in asks], now=now)
         return [_tried(self.offering.decide, person, ask, now=now) for person, ask in zip(people, asks, strict=True)]

@@ -44,7 +44,8 @@ class Card:
             ModelFileError: it is missing or damaged.
         """
         with reading_card(folder, retrain=cls.retrain) as values:
-            return cls(**values)
+            told: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
+            return cls(**told)
 
 
 def write_card(folder: Path, values: Mapping[str, Any]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -30,7 +30,7 @@ from models.lifetime import Habits, from_features
 from models.lifetime.habits import EXPECTED_MONEY, EXPECTED_ORDERS
 from models.value import Value
 from models.worth import LEVEL, Band, CustomerValue
-from training.cards import reading_card, write_card
+from training import cards
 from training.examples import write_feature_examples
 from training.labelled import snapshots_of
 from training.results import Comparison, Judged, TrainingResult, flat
@@ -57,40 +57,21 @@ MAX_DRAWN, N_DRAWS = 2_000, 100
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a version of the value model says of itself, `card.json` in its folder.
+class Card(cards.Card):
+    """Of a version of the value model.
 
     Attributes:
         candidate: Which of the two.
-        horizon_days: How far it looks.
         currency: Of the money.
         definitions_hash: Of the features it reads.
-        seed: Of the fit.
-        fitted_until: Just after the last moment whose rows it learnt from.
         came_per_expected: What came over what was expected when it was judged, with the ends of its interval.
     """
 
+    retrain = NAME
     candidate: str
-    horizon_days: int
     currency: str
     definitions_hash: str
-    seed: int
-    fitted_until: datetime
     came_per_expected: tuple[float, float, float]
-
-    def save(self, folder: Path) -> None:
-        """Write it."""
-        write_card(folder, asdict(self))
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            ModelFileError: it is missing or damaged.
-        """
-        with reading_card(folder, retrain=NAME) as values:
-            return cls(**{**values, "came_per_expected": tuple(values["came_per_expected"])})
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,13 +159,13 @@ def train_value(workspace: Workspace, *, seed: int | None = None) -> TrainingRes
             final.save(folder)
             ratio = test.rows[0].metrics["came_per_expected"]
             Card(
-                chosen,
-                split.horizon_days,
-                workspace.settings.shop.currency,
-                rows.definitions_hash,
                 seed,
                 rows.end,
-                (ratio.estimate, ratio.low, ratio.high),
+                split.horizon_days,
+                candidate=chosen,
+                currency=workspace.settings.shop.currency,
+                definitions_hash=rows.definitions_hash,
+                came_per_expected=(ratio.estimate, ratio.low, ratio.high),
             ).save(folder)
             write_feature_examples(NAME, final, rows.test.features, folder)
         version = register_challenger(

@@ -59,6 +59,11 @@ class Newest:
     at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     rows: frozenset[tuple[Any, ...]] = frozenset()
 
+    @property
+    def since(self) -> datetime:
+        """From when on what changed may not be known."""
+        return self.at - timedelta(seconds=LATE_COMMIT_SECONDS)
+
     def of(self, connection: sa.Connection, name: str) -> Newest:
         """Those of now; itself if nothing changed since it was read.
 
@@ -74,8 +79,7 @@ class Newest:
         """
         changed_at = tables[name].c.changed_at
         query = sa.select(*(tables[name].c[column] for column in TABLES[name].key), changed_at)
-        since = self.at - timedelta(seconds=LATE_COMMIT_SECONDS)
-        found = frozenset(tuple(row) for row in connection.execute(query.where(changed_at >= since)))
+        found = frozenset(tuple(row) for row in connection.execute(query.where(changed_at >= self.since)))
         return self if found <= self.rows else Newest(max(row[-1] for row in found), found)
 
 

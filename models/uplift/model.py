@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -15,7 +14,7 @@ from scipy.special import ndtr
 
 from data.errors import DataError, NotFittedError
 from models import saving
-from models.columns import Column, Columns
+from models.columns import Columns
 from models.uplift.encoding import category_sizes, encoded
 from models.uplift.learners import LEARNERS, OF_OUTCOMES, ArmTerms, Rows, Term, outcome_models, scaled, summed
 from models.uplift.regressors import Family, Linear, Logistic, Regressor, Trees, from_json, to_json
@@ -180,8 +179,7 @@ class UpliftModel:
             "learners": self.learners,
             "families": self.families,
             "arms": self.arms,
-            "columns": {name: asdict(column) for name, column in self.columns.read.items()},
-            "left_out": dict(self.columns.left_out),
+            **self.columns.to_json(),
             "views": self._views.to_json(),
             "effects": [asdict(effect) for effect in self.effects],
             "weights": self.weights,
@@ -205,11 +203,7 @@ class UpliftModel:
             texts = saving.read_trees(folder, about).split(BETWEEN)
             model = cls(learners=about["learners"], families=about["families"])
             model.arms = tuple(about["arms"])
-            read = {
-                name: Column(told["kind"], tuple(told["categories"]), told["date_format"])
-                for name, told in about["columns"].items()
-            }
-            model.columns = Columns(MappingProxyType(read), MappingProxyType(about["left_out"]))
+            model.columns = Columns.from_json(about)
             model._views = Views.from_json(about["views"])
             model.effects = tuple(ArmEffect(**told) for told in about["effects"])
             model.weights, model._shifts = about["weights"], tuple(about["shifts"])

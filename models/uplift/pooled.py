@@ -18,14 +18,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self
 
 import numpy as np
 import pandas as pd
 
 from models import saving
-from models.columns import Column, Columns
+from models.columns import Columns
 from models.uplift.encoding import category_sizes, encoded
 from models.uplift.model import ArmEffect
 from models.uplift.regressors import ridge
@@ -132,8 +131,7 @@ class PooledEffects:
         about = {
             "name": "pooled",
             "arms": self.arms,
-            "columns": {name: asdict(column) for name, column in self.columns.read.items()},
-            "left_out": dict(self.columns.left_out),
+            **self.columns.to_json(),
             "views": self._views.to_json(),
             "effects": [asdict(effect) for effect in self.effects],
             "worth": self._worth.tolist(),
@@ -153,11 +151,7 @@ class PooledEffects:
         with saving.reading(folder) as about:
             model = cls()
             model.arms = tuple(about["arms"])
-            read = {
-                name: Column(told["kind"], tuple(told["categories"]), told["date_format"])
-                for name, told in about["columns"].items()
-            }
-            model.columns = Columns(MappingProxyType(read), MappingProxyType(about["left_out"]))
+            model.columns = Columns.from_json(about)
             model._views = Views.from_json(about["views"])
             model.effects = tuple(ArmEffect(**told) for told in about["effects"])
             model._worth, model._level = np.array(about["worth"]), np.array(about["level"])

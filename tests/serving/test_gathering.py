@@ -168,7 +168,7 @@ def test_over_http_many_at_once_are_answered_each_with_its_own(lively):
 def test_offers_of_several_at_once_are_those_of_each_alone(lively):
     asks = [OffersAsk(user_id=ask.get("user_id"), anonymous_id=ask.get("anonymous_id")) for ask in ASKS]
     for ask, found in zip(asks, lively.engine.offers_each(asks), strict=True):
-        alone = lively.engine.offers(ask)
+        [alone] = lively.engine.offers_each([ask])
         assert (found.items, found.suppressed, found.note) == (alone.items, alone.suppressed, alone.note)
 
 
