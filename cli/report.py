@@ -147,7 +147,9 @@ def uplift(
             if campaign is None or kind or moment:
                 raise
             report = messages_report(shop, campaign=campaign, days=days)
-        name = "decisions" if campaign is None else "campaign-" + re.sub(r"[^\w.-]+", "-", campaign)
+        name = "-".join(["decisions", *sorted(set(kind or ()))])
+        if campaign is not None:
+            name = "campaign-" + re.sub(r"[^\w.-]+", "-", campaign)
         folder = to or shop.reports_dir
     else:
         if treatment is None or outcome is None:
