@@ -110,6 +110,9 @@ def uplift(
         list[str] | None,
         typer.Option(help="Columns known before, with commas: they make it surer, and tell who gains."),
     ] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Column of ids, to find people in two arms; empty = user_id, customer, ...")
+    ] = None,
     date: Annotated[str | None, typer.Option(help="Column of when each person joined.")] = None,
     rule: Annotated[
         str | None, typer.Option(help="To hold against the model: `mens == 1 -> Mens else Womens`.")
@@ -162,7 +165,8 @@ def uplift(
         known = [name.strip() for names in before or () for name in names.split(",") if name.strip()]
         given = {
             "treatment": treatment, "control": control, "outcome": outcome, "money": money, "margin": f"{margin:g}",
-            "cost": ", ".join(cost or ()), "before": ", ".join(known), "date": date, "rule": rule, "currency": currency,
+            "cost": ", ".join(cost or ()), "before": ", ".join(known), "user": user, "date": date, "rule": rule,
+            "currency": currency,
         }  # fmt: skip
         report = report_of(
             rows,
@@ -173,6 +177,7 @@ def uplift(
             margin=margin,
             costs=_costs(cost),
             before=known,
+            user=user,
             date=date,
             rule=None if rule is None else parse_rule(rule),
             currency=currency,

@@ -437,7 +437,8 @@ def text(report: UpliftReport) -> str:
     lines += [f"  {check.status}: {check.name}" for check in report.analysis.checks if check.status != "passed"]
     for c in report.analysis.comparisons:
         i, unit = c.decisive.interval, report.unit(c)
-        lines.append(f"  {c.metric.told}, {c.arm}: {unit.change(i)} ({unit.ends(i)})")
+        doubt = "" if c.decisive.enough else "; too few people to believe it"
+        lines.append(f"  {c.metric.told}, {c.arm}: {unit.change(i)} ({unit.ends(i)}){doubt}")
     money = report.money
     for p in report.profits:
         change, ends = (tell(p.profit, times=THOUSAND) for tell in (money.change, money.ends))

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 
@@ -44,6 +45,8 @@ MOST_LEARNT = 50_000
 """People that models learn from and are judged on, a seeded draw of more; everything else is of everybody."""
 MOST_GROUPS = 8
 """Columns of words, or of few numbers, known before are looked at group by group, if they have so few."""
+MISSING = ["", "NA", "NaN", "nan", "null", "NULL"]
+"""What a CSV has where there is nothing."""
 SPLITS, MOST_SPLIT, TOO_OFTEN = 200, 20_000, 0.07
 """Random splits of an arm, of how many people at the most; a share of effects found that is too often."""
 LIMITS = (
@@ -62,6 +65,7 @@ def uplift_report(
     margin: float = 1.0,
     costs: Mapping[str, float] | float | None = None,
     before: Sequence[str] = (),
+    user: str | None = None,
     date: str | None = None,
     rule: Rule | None = None,
     currency: str = "",
@@ -82,6 +86,7 @@ def uplift_report(
         margin: Share of the money that is earned, or what one outcome is worth.
         costs: Of one contact and its offer, of each arm or of all.
         before: Columns known before; those of numbers correct the effects, those of few words are segments.
+        user: Column of ids, as `read_experiment` takes it.
         date: Column of when each joined.
         rule: Who would get which arm, to hold against the model.
         currency: Of the money.
@@ -97,7 +102,9 @@ def uplift_report(
         raise DataError(f"{min(map(str, late))} is part of the experiment, not known before; leave it out of --before.")
     numbers = tuple(name for name in before if name in rows and pd.api.types.is_numeric_dtype(rows[name]))
     segments = tuple(name for name in before if name in rows and 2 <= rows[name].nunique() <= MOST_GROUPS)
-    experiment = read_experiment(rows, treatment=treatment, control=control, before=before, segments=segments)
+    experiment = read_experiment(
+        rows, treatment=treatment, control=control, user=user, before=before, segments=segments
+    )
     by_arm = _costs(costs, experiment.arms)
     names = [outcome, *([money] if money else [])]
     if by_arm is not None and money:
@@ -126,6 +133,8 @@ def uplift_report(
         left_out = "Left out: a check failed, so nothing can be learnt from it."
     elif not before:
         left_out = "Left out: name columns known before (--before) to learn who gains."
+    elif not np.ptp(values[names[0]]):
+        left_out = f"Left out: {names[0]} is the same for everybody, so nothing can be learnt from it."
     else:
         drawn = some_rows(len(experiment.rows), MOST_LEARNT, seed=seed)
         earned = {} if by_arm is None else {"margin": margin, "costs": by_arm}
@@ -159,18 +168,21 @@ def uplift_report(
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """A table of parquet or csv.
+    """A table of parquet or csv, of any separator; "None" is a word, as it may name an arm.
 
     Raises:
         DataError: no such file, or one that cannot be read.
     """
-    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
-    if not path.is_file() or path.suffix not in readers:
+    if not path.is_file() or path.suffix not in {".parquet", ".csv"}:
         raise DataError(f"{path} is no table: give a file that ends on .parquet or .csv.")
     try:
-        return readers[path.suffix](path)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        with duckdb.connect() as connection:
+            table: pd.DataFrame = connection.read_csv(str(path), header=True, na_values=MISSING, sample_size=-1).df()
+            return table
+    except (ValueError, OSError, duckdb.Error) as error:
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def run_of(path: Path, rows: int, options: Mapping[str, str]) -> Run:

@@ -30,6 +30,9 @@ from evaluation.experiments.verdict import Verdict, decide
 CONTROLS = ("control", "none", "no e-mail", "no email", "no offer", "holdout", "no", "false", "0", "0.0")
 """What control arms are called, where it is not said."""
 
+USERS = ("user_id", "customer_id", "person_id", "subscriber_id", "client_id", "user", "customer", "person")
+"""What columns of ids are called, where it is not said."""
+
 MetricKind = Literal["share", "amount", "ratio"]
 
 
@@ -185,7 +188,8 @@ def read_experiment(
         treatment: Column that names each person's arm.
         control: Which arm is the control; by default the one with a name such as 'control', 'none', 'No E-Mail' or 0.
         shares: Planned share of each arm, by name.
-        user: Column of ids, to find people in two arms; who is there twice in one arm counts once.
+        user: Column of ids, to find people in two arms; who is there twice in one arm counts once. By default one with
+            a name such as 'user_id' or 'customer'.
         segments: Columns to look at group by group.
         before: Columns known before assignment, to check that arms were alike.
         assigned_at: Column of the time of assignment.
@@ -200,6 +204,7 @@ def read_experiment(
         >>> experiment.counts, experiment.left_out
         ({'No E-Mail': 1, 'Mens': 2}, {'no arm': 1})
     """
+    user = user or next((str(name) for name in rows if _plain(name) in USERS and name != treatment), None)
     named = [treatment, user, assigned_at, treated_at, *segments, *before]
     _there(rows, [name for name in named if name is not None])
     left_out: dict[str, int] = {}
@@ -216,7 +221,7 @@ def read_experiment(
         in_two = rows.groupby(user)[treatment].transform("nunique") > 1
         found.append(checks.users_in_two_arms(rows.loc[in_two, user].nunique(), rows[user].nunique()))
         without(in_two, "in two arms")
-        without(rows.duplicated(user), "there twice")
+        without(rows.duplicated(user) & rows[user].notna(), "there twice")
     if assigned_at is not None and treated_at is not None:
         early = rows[treated_at] < rows[assigned_at]
         found.append(checks.treated_before_assignment(int(early.sum()), len(rows)))
@@ -460,6 +465,10 @@ def _arms(words: pd.Series, treatment: str, control: str | None) -> tuple[str, .
     if len(names) < 2:
         raise DataError(f"{treatment} has one arm alone, {names[0]!r}; an experiment needs people treated and not.")
     return str(control), *(name for name in names if name != str(control))
+
+
+def _plain(name: object) -> str:
+    return str(name).strip().lower().replace(" ", "_")
 
 
 def _there(rows: pd.DataFrame, names: Sequence[str]) -> None:

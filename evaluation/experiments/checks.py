@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -23,6 +23,8 @@ ONE_SIDED = 20
 """An outcome that nobody of an arm has was not measured there, if so many were to be expected."""
 NEARLY_EQUAL = 0.25
 """Arms whose sizes are so near to each other, as a share of their mean, were meant to be equal."""
+SMALL_ARM = 0.05
+"""An arm under this share of the largest has a plan of its own: the others' sizes are judged without it."""
 FEW = 5
 """A chi-square needs so many expected people in each cell."""
 MOST_ROWS, TOO_FEW = 40_000, 50
@@ -78,7 +80,7 @@ def sample_ratio(counts: Mapping[str, int], shares: Sequence[float] | None = Non
 
     Without the plan, any usual one will do: equal arms, or steps of a tenth, a quarter, a third, or, with an arm under
     a fifth, a twentieth. If none fits, arms of nearly one size were meant to be equal and the check fails; others are
-    only warned of, as their plan may be unusual.
+    only warned of, as their plan may be unusual. Where several arms are large, a far smaller one is left aside.
 
     Args:
         counts: People by arm.
@@ -92,6 +94,9 @@ def sample_ratio(counts: Mapping[str, int], shares: Sequence[float] | None = Non
         'passed'
     """
     name, n = "sizes of the arms", np.array(list(counts.values()), dtype=np.float64)
+    large = {arm: size for arm, size in counts.items() if size >= SMALL_ARM * n.max()}
+    if shares is None and 2 <= len(large) < len(counts):
+        return _beside_small(sample_ratio(large), {arm: size for arm, size in counts.items() if arm not in large})
     plans = _usual_plans(n) if shares is None else [np.asarray(shares, dtype=np.float64) / np.sum(shares)]
     planned = max(plans, key=lambda plan: chisquare(n, plan * n.sum()).pvalue)
     status: Status = "failed"
@@ -133,9 +138,11 @@ def sample_ratio_by_segment(arm: np.ndarray, segments: pd.DataFrame, shares: Seq
         codes, groups = pd.factorize(segments[column], use_na_sentinel=False)
         counts = np.bincount(codes * len(total) + arm, minlength=len(groups) * len(total)).reshape(-1, len(total))
         for group, observed in zip(groups, counts, strict=True):
-            if (observed.sum() * share).min() >= FEW:
-                test = chisquare(observed, share * observed.sum())
-                found.append((float(test.pvalue), f"{column} = {group}: {' to '.join(f'{n:,}' for n in observed)}"))
+            judged = observed.sum() * share >= FEW
+            if judged.sum() >= 2:
+                seen, planned = observed[judged], share[judged] / share[judged].sum()
+                test = chisquare(seen, planned * seen.sum())
+                found.append((float(test.pvalue), f"{column} = {group}: {' to '.join(f'{n:,}' for n in seen)}"))
     if not found:
         return Check(name, "not checked", "No segment has people enough.")
     p, worst = min(found)
@@ -312,6 +319,15 @@ def _tolerated(name: str, n_wrong: int, n_users: int, what: str, remedy: str) ->
         return Check(name, "passed", f"None of {n_users:,} people.", value=0.0)
     finding = f"{n_wrong:,} of {n_users:,} people ({share:.1%}) {what}; they are left out."
     return Check(name, "warning" if share <= TOLERATED_SHARE else "failed", finding, remedy, value=share)
+
+
+def _beside_small(found: Check, small: Mapping[str, int]) -> Check:
+    """What was found of the large arms, with those left aside."""
+    told = ", ".join(f"{arm} ({size:,} people)" for arm, size in small.items())
+    finding = f"{found.finding} Far smaller and left aside: {told}."
+    if found.status != "passed" or min(small.values()) >= TOO_FEW:
+        return replace(found, finding=finding)
+    return replace(found, status="warning", finding=finding, remedy="So few people can hardly tell anything.")
 
 
 def _usual_plans(n: np.ndarray) -> list[np.ndarray]:

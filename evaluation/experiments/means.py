@@ -238,7 +238,11 @@ class _Arm:
 def _difference(treated: _Arm, control: _Arm, level: float, rare: tuple[_Arm, _Arm] | None = None) -> Difference:
     """The difference of two arms; `rare` are the outcomes themselves where the arms hold adjusted ones."""
     arms = (treated, control)
-    variances = [(arm.variance + more) / arm.n for arm, more in zip(arms, _missed(*(rare or arms)), strict=True)]
+    outcomes = rare or arms
+    spread = [arm.variance + more for arm, more in zip(arms, _missed(*outcomes), strict=True)]
+    if not all(arm.variance for arm in outcomes):  # an arm without any spread has too few people to show it
+        spread = [max(spread)] * 2
+    variances = [variance / arm.n for variance, arm in zip(spread, arms, strict=True)]
     error = float(np.sqrt(sum(variances)))
     estimate = treated.value - control.value
     if not error > 0:  # nothing varies, or one person alone: nothing can be said
@@ -248,7 +252,6 @@ def _difference(treated: _Arm, control: _Arm, level: float, rare: tuple[_Arm, _A
         degrees = error**4 / below
         p_value = float(2 * stdtr(degrees, -abs(estimate) / error))
     errors = [np.sqrt(v) if v > 0 else np.nan for v in variances]
-    outcomes = rare or arms
     squares = sum(arm.squares for arm in outcomes)
     kish = sum(arm.absolute for arm in outcomes) ** 2 / squares if squares else 0.0
     return Difference(

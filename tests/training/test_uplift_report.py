@@ -13,7 +13,7 @@ import training.uplift_report
 from data.errors import DataError
 from evaluation.experiments import Nothing
 from evaluation.intervals import Interval
-from evaluation.uplift_report import Run, UpliftReport
+from evaluation.uplift_report import Run, UpliftReport, text
 from training import uplift
 from training.uplift_report import read_rows, run_of, uplift_report
 
@@ -106,6 +106,33 @@ def test_a_table_is_read_from_parquet_or_csv_and_nothing_else(tmp_path: Path) ->
     for name in ("mail.xlsx", "none.csv"):
         with pytest.raises(DataError, match=name):
             read_rows(tmp_path / name)
+
+
+def test_a_csv_may_have_any_separator_and_an_arm_called_none(tmp_path: Path) -> None:
+    file = tmp_path / "mail.csv"
+    file.write_text("arm;Did visit?;age\nNone;1;30.5\nmail;0;NA\nNone;;41\n", encoding="utf-8")
+    rows = read_rows(file)
+    assert rows["arm"].tolist() == ["None", "mail", "None"]
+    assert rows["age"].isna().tolist() == [False, True, False]
+    assert rows["Did visit?"].sum() == 1
+
+
+def test_people_in_two_arms_are_found_by_a_column_of_ids() -> None:
+    rows = shop(1000).assign(Customer_ID=range(1000))
+    both = rows.head(50).assign(arm=["mail" if arm == "none" else "none" for arm in rows.arm.head(50)])
+    found = told(pd.concat([rows, both]))
+    assert found.verdict.kind == "not to be trusted"
+    assert found.analysis.left_out == {"in two arms": 100}
+    assert "50 of 1,000 people (5.0%) were in two arms" in found.sentence
+
+
+def test_an_arm_of_five_is_told_as_too_few() -> None:
+    rows = shop(2000)
+    rows.loc[rows.index[rows.visit == 0][:5], "arm"] = "vip"
+    words = text(told(rows)).splitlines()
+    [vip] = [line for line in words if "visit, vip" in line]
+    assert vip.endswith("too few people to believe it")
+    assert "  warning: sizes of the arms" in words
 
 
 def test_an_arm_split_with_nothing_done_is_among_the_checks() -> None:

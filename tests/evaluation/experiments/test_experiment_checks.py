@@ -21,6 +21,9 @@ NAMES = ["none", "mail"]
         ([50_000, 47_500], "failed"),
         ([5_500, 4_500], "failed"),
         ([10_000, 83_000], "warning"),
+        ([10_000, 10_000, 5], "warning"),
+        ([10_000, 9_000, 5], "failed"),
+        ([10_000, 10_100, 300], "passed"),
     ],
 )
 def test_sizes_without_a_plan_are_held_to_a_usual_one(sizes, status):
@@ -47,6 +50,12 @@ def test_sound_experiments_fail_no_check_but_once_in_hundreds():
         failed += checks.balanced(checks.balance(arm, before, NAMES)).status == "failed"
         failed += checks.assignment_foreseen(arm, before).status == "failed"
     assert failed <= 1
+
+
+def test_an_arm_of_five_hides_no_segment_out_of_proportion():
+    arm = np.r_[np.tile([0, 1], 2000), np.full(5, 2)]
+    country = np.where(arm == 1, "DE", "AT")
+    assert checks.sample_ratio_by_segment(arm, pd.DataFrame({"country": country})).status == "failed"
 
 
 def test_the_propensity_auc_of_chance_is_spread_as_its_null_distribution_says():

@@ -161,3 +161,16 @@ def test_what_cannot_be_compared_is_named():
         as_numbers(pd.Series(["1", "two"]), name="spend")
     with pytest.raises(DataError, match="sent holds times"):
         as_numbers(pd.Series(pd.to_datetime(["2026-01-01"])), name="sent")
+
+
+def test_an_arm_where_nobody_has_it_is_no_surer_than_the_other_arms_people():
+    rng = np.random.default_rng(5)
+    bought, spent_before = (rng.random(5000) < 0.15).astype(float), rng.gamma(1, 50, 5005)
+    none = np.zeros(5)
+    for found in (
+        difference_of_means(none, bought),
+        difference_adjusted(none, bought, spent_before[:5], spent_before[5:]),
+    ):
+        assert found.interval.low < -0.4
+        assert found.interval.high > 0.1
+        assert not found.enough
