@@ -6,8 +6,9 @@ chosen within the folds that are learnt from. Peers see the same folds (`benchma
 is to be picked with hindsight. Figures are means over the seeds; so are the ends of the intervals and the standard
 errors, which are of people, not of seeds: the seeds share their people, so that this is on the safe side.
 
-`qini_*`: area over the diagonal divided by the perfect curve's, of one arm and the control. `policy_*_gain`: what the
-policy over all arms brings more per person than the best single arm for all, by paired doubly robust estimate.
+`qini_*`: area over the diagonal divided by the perfect curve's, of one arm and the control; people are ranked by the
+place their score has in their fold (`evaluation.uplift.comparable`), the peers' too. `policy_*_gain`: what the policy
+over all arms brings more per person than the best single arm for all, by paired doubly robust estimate.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from data.errors import DataError
 from data.progress import timed, track
 from evaluation.intervals import Interval
 from evaluation.policies import PolicyGain
-from evaluation.uplift import Area, Contrast, contrast, qini
+from evaluation.uplift import Area, comparable, contrast, qini
 from features.rules import parse_rule
 from training.tabular import read_table
 from training.uplift import FOLDS, compare, cross_fit, experiment
@@ -135,30 +136,36 @@ def _ranking(asked: Asked, question: Question, seeds: range) -> tuple[Interval, 
         kept[question.outcome].to_numpy(np.float64),
         control=asked.control,
     )
-    ours, folds = [], {}
-    people: Contrast | None = None
+    scored: list[np.ndarray] = []
+    folds: dict[str, np.ndarray] = {}
     for seed in track(seeds, question.name):
         learnt = cross_fit(of, folds=FOLDS, seed=seed)
-        ours.append(learnt.effects[:, 1])
+        scored.append(learnt.effects[:, 1])
         folds[f"seed_{seed}"] = learnt.fold
-        people = people or contrast(of.logged, of.probabilities)
-    assert people is not None
-    areas = [qini(people, scores, resamples=RESAMPLES) for scores in ours]
-    found = _over(areas)
-    print(f"{question.name}: {len(of.arm):,} people, {len(areas)} seeds\n  {'attune':30}{found!s:>28}")
+    people = contrast(of.logged, of.probabilities)
+
+    def judged(name: str, scored: list[np.ndarray]) -> tuple[list[np.ndarray], Interval, str]:
+        ranked = [comparable(scores, fold) for scores, fold in zip(scored, folds.values(), strict=True)]
+        value = _over([qini(people, scores, resamples=RESAMPLES) for scores in ranked])
+        as_scored = float(np.mean([qini(people, scores, resamples=2).value.estimate for scores in scored]))
+        return ranked, value, f"  {name:30}{value!s:>28} ({as_scored:.4f})"
+
+    ours, found, line = judged("attune", scored)
+    print(f"{question.name}: {len(of.arm):,} people, {len(seeds)} seeds; in brackets: as scored, all folds in one")
+    print(line)
     beside: dict[str, object] = {}
-    for name, theirs in _peers(of.table, of.arm, of.outcome, pd.DataFrame(folds)).items():
-        if any(np.isnan(scores).any() for scores in theirs):
+    for name, told in _peers(of.table, of.arm, of.outcome, pd.DataFrame(folds)).items():
+        if any(np.isnan(scores).any() for scores in told):
             print(f"  {name:30}{'failed':>28}")
             continue
-        value = _over([qini(people, scores, resamples=RESAMPLES) for scores in theirs])
+        theirs, value, line = judged(name, told)
         pairs = [
             qini(people, mine, against=other, resamples=RESAMPLES) for mine, other in zip(ours, theirs, strict=True)
         ]
         ahead, error = _over(pairs), float(np.mean([pair.standard_error for pair in pairs]))
-        told = {"qini": value.estimate, "attune_ahead": ahead.estimate, "standard_error": error}
-        beside[name] = {what: round(number, 5) for what, number in told.items()}
-        print(f"  {name:30}{value!s:>28}   attune ahead by {ahead.estimate:+.4f} +- {error:.4f}, paired")
+        numbers = {"qini": value.estimate, "attune_ahead": ahead.estimate, "standard_error": error}
+        beside[name] = {what: round(number, 5) for what, number in numbers.items()}
+        print(f"{line}   attune ahead by {ahead.estimate:+.4f} +- {error:.4f}, paired")
     return found, beside
 
 

@@ -11,7 +11,8 @@ all when the top share q is treated, and nobody else:
 - `qini`, `auuc`: the areas that other libraries print, from counts alone: over the diagonal, divided by the perfect
   curve's area over it, where "perfect" knows who did it (scikit-uplift's `qini_auc_score`, `uplift_auc_score`);
 - `by_decile`, `uplift_at`: the mean effect of tenths, and of the top k;
-- `calibration`: the best line from predicted to true effects (Chernozhukov et al. 2018, "BLP").
+- `calibration`: the best line from predicted to true effects (Chernozhukov et al. 2018, "BLP");
+- `comparable`: scores of models that each judge a fold, made one ranking.
 
 Every interval of an area or a curve is a bootstrap that cuts the ranking anew in each resample; noise alone makes a
 Qini above zero half of the time, so that `above_random` is part of each answer. Resamples are drawn from 1,000 groups
@@ -26,7 +27,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, rankdata
 
 from data.errors import DataError
 from evaluation.intervals import Interval, normal_mean
@@ -425,6 +426,30 @@ def calibration(people: Contrast, score: np.ndarray, *, level: float = 0.95) -> 
         error=error,
         n=n,
     )
+
+
+def comparable(score: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Scores of several models, each of its own fold, on one scale: who stands alike in their folds has one score.
+
+    It is the mean, over the folds, of the score at that place; the order within a fold stays. As they are, scores of
+    different folds do not compare: a fold where effects are large is missing from what its model learnt, whose scores
+    are too low and lie too close, so that ranking all together marks every model down, and most where least is to be
+    found (Parker, Guenter, Bedo 2007; Forman, Scholz 2010).
+
+    Args:
+        score: By models that did not see the person, (n,).
+        fold: Whose model it was, (n,).
+
+    Example:
+        >>> comparable(np.array([1.0, 2.0, 11.0, 14.0]), np.array([0, 0, 1, 1])).tolist()
+        [6.0, 8.0, 6.0, 8.0]
+    """
+    folds = [np.flatnonzero(fold == code) for code in np.unique(fold)]
+    found = np.empty(len(score))
+    for members in folds:
+        place = (rankdata(score[members]) - 0.5) / len(members)
+        found[members] = np.mean([np.quantile(score[others], place, method="hazen") for others in folds], axis=0)
+    return found
 
 
 class _Bins:

@@ -7,7 +7,7 @@ import pytest
 
 from data.errors import DataError
 from evaluation.off_policy import Logged
-from evaluation.uplift import by_decile, calibration, contrast, gain_curve, qini, rate, uplift_at
+from evaluation.uplift import by_decile, calibration, comparable, contrast, gain_curve, qini, rate, uplift_at
 
 
 def trial(seed: int = 0, n: int = 4_000, *, effect: float = 0.4, treated_share: float = 0.5):
@@ -142,6 +142,36 @@ def test_another_arm_takes_part_in_neither_side():
     people = contrast(log, thirds, arm=2)
     assert people.average.estimate == pytest.approx(0.2, abs=0.04)
     assert qini(people, rng.random(6_000), resamples=50).n_treated == (arm == 2).sum()
+
+
+def test_comparable_scores_keep_the_order_within_a_fold_and_its_ties():
+    rng = np.random.default_rng(0)
+    fold = rng.integers(3, size=300)
+    score = rng.random(300).round(1) * (1 + fold) + 10 * fold
+    found = comparable(score, fold)
+    for code in range(3):
+        before, after = (np.unique(scores[fold == code], return_inverse=True)[1] for scores in (score, found))
+        assert (before == after).all()
+    alike = comparable(fold.astype(float), fold)  # everybody in a fold
+    assert alike.tolist() == pytest.approx([1.0] * 300)
+
+
+def test_folds_ranked_together_as_scored_make_nothing_look_worse_than_chance():
+    as_scored, on_one_scale = [], []
+    for seed in range(60):
+        people, _ = trial(seed, 1_000, effect=0.0)
+        rng = np.random.default_rng(seed)
+        x, fold = rng.normal(size=1_000), rng.permutation(1_000) % 5
+        score = np.empty(1_000)
+        for code in range(5):  # a line through the doubly robust effects of the others
+            there = fold != code
+            slope, start = np.polyfit(x[there], people.effect[there], 1)
+            score[~there] = start + slope * x[~there]
+        for kept, scores in ((as_scored, score), (on_one_scale, comparable(score, fold))):
+            kept.append(qini(people, scores, resamples=2).value.estimate)
+    error = np.std(on_one_scale) / np.sqrt(60)
+    assert np.mean(as_scored) < -3 * error
+    assert abs(np.mean(on_one_scale)) < 2.5 * error
 
 
 @pytest.mark.parametrize(
