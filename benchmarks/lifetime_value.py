@@ -1,9 +1,10 @@
 """How often customers buy in the second half of the data, and for how much, foreseen from the first half.
 
-The folder holds Parquet or CSV files with `customer`, `date` and, where there is money, `amount` (or one such file is
-named); each is measured by itself, and the names of the metrics of all but the largest begin with the file's. Purchases
-of one day are one. Nothing of the second half is looked at before every choice is made: `models.lifetime.choose` sees
-the first half only. On CDNOW these are the 39 and 39 weeks of the papers.
+The folder holds Parquet or CSV files with `customer`, `date` and, where there is money, `amount`, in any case (or one
+such file is named); each is measured by itself, and the names of the metrics of all but the largest begin with the
+file's. Purchases of one day are one; rows without customer or date, and returns, are left out and told. Nothing of the
+second half is looked at before every choice is made: `models.lifetime.choose` sees the first half only. On CDNOW these
+are the 39 and 39 weeks of the papers.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from models.lifetime import Choice, Fit, GammaGamma, Outcome, by_day, choose, fi
 CHAMPION, BEATEN = "champion", "pareto_nbd"
 """The chosen forecast, and the published model that it is held against."""
 LEVEL = 0.8
+CDNOW = "cdnow"
 PUBLISHED = {
     "bg_nbd": {"r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426},
     "pareto_nbd": {"r": 0.553, "alpha": 10.58, "s": 0.606, "beta": 11.67},
@@ -64,17 +66,32 @@ def run(*, data: Path | None, size: str | None) -> Result:
         raise DataError(f"{data} holds no Parquet or CSV file. Give purchases with customer, date and amount.")
     metrics: dict[str, float] = {}
     intervals: dict[str, Interval] = {}
-    peers: dict[str, Any] = {"published": PUBLISHED}
+    published = PUBLISHED if files[0].parent.name == CDNOW else {}
+    peers: dict[str, Any] = {"published": published} if published else {}
     for file in files:
-        foreseen = foresee(pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file))
+        foreseen = foresee(_read(file))
         prefix = "" if file == files[0] else f"{file.stem}_"
         told = _intervals(foreseen)
         intervals |= {prefix + name: interval for name, interval in told.items()}
         metrics |= {prefix + name: interval.estimate for name, interval in told.items()}
         metrics |= {f"{prefix}{name}_fit_seconds": seconds for name, seconds in foreseen.seconds.items()}
         peers |= {f"{prefix}{name}_parameters": vars(found.model) for name, found in foreseen.fits.items()}
-        _print(file.stem, foreseen, told)
+        _print(file.stem, foreseen, told, published)
     return Result(metrics, intervals, peers)
+
+
+def _read(file: Path) -> pd.DataFrame:
+    """The purchases of a file, names in small letters; says what of it is left out."""
+    rows = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+    rows = rows.set_axis([str(name).strip().lower() for name in rows.columns], axis=1)
+    left_out = {
+        **{f"have no {name}": rows[name].isna() for name in ("customer", "date", "amount") if name in rows},
+        **({"are returns": pd.to_numeric(rows["amount"], errors="coerce") < 0} if "amount" in rows else {}),
+    }
+    for why, which in left_out.items():
+        if which.any():
+            print(f"{file.name}: {int(which.sum()):,} of {len(rows):,} rows {why} and are left out")
+    return rows[~np.logical_or.reduce(list(left_out.values()))] if left_out else rows
 
 
 def foresee(purchases: pd.DataFrame) -> Foreseen:
@@ -86,7 +103,9 @@ def foresee(purchases: pd.DataFrame) -> Foreseen:
     choice = choose(purchases, until=until, horizon_weeks=horizon_weeks)
     kinds = [type(found.model) for found in choice.fits.values()]
     fits, seconds = {}, {}
-    for kind in [*kinds, *([GammaGamma] if np.isfinite(choice.summary.first_spend).any() else [])]:
+    again = choice.summary.mean_spend
+    money = len(np.unique(again[again > 0])) > 1
+    for kind in [*kinds, *([GammaGamma] if money else [])]:
         started = time.perf_counter()
         fits[kind.name] = fit(kind, choice.summary)
         seconds[kind.name] = time.perf_counter() - started
@@ -128,7 +147,9 @@ def _rmse(error: np.ndarray, less: np.ndarray | None = None) -> Interval:
     return bootstrap(statistic, len(error))
 
 
-def _print(name: str, foreseen: Foreseen, told: Mapping[str, Interval]) -> None:
+def _print(
+    name: str, foreseen: Foreseen, told: Mapping[str, Interval], published: Mapping[str, Mapping[str, float]]
+) -> None:
     choice = foreseen.choice
     print(
         f"{name}: {len(choice.summary):,} customers, {foreseen.horizon_weeks:.1f} weeks ahead; the champion is "
@@ -145,7 +166,7 @@ def _print(name: str, foreseen: Foreseen, told: Mapping[str, Interval]) -> None:
     for who, found in foreseen.fits.items():
         parameters = ", ".join(
             f"{key} {value:.4g} +- {error:.2g}"
-            + (f" ({PUBLISHED[who][key]:.4g} published of the sample)" if who in PUBLISHED else "")
+            + (f" ({published[who][key]:.4g} published of the sample)" if who in published else "")
             for (key, value), error in zip(vars(found.model).items(), found.standard_errors, strict=True)
         )
         state = "converged" if found.converged else found.message

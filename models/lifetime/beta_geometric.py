@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import betaln, digamma, expit, gammaln, hyp2f1
+from scipy.special import betaincinv, betaln, digamma, expit, gammaln, hyp2f1
 
 from models.lifetime.summary import Summary
+
+N_QUANTILES = 1000
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class BetaGeometric:
 
         Equation 10 of Fader, Hardie and Lee (2005). Their 2F1 overflows for frequent buyers, and what Euler's
         transformation makes of it where customers leave alike (a is large): each row takes the one with less power.
+        Where both fail, as for customers who buy alike (r is large), the chances of leaving are averaged over.
         """
         x, _, age = self.data(summary).T
         a = self.a + 1e-6 * (abs(self.a - 1) < 1e-6)  # the equation has a gap at 1, its value none
@@ -84,7 +87,10 @@ class BetaGeometric:
         power = np.where(theirs, self.r + x, a - 1)
         first, second = np.where(theirs, self.r + x, c - self.r - x), np.where(theirs, self.b + chances, a - 1)
         scaled = (1 - z) ** power * hyp2f1(first, second, c, z)
-        expected: np.ndarray = c / (a - 1) * (1 - scaled) * self.alive(summary)
+        if_active = c / (a - 1) * (1 - scaled)
+        gaps = ~np.isfinite(if_active)
+        if_active[gaps] = self._averaged(x[gaps], age[gaps], horizon_weeks)
+        expected: np.ndarray = if_active * self.alive(summary)
         return np.maximum(expected, 0.0)
 
     def draws(self, summary: Summary, horizon_weeks: float, rng: np.random.Generator, *, n_draws: int) -> np.ndarray:
@@ -97,6 +103,15 @@ class BetaGeometric:
         bought = np.minimum(rng.poisson(rate * horizon_weeks), until_left)
         drawn: np.ndarray = bought * (rng.random(shape) < self.alive(summary))
         return drawn.astype(np.float64)
+
+    def _averaged(self, x: np.ndarray, age: np.ndarray, horizon_weeks: float) -> np.ndarray:
+        """Purchases in the horizon if active, (1 - (1 + p t / (alpha + T))^-(r+x)) / p over quantiles of p."""
+        quantiles = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES
+        left = betaincinv(self.a, (self.b + x + self.leaves_at_first)[:, None], quantiles)
+        p = np.maximum(left, 1e-12)  # none leave: the same as leaving hardly ever
+        bought = -np.expm1(-(self.r + x)[:, None] * np.log1p(p * horizon_weeks / (self.alpha + age)[:, None])) / p
+        averaged: np.ndarray = bought.mean(axis=1)
+        return averaged
 
     @classmethod
     def _log_ways(cls, parameters: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

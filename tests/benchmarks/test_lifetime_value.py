@@ -24,6 +24,22 @@ def test_a_file_of_purchases_is_measured(tmp_path, capsys):
     assert "chosen in the first half" in capsys.readouterr().out
 
 
+def test_names_in_any_case_and_returns_are_read_and_what_is_left_out_is_told(tmp_path, capsys):
+    rng = np.random.default_rng(2)
+    customer = np.repeat(np.arange(200), 4)
+    day = pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(0, 300, 800), unit="D")
+    amount = np.where(np.arange(800) % 40 == 0, -5.0, 5.0)
+    bought = pd.DataFrame({"Customer": customer, "DATE": day.strftime("%Y-%m-%d"), "Amount": amount})
+    bought.loc[[3, 7], "Customer"] = None
+    bought.to_csv(tmp_path / "bought.csv", index=False)
+    result = run(data=tmp_path / "bought.csv", size=None)
+    words = capsys.readouterr().out
+    assert "20 of 800 rows are returns" in words
+    assert "2 of 800 rows have no customer" in words
+    assert "published" not in words
+    assert "published" not in result.peers
+
+
 def test_it_asks_for_data(tmp_path):
     with pytest.raises(DataError, match="--data"):
         run(data=None, size=None)

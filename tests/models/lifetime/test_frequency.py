@@ -156,6 +156,14 @@ def test_customers_who_leave_alike_are_foreseen_as_with_one_chance_for_all(kind)
     assert alike.purchases(told, horizon) == pytest.approx(bought / chance * alike.alive(told), rel=1e-3)
 
 
+@pytest.mark.parametrize("kind", [BgNbd, MbgNbd])
+@pytest.mark.parametrize("parameters", [(38_405.0, 155_143.0, 3.7e-5, 1.4e-5), (13_957.0, 162_754.0, 0.0423, 2_122.0)])
+def test_customers_who_buy_alike_are_foreseen_as_they_are_drawn(kind, parameters):
+    model, told = kind(*parameters), customers([0, 1, 3, 20], [0, 10, 29, 39], [5, 20, 30, 40])
+    drawn = model.draws(told, 5.0, np.random.default_rng(0), n_draws=20_000).mean(axis=0)
+    assert model.purchases(told, 5.0) == pytest.approx(drawn, abs=0.03)
+
+
 def test_more_weeks_bring_more_purchases_and_none_none():
     told = customers([0, 3, 12], [0, 20, 38], [39, 39, 39])
     for model in FITTED.values():
