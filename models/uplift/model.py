@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -118,20 +118,19 @@ class UpliftModel:
         self._views = Views(matrix, category_sizes(self.columns))
         families = self._families(binary=bool(np.isin(y, (0, 1)).all()), seed=seed)
         member = _folds(arm, seed)
-        rows = Rows(matrix, arm, y, p, np.empty(p.shape))
-        for fold in range(FOLDS):
-            models = [outcome_models(family, rows[member != fold]) for family in families]
-            rows.expected[member == fold] = _mean_outcomes(models, matrix[member == fold])
+        rows = _cross_fitted(families, Rows(matrix, arm, y, p, np.empty(p.shape)), member)
         values = rows.values
         gained = values[:, 1:] - values[:, :1]
         pairs = self._pairs(families)
         names = [f"{learner} {family.name}" for learner, family in pairs]
         held_out = np.empty((len(names), *gained.shape))
         for fold in range(FOLDS):
-            for place, terms in enumerate(self._learnt(families, rows[member != fold])):
-                here = rows[member == fold]
+            here, others = rows[member == fold], member != fold
+            # Nothing may know this fold, what is expected of the others included: it would be judged by its own noise.
+            known = _cross_fitted(families, rows[others], member[others])
+            for place, terms in enumerate(self._learnt(families, known)):
                 parts = [summed(part, here.matrix, here.level) for part in terms]
-                held_out[place, member == fold] = np.column_stack(parts)
+                held_out[place, ~others] = np.column_stack(parts)
         centred = held_out - held_out.mean(axis=1, keepdims=True)
         to_size = np.array(
             [[_believed(one[:, k], gained[:, k]).believed for k in range(n_arms - 1)] for one in centred]
@@ -276,6 +275,16 @@ def _believed(predicted: np.ndarray, gained: np.ndarray) -> ArmEffect:
     t = slope / max(error, 1e-300)
     believed = slope * (1 - 1 / t**2) if t > 1 else 0.0
     return ArmEffect(average, standard_error, slope, error, believed, float(ndtr(-t)))
+
+
+def _cross_fitted(families: Sequence[Family], rows: Rows, member: np.ndarray) -> Rows:
+    """The rows, what is expected of each fold learnt from the others among them."""
+    expected = np.empty_like(rows.expected)
+    for fold in np.unique(member):
+        here = member == fold
+        models = [outcome_models(family, rows[~here]) for family in families]
+        expected[here] = _mean_outcomes(models, rows.matrix[here])
+    return replace(rows, expected=expected)
 
 
 def _mean_outcomes(models: Sequence[Sequence[Regressor]], matrix: np.ndarray) -> np.ndarray:

@@ -55,6 +55,18 @@ def test_where_people_do_not_differ_the_answer_is_the_average_for_nearly_all():
     assert min(kept) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("learner", ["S", "T", "X", "DR"])
+def test_no_learner_is_borne_out_by_noise_that_it_knew(learner):
+    rng, n, p_values = np.random.default_rng(0), 800, []
+    for seed in range(30):
+        table = pd.DataFrame(rng.normal(size=(n, 8)), columns=list("abcdefgh"))
+        arm = rng.integers(2, size=n)
+        y = table["a"].to_numpy() + 0.3 * arm + rng.normal(size=n)
+        model = UpliftModel(learners=[learner], families=["linear"]).fit(table, arm, y, seed=seed)
+        p_values.append(model.effects[0].differs)
+    assert sum(p < 0.05 for p in p_values) <= 4
+
+
 def test_the_average_is_right_where_chances_differ_and_are_told():
     rng = np.random.default_rng(2)
     n = 6_000
@@ -140,3 +152,17 @@ def test_rewards_are_expected_by_action_and_an_unseen_action_earns_the_mean():
     assert found[old, 1].mean() == pytest.approx(0.55, abs=0.06)
     assert found[young, 1].mean() == pytest.approx(0.25, abs=0.06)
     assert found[:, 2] == pytest.approx(reward.mean(), abs=0.02)
+
+
+def test_rewards_are_as_right_about_those_whom_the_log_hardly_gave_an_action():
+    rng = np.random.default_rng(9)
+    table, n = pd.DataFrame({"age": rng.uniform(20, 60, 20_000)}), 20_000
+    chance = np.where(table["age"] > 40, 0.9, 0.02)
+    action = (rng.random(n) < chance).astype(int)
+    probability = np.where(action == 1, chance, 1 - chance)
+    truth = ((table["age"].to_numpy() - 40) / 20) ** 2
+    log = table, action, truth + rng.normal(0, 0.1, n)
+    plain, weighted = (
+        expected_rewards(*log, n_actions=2, probability=given)[:, 1].mean() for given in (None, probability)
+    )
+    assert abs(weighted - truth.mean()) < 0.3 * abs(plain - truth.mean())
