@@ -97,7 +97,9 @@ def digits(seeds: int) -> tuple[dict[str, list[float]], dict[str, list[bool]], i
         reward = (action == labels[judge]).astype(float)
         log, truth = Logged(action, reward, behaviour[rows, action]), policy[rows, labels[judge]].mean()
         context = pd.DataFrame(images[judge]).add_prefix("pixel_")
-        predicted = expected_rewards(context, action, reward, n_actions=N_LABELS, seed=seed)
+        predicted = expected_rewards(
+            context, action, reward, n_actions=N_LABELS, probability=log.probability, seed=seed
+        )
         for name, estimator in ESTIMATORS.items():
             value = estimator(log, policy, predicted)
             around = normal_mean(value.contributions)
@@ -128,7 +130,7 @@ def open_bandit(folder: Path) -> dict[str, tuple[dict[str, PolicyValue], Interva
         )
         policy = shares[other].loc[rows["position"]].to_numpy()
         context = rows[["position", *(column for column in rows if column.startswith("user_feature"))]]
-        predicted = expected_rewards(context, log.action, log.reward, n_actions=n_items)
+        predicted = expected_rewards(context, log.action, log.reward, n_actions=n_items, probability=log.probability)
         judged = {method: estimator(log, policy, predicted) for method, estimator in ESTIMATORS.items()}
         found[f"{other}_from_{name}"] = (judged, normal_mean(logs[other]["click"].to_numpy(np.float64)))
     return found
