@@ -73,18 +73,51 @@ def run(*, data: Path | None, trials: int | None = None, minutes: float | None =
         on_trial=_tell,
     )
     print(f"chosen: {found.recipe}; ndcg_at_{K} on the rows it was chosen on: {found.quality}")
+    scatter = scatter_of(known.item, parts["test"].item, len(known.items))
+    print(f"items' shares of the test scatter {scatter:.1f} times as far as those of rows drawn at random")
     winner = _test(found.recipe, known, test, "the winner")
     _print(str(found.recipe), winner)
     best = max(qualities, key=lambda name: _means(qualities[name])[f"ndcg_at_{K}"], default=None)
     gain = {} if best is None else {f"ndcg_at_{K}_gain_over_papers": compare(winner, qualities[best], "ndcg")}
     return Result(
-        metrics={**_means(winner), f"coverage_at_{K}": winner.coverage, **{of: g.estimate for of, g in gain.items()}},
+        metrics={
+            **_means(winner),
+            f"coverage_at_{K}": winner.coverage,
+            "test_scatter": scatter,
+            **{of: g.estimate for of, g in gain.items()},
+        },
         intervals={**{f"{of}_at_{K}": winner.interval(of) for of in ("recall", "ndcg")}, **gain},
         peers={
             **{name: _means(quality) for name, quality in qualities.items()},
             "chosen": {"recipe": str(found.recipe), f"validation_ndcg_at_{K}": found.quality.estimate},
         },
     )
+
+
+def scatter_of(known: np.ndarray, test: np.ndarray, n_items: int) -> float:
+    """How far the items' shares of a test scatter beside those of as many rows drawn from all at random, in variances.
+
+    Far above 1 the test is no such draw (what people did later, say), and what is carved from the known rows at random
+    may not tell what it asks for.
+
+    Args:
+        known: Item codes, a row each.
+        test: The same.
+        n_items: How many there are.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> item, drawn = rng.integers(50, size=20_000), rng.random(20_000) < 0.2
+        >>> bool(0.5 < scatter_of(item[~drawn], item[drawn], 50) < 1.6)
+        True
+        >>> round(scatter_of(np.repeat(np.arange(50), 80), np.repeat(np.arange(25), 40), 50), 1)
+        16.7
+    """
+    tested = np.bincount(test, minlength=n_items)
+    both = tested + np.bincount(known, minlength=n_items)
+    share = tested.sum() / both.sum()
+    some = both > 0
+    return float(np.mean((tested[some] - share * both[some]) ** 2 / (share * (1 - share) * both[some])))
 
 
 def _read(data: Path) -> dict[str, Interactions]:

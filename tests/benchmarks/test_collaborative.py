@@ -37,6 +37,7 @@ def test_the_winner_of_a_search_is_tested_once_beside_the_papers(split):
     found = json.loads(ran.stdout.splitlines()[-1])
     assert set(found["peers"]) == {"GF-CF", "BSPM-EM", "ChebyCF", "chosen"}
     assert found["metrics"]["ndcg_at_20"] > 0.3
+    assert found["metrics"]["test_scatter"] == pytest.approx(1, abs=0.5)
     low, high = found["intervals"]["recall_at_20"]
     assert low <= found["metrics"]["recall_at_20"] <= high
 
