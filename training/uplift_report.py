@@ -34,7 +34,7 @@ from evaluation.experiments.means import as_numbers
 from evaluation.intervals import Interval
 from evaluation.off_policy import Logged
 from evaluation.policies import compare_policies
-from evaluation.uplift import contrast
+from evaluation.uplift import comparable, contrast
 from evaluation.uplift_report import Offers, Profit, Run, Unit, UpliftReport, Who, who
 from features.rules import Rule
 from models.uplift import fit_policy_tree
@@ -232,11 +232,12 @@ def judge_who(fitted: CrossFitted, arm: str, unit: Unit, *, rule: Rule | None = 
     """
     of = fitted.experiment
     code = of.arms.index(arm)
-    others = {"the response model": fitted.expected[:, code]}
+    score, response = (comparable(told[:, code], fitted.fold) for told in (fitted.effects, fitted.expected))
+    others = {"the response model": response}
     if rule is not None:
         others[rule.text] = (rule.codes(of.table, of.arms) == code).astype(np.float64)
     people = contrast(of.logged, of.probabilities, arm=code, predicted=fitted.expected)
-    return who(people, fitted.effects[:, code], arm=arm, unit=unit, others=others, seed=seed)
+    return who(people, score, arm=arm, unit=unit, others=others, seed=seed)
 
 
 def with_nothing_done(analysis: Analysis, outcome: np.ndarray, arm: np.ndarray, *, seed: int = 0) -> Analysis:
