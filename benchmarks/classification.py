@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.result import Result
@@ -20,7 +21,7 @@ from data.errors import DataError
 from data.progress import track
 from evaluation.classification import MANY_ROWS, ProbabilityQuality, calibration_noise, repeated
 from models.columns import Columns
-from training.tabular import MAX_TRIALS, fit_table, label_of, read_table
+from training.tabular import MAX_TRIALS, as_words, fit_table, label_of, many_worded, read_table
 
 FOLDS, SEEDS = 5, 3
 MINUTES = 20.0
@@ -59,8 +60,10 @@ def run(
         seen, asked = table.iloc[learn], table.iloc[judge]
         model = fit_table(seen, y[learn], trials=trials or MAX_TRIALS, minutes=share, seed=seed)
         found[ATTUNE][seed, judge] = model.predict(asked)
+        many = many_worded(seen, model.columns)
+        theirs = [model.columns(rows).assign(**as_words(rows, many)) for rows in (seen, asked)]
         for name, peer in PEERS.items():
-            found[name][seed, judge] = peer(model.columns(seen), y[learn], model.columns(asked))
+            found[name][seed, judge] = peer(theirs[0], y[learn], theirs[1])
     resamples = 1000 if len(y) <= MANY_ROWS else 100
     quality = {name: repeated(y, p, resamples=resamples) for name, p in found.items()}
     print(_shown(quality).to_string())
@@ -70,7 +73,7 @@ def run(
         ahead = repeated(y, found[ATTUNE], against=found[name], resamples=resamples)
         print(f"{ATTUNE} minus {name}, paired: ROC-AUC {ahead.roc_auc}, Brier {ahead.brier}, log loss {ahead.log_loss}")
     if quality[ATTUNE].roc_auc.estimate > LEAK_AUC:
-        print(f"ROC-AUC above {LEAK_AUC}: a column probably knows the answer. Look for it, and --drop it.")
+        print(f"ROC-AUC above {LEAK_AUC}: {_suspect(Columns.learn(table)(table), y)}")
     return Result(
         metrics={metric: getattr(quality[ATTUNE], metric).estimate for metric in METRICS},
         intervals={metric: getattr(quality[ATTUNE], metric) for metric in METRICS},
@@ -88,12 +91,27 @@ def _read(data: Path, target: str, drop: Sequence[str]) -> tuple[pd.DataFrame, n
     label = label_of(table[target])
     kept = table.drop(columns=[target, *drop])[label.known].reset_index(drop=True)
     columns = Columns.learn(kept)
+    many = many_worded(kept, columns)
     told = [
         f"{len(kept):,} rows, {len(columns.read)} columns; {target} = {label.positive} in {100 * label.y.mean():.1f} %",
         *([f"{(~label.known).sum():,} rows without {target} are left out"] if not label.known.all() else []),
-        *(f"{name} is left out: {why}" for name, why in columns.left_out.items()),
+        *(f"{name} is left out: {why}" for name, why in columns.left_out.items() if name not in many),
+        *(f"{name} is read by how often each of its many words was {label.positive}" for name in many),
     ]
     return kept, label.y, "\n".join(told)
+
+
+def _suspect(frame: pd.DataFrame, y: np.ndarray) -> str:
+    """Which column gives the answer away."""
+    alone = {}
+    for name, column in frame.items():
+        words = not pd.api.types.is_numeric_dtype(column)
+        told = column.map(pd.Series(y).groupby(column).mean()) if words else column.fillna(column.median())
+        alone[str(name)] = abs(float(roc_auc_score(y, told)) - 0.5) + 0.5
+    first = max(alone, key=lambda name: alone[name])
+    if alone[first] <= LEAK_AUC:
+        return f"no column alone says as much ({first}: {alone[first]:.3f}), so it may be true."
+    return f"{first} alone gives {alone[first]:.3f} and probably knows the answer. Look at it, and --drop it."
 
 
 def _logistic_regression(seen: pd.DataFrame, y: np.ndarray, asked: pd.DataFrame) -> np.ndarray:

@@ -21,7 +21,7 @@ READABLE = 0.95
 NOTHING = frozenset({"", "?", "-", "na", "n/a", "nan", "none", "null", "nil", "unknown", "<na>", "nat"})
 """What people write, in any case, where there is nothing."""
 MISSING, OTHER = "(missing)", "(other)"
-CONSTANT = "never changes"
+CONSTANT, NO_CATEGORIES = "never changes", "nearly every value is another"
 DATE_FORMATS = ("ISO8601", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y%m%d")
 MICROSECONDS_A_DAY = 86_400_000_000
 
@@ -125,7 +125,7 @@ def _how(column: pd.Series) -> Column | str:
     if pd.api.types.is_datetime64_any_dtype(column):
         return Column("time") if len(column.unique()) > 1 else CONSTANT
     numbers = _numbers(column)
-    return _how_text(_text(column)) if numbers is None else _how_numbers(numbers)
+    return _how_text(as_text(column)) if numbers is None else _how_numbers(numbers)
 
 
 def _how_numbers(numbers: np.ndarray) -> Column | str:
@@ -145,7 +145,7 @@ def _how_text(text: pd.Series) -> Column | str:
         return Column("time", date_format=date_format)
     common = counts[counts >= min(MIN_ROWS_OF_A_CATEGORY, max(2, len(text) // 100))].head(MAX_CATEGORIES)
     if not len(common):
-        return "nearly every value is another"
+        return NO_CATEGORIES
     return Column("category", tuple(str(value) for value in common.index))
 
 
@@ -156,10 +156,10 @@ def _values(column: pd.Series, how: Column) -> np.ndarray:
     if how.kind == "time":
         times = column
         if not pd.api.types.is_datetime64_any_dtype(column):
-            times = pd.to_datetime(_text(column), format=how.date_format or "ISO8601", errors="coerce", utc=True)
+            times = pd.to_datetime(as_text(column), format=how.date_format or "ISO8601", errors="coerce", utc=True)
         at = (times if times.dt.tz is None else times.dt.tz_convert(None)).to_numpy("datetime64[us]")
         return np.where(np.isnat(at), np.nan, at.astype(np.int64) / MICROSECONDS_A_DAY)
-    text = _text(column)
+    text = as_text(column)
     known = text.where(text.isna() | text.isin(how.categories), OTHER)
     return known.where(known.notna(), MISSING).to_numpy(dtype=object)
 
@@ -167,7 +167,7 @@ def _values(column: pd.Series, how: Column) -> np.ndarray:
 def _numbers(column: pd.Series) -> np.ndarray | None:
     """The column as float64, missing = NaN; None where it is not of numbers."""
     numbers = _readable(column)
-    n_known = int(_text(column).notna().sum()) if _is_text(column) else 0
+    n_known = int(as_text(column).notna().sum()) if _is_text(column) else 0
     return numbers if (~np.isnan(numbers)).sum() >= READABLE * n_known else None
 
 
@@ -177,15 +177,15 @@ def _readable(column: pd.Series) -> np.ndarray:
         return (column / pd.Timedelta(days=1)).to_numpy(np.float64)
     if not _is_text(column) and pd.api.types.is_numeric_dtype(column):
         return column.to_numpy(np.float64, na_value=np.nan)
-    text = _text(column)
+    text = as_text(column)
     plain = text.str.replace(r"^[$€£¥]\s*|\s*[%€]$", "", regex=True).str.replace(r",(?=\d{3}\b)", "", regex=True)
     lower = plain.str.lower()
     plain = plain.mask(lower.isin(["true", "yes"]), "1").mask(lower.isin(["false", "no"]), "0")
     return pd.to_numeric(plain, errors="coerce").to_numpy(np.float64)
 
 
-def _text(column: pd.Series) -> pd.Series:
-    """The column as text without spaces around it; missing where it says nothing."""
+def as_text(column: pd.Series) -> pd.Series:
+    """A column as text without spaces around it; missing where it says nothing."""
     text = column.astype("object").where(column.notna(), None).map(str, na_action="ignore").astype("str").str.strip()
     return text.mask(text.str.lower().isin(NOTHING))
 

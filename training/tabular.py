@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import TargetEncoder
 
 from data.chance import some_rows
 from data.errors import DataError
 from models.calibration import Calibration
-from models.columns import Columns
+from models.columns import MISSING, NO_CATEGORIES, Columns, as_text
 from models.propensity import LearningRows, Propensity
 
 INNER_FOLDS = 5
+RATE_FOLDS = 10
+"""More, for a model asked about new rows knows the rates of all."""
 SEARCH_ROWS = 50_000
 """Drawn to choose on, at the most: with more rows the choice is clear."""
 MAX_TRIALS = 8
@@ -32,6 +36,8 @@ PENALTIES = (30.0, 300.0, 3.0)
 """Of the regression, the first tried first."""
 WEIGHT_SPREAD = 0.1
 """Standard deviation of the normal prior on the weight of each half, about one half."""
+MANY_RARE = 0.2
+"""Share of the rows whose word is rare, but not alone: from there on a column is also read by its words' rates."""
 YES = frozenset({"1", "1.0", "yes", "y", "true", "t", "positive", "churned", "churn"})
 
 
@@ -58,12 +64,14 @@ class TableModel:
 
     Attributes:
         columns: How.
+        rates: How often each word of columns with many was positive; None where there is no such column.
         model: What foresees.
         log_loss: Of the stack on the inner folds.
         trials: How many settings of trees were tried.
     """
 
     columns: Columns
+    rates: TargetEncoder | None
     model: Propensity
     log_loss: float
     trials: int
@@ -74,7 +82,11 @@ class TableModel:
         Raises:
             DataError: a column is not there.
         """
-        return self.model.predict(self.columns(table))
+        frame = self.columns(table)
+        if self.rates is not None:
+            words = as_words(table, self.rates.feature_names_in_)
+            frame = _with_rates(frame, words, self.rates.transform(words))
+        return self.model.predict(frame)
 
 
 def fit_table(
@@ -91,7 +103,8 @@ def fit_table(
     How far each half of the model is believed, and the calibration, are one logistic regression on the two halves'
     log-odds out of those folds, with weights of at least zero (stacking; Wolpert 1992, Breiman 1996), held near one
     half each: few rows say little of which to believe. Both halves then learn on all rows. Nothing is resampled or
-    reweighted, so that probabilities mean what they say.
+    reweighted, so that probabilities mean what they say. Columns of many rare words are also read by how often each
+    word was positive among other rows (Micci-Barreca 2001).
 
     Args:
         table: Whatever columns; see `models.columns`.
@@ -114,7 +127,11 @@ def fit_table(
     """
     until = time.monotonic() + (np.inf if minutes is None else 60 * minutes)
     columns, y = Columns.learn(table), np.asarray(label, dtype=np.int64)
-    frame = columns(table)
+    frame, rates = columns(table), None
+    if many := many_worded(table, columns):
+        words = as_words(table, many)
+        rates = TargetEncoder(target_type="binary", cv=_folds(RATE_FOLDS, seed))
+        frame = _with_rates(frame, words, rates.fit_transform(words, y))
     folds = _Folds(frame, y, seed)
     linear = _best_linear(folds, until)
     trees, tried = _best_trees(folds, trials, until)
@@ -124,7 +141,7 @@ def fit_table(
     model.fit(frame, y, seed=seed)
     model.calibration = calibration
     stacked = calibration(share * linear.log_odds + (1 - share) * trees.log_odds)
-    return TableModel(columns, model, _log_loss(folds.y, stacked), tried)
+    return TableModel(columns, rates, model, _log_loss(folds.y, stacked), tried)
 
 
 def label_of(column: pd.Series) -> Label:
@@ -175,6 +192,38 @@ def read_table(file: Path) -> pd.DataFrame:
     return table
 
 
+def many_worded(table: pd.DataFrame, columns: Columns) -> list[str]:
+    """Columns of words of which many rows have one that is no category of its own, nor theirs alone.
+
+    Example:
+        >>> table = pd.DataFrame({"plan": ["a", "b"] * 300, "shop": [f"shop {i % 200}" for i in range(600)]})
+        >>> many_worded(table, Columns.learn(table))
+        ['shop']
+    """
+    categories = {name: how.categories for name, how in columns.read.items() if how.kind == "category"}
+    categories |= {name: () for name, why in columns.left_out.items() if why == NO_CATEGORIES}
+    found = []
+    for name in table.columns.intersection(list(categories), sort=False):
+        words = as_text(table[name])
+        rare = (words.map(words.value_counts()) > 1) & ~words.isin(categories[name])
+        if rare.mean() >= MANY_RARE:
+            found.append(str(name))
+    return found
+
+
+def as_words(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """Some columns as text; what is missing is a word."""
+    return pd.DataFrame({name: as_text(table[name]).fillna(MISSING).astype(object) for name in names})
+
+
+def _with_rates(frame: pd.DataFrame, words: pd.DataFrame, rates: np.ndarray) -> pd.DataFrame:
+    return frame.assign(**{f"rate of {name}": rate for name, rate in zip(words, rates.T, strict=True)})
+
+
+def _folds(n: int, seed: int) -> StratifiedKFold:
+    return StratifiedKFold(n, shuffle=True, random_state=seed)
+
+
 class _Folds:
     """Inner folds, made ready once: what each setting foresees for the rows that it did not learn from."""
 
@@ -183,7 +232,7 @@ class _Folds:
         self.frame, self.y, self.seed = frame.iloc[drawn].reset_index(drop=True), y[drawn], seed
         if min(y.sum(), len(y) - y.sum()) < INNER_FOLDS:
             LearningRows(self.frame, y)  # says what is missing
-        folds = StratifiedKFold(INNER_FOLDS, shuffle=True, random_state=seed).split(self.frame, y)
+        folds = _folds(INNER_FOLDS, seed).split(self.frame, y)
         self.parts = [(LearningRows(self.frame.iloc[learn], y[learn]), judge) for learn, judge in folds]
 
     def log_odds(self, model: dict[str, Any]) -> np.ndarray:

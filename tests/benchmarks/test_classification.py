@@ -34,6 +34,17 @@ def test_a_table_nobody_has_seen_is_measured_beside_its_peers(tmp_path, capsys, 
     assert "395 rows, 2 columns; churn = Yes" in capsys.readouterr().out
 
 
+def test_a_column_that_knows_the_answer_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(classification, "FOLDS", 2)
+    monkeypatch.setattr(classification, "SEEDS", 1)
+    rng = np.random.default_rng(1)
+    left = rng.random(300) < 0.4
+    table = pd.DataFrame({"left": left, "age": rng.normal(40, 9, 300), "status": np.where(left, "closed", "open")})
+    table.to_parquet(tmp_path / "customers.parquet")
+    run(data=tmp_path / "customers.parquet", target="left", trials=1, minutes=0)
+    assert "status alone gives 1.000 and probably knows the answer" in capsys.readouterr().out
+
+
 def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
     pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(DataError, match=r"no column 'churn'; it has a, b"):

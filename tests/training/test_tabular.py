@@ -44,6 +44,20 @@ def test_it_foresees_from_mixed_columns_and_means_what_it_says():
     assert model.trials <= 2
 
 
+def test_many_rare_words_are_read_by_how_often_each_was_positive():
+    rng = np.random.default_rng(3)
+    shop, x = rng.integers(0, 400, 3_000), rng.normal(size=3_000)
+    log_odds = rng.normal(0, 1.5, 400)[shop] + 0.5 * x
+    label = (rng.random(3_000) < 1 / (1 + np.exp(-log_odds))).astype(int)
+    table = pd.DataFrame({"shop": [f"shop {s}" for s in shop], "x": x})
+    model = fit_table(table[:2_000], label[:2_000], trials=1)
+    found = evaluate(label[2_000:], model.predict(table[2_000:]), resamples=100)
+    assert found.roc_auc.low > 0.68  # .61 from x alone
+    assert 0.8 < found.calibration_slope.estimate < 1.25
+    never_seen = table[2_000:].assign(shop="another")
+    assert np.isfinite(model.predict(never_seen)).all()
+
+
 def test_the_same_rows_and_seed_give_the_same_model():
     table, label = customers(600)
     first, second = (fit_table(table, label, trials=1, seed=3).predict(table) for _ in range(2))
