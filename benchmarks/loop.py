@@ -43,7 +43,7 @@ class Played:
         usual: What the best rule on one feature would have.
         random: What even draws would have.
         single: What the best single offer for all would have.
-        covered: Whether the report's interval held the truth, by week.
+        covered: Whether the report's interval held the truth, by week; nothing in a world without holdout.
         left_model: Share of the model arm that unsubscribed.
         left_random: Of the random arm.
         policy: What decided at the end.
@@ -114,7 +114,8 @@ def _play(parameters: World, users: int, seed: int, *, limit: bool) -> tuple[Pla
             shop.live(week, rows)
             truth = pd.concat(earned).query("arm == 'model'")["chosen"].mean()
             found = shop.gain(world.starts(week + 1))
-            covered.append(bool(found.low <= truth <= found.high))
+            if found is not None:
+                covered.append(bool(found.low <= truth <= found.high))
         first = earned[0].assign(left=(world.unsubscribed() & ~before)[earned[0].index])
         left = first.groupby("arm")["left"].mean()
         late = pd.concat(earned[-LAST:]).query("arm == 'model'").mean(numeric_only=True)
@@ -170,19 +171,20 @@ def _result(played: list[Played], visible: float) -> Result:
     gains = {name: over([one.model - getattr(one, name) for one in played]) for name in ("usual", "random", "single")}
     left = over([one.left_model - one.left_random for one in played])
     covered = [held for one in played for held in one.covered]
+    coverage = float(np.mean(covered)) if covered else np.nan
     oracle = float(np.mean([one.oracle for one in played]))
     print(f"\nthe last {LAST} weeks of {len(played)} shops, per decision: the oracle {oracle:.3f}")
     print(f"  share of the oracle's profit {share}")
     print(f"  as far as the features tell, it could be {visible:.1%} (first shop, learnt from the truth itself)")
     for name, gain in gains.items():
         print(f"  over {name:7} {gain}")
-    print(f"  intervals that hold the truth: {np.mean(covered):.1%} of {len(covered)}")
+    print(f"  intervals that hold the truth: {coverage:.1%} of {len(covered)}")
     print(f"  unsubscribed more than random: {left}")
     metrics = {
         "share_of_oracle": share.estimate,
         "gain_over_usual_low": gains["usual"].low,
         "gain_over_random_low": gains["random"].low,
-        "interval_coverage": float(np.mean(covered)),
+        "interval_coverage": coverage,
         "unsubscribes_over_random": left.estimate,
     }
     peers = {

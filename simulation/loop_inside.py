@@ -203,12 +203,12 @@ class Inside:
             about=self._likings,
         )
 
-    def gain(self, now: datetime, *, over: str = "nobody") -> Interval:
-        """What a decision of the model arm brought more than one of another arm so far, with its interval."""
+    def gain(self, now: datetime, *, over: str = "nobody") -> Interval | None:
+        """What a decision of the model arm brought more than one of another arm so far; None if nobody is in it."""
         made = self.decisions[self.decisions["at"] < now].reset_index(drop=True)
         rows = made.assign(reward=self._profit(made, now))
         found = compare_choices(rows, first="model")
-        return next(gain.gain for gain in found.gains if gain.against == over)
+        return next((gain.gain for gain in found.gains if gain.against == over), None)
 
     def _decided(self, users: list[str], known: pd.DataFrame, now: datetime) -> list[dict[str, object]]:
         """Each person's decision, by their arm."""

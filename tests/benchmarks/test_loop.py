@@ -45,6 +45,10 @@ def test_where_nothing_is_to_be_had_losing_nothing_is_all():
     assert _played(-0.1, oracle=0.0).share == 0.0
 
 
+def test_a_world_without_holdout_has_no_intervals_to_hold_anything():
+    assert np.isnan(_result([_played(1.6, covered=())], 0.9).metrics["interval_coverage"])
+
+
 def test_a_size_that_is_no_number_is_refused():
     with pytest.raises(DataError, match="number of customers"):
         run(size="many")

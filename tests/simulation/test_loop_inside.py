@@ -70,6 +70,7 @@ def test_what_is_learnt_from_was_drawn_and_its_outcome_is_known(lived):
 def test_the_report_has_an_interval_of_what_was_gained(lived):
     loop, shop, _ = lived
     found = shop.gain(loop.starts(2))
+    assert found is not None
     assert found.low < found.estimate < found.high
 
 
