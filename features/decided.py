@@ -114,7 +114,12 @@ def decided(
 
 
 def responses(
-    tables: Tables, until: datetime, people: pd.DataFrame, *, horizon_days: float | None = None
+    tables: Tables,
+    until: datetime,
+    people: pd.DataFrame,
+    *,
+    horizon_days: float | None = None,
+    margin: float | None = None,
 ) -> pd.DataFrame:
     """What people did from a moment of their own on.
 
@@ -123,17 +128,22 @@ def responses(
         until: The moment up to which everything is known.
         people: `user_id` and `at`, a row per person.
         horizon_days: How long after it what they do counts; None = up to `until`.
+        margin: Share of what is paid that is earned, where items have no cost.
 
     Returns:
         A row per person, by `user_id`: `watched_days`; `orders`; `revenue` (less discounts and returns); `profit`
-        (revenue less the cost of the items and of redeemed offers); `order_days` (to the first order, missing without
-        one); `unsubscribed` (from anything). What a shop does not tell (prices, costs) is missing.
+        (revenue less the cost of the items, or its margin, less that of redeemed offers); `order_days` (to the first
+        order, missing without one); `unsubscribed` (from anything). What a shop does not tell (prices, costs) is
+        missing.
+
+    Raises:
+        DataError: a margin, and items that have a cost too.
     """
     known = tables.as_of(until)
     days = (pd.Timestamp(until) - people["at"]).dt.total_seconds() / SECONDS_PER_DAY
     horizon = float(days.max() + 1) if horizon_days is None else horizon_days
     found = pd.DataFrame({"watched_days": days.clip(upper=horizon).to_numpy()}, index=pd.Index(people["user_id"]))
-    lines = _within(_since(_bought(known), people), horizon)
+    lines = _within(_since(_bought(known, margin), people), horizon)
     bought = lines.group_by("user_id").agg(
         orders=lines.order_id.nunique(where=lines.is_order),
         revenue=_sum(lines.money),
@@ -143,7 +153,8 @@ def responses(
     found = found.join(bought.execute().set_index("user_id").astype("float64"))
     found["order_days"] = found.pop("seconds") / SECONDS_PER_DAY
     priced = tables.has("orders", "unit_price")
-    told = ["orders", *(["revenue"] if priced else []), *(["profit"] if priced and tables.has("items", "cost") else [])]
+    costed = margin is not None or tables.has("items", "cost")
+    told = ["orders", *(["revenue"] if priced else []), *(["profit"] if priced and costed else [])]
     found[told] = found[told].fillna(0.0)
     messages = known["messages"]
     messages = messages.filter(~messages.unsubscribed_at.isnull()).select("user_id", at=messages.unsubscribed_at)
@@ -207,7 +218,13 @@ def attributes_before(tables: Tables, people: pd.DataFrame, names: Sequence[str]
 
 
 def by_week(
-    tables: Tables, until: datetime, people: pd.DataFrame, *, value: str, horizon_days: float | None = None
+    tables: Tables,
+    until: datetime,
+    people: pd.DataFrame,
+    *,
+    value: str,
+    horizon_days: float | None = None,
+    margin: float | None = None,
 ) -> pd.DataFrame:
     """What people brought week by week, weeks counted from the first day of the earliest `at`.
 
@@ -217,12 +234,13 @@ def by_week(
         people: `user_id` and `at`, a row per person.
         value: `profit`, `revenue` or `orders`.
         horizon_days: How long after `at` what they do counts; None = up to `until`.
+        margin: As of `responses`.
 
     Returns:
         `user_id, week, value`; weeks in which somebody brought nothing are not there.
     """
     start = people["at"].min().normalize()
-    lines = _within(_since(_bought(tables.as_of(until)), people), horizon_days)
+    lines = _within(_since(_bought(tables.as_of(until), margin), people), horizon_days)
     since = epoch_seconds(lines["at"]) - int(start.timestamp())
     lines = lines.mutate(week=(since / (WEEK_DAYS * SECONDS_PER_DAY)).floor().cast("int64"))
     column = lines.order_id.nunique(where=lines.is_order).cast("float64")
@@ -239,6 +257,7 @@ def brought(
     value: str,
     horizon_days: float,
     over_channel: bool = False,
+    margin: float | None = None,
 ) -> pd.Series:
     """What each decision was followed by within the horizon, by `decision_id`; 0 where nothing came.
 
@@ -250,10 +269,11 @@ def brought(
         horizon_days: How long after the decision.
         over_channel: Only what was ordered over the decision's own `channel`, a column more: where somebody's
             `order_completed` of that second and channel tells it.
+        margin: As of `responses`.
     """
     known = tables.as_of(until)
     names = ("decision_id", *(("channel",) if over_channel else ()))
-    lines = _within(_since(_bought(known), decisions, *names), horizon_days)
+    lines = _within(_since(_bought(known, margin), decisions, *names), horizon_days)
     if over_channel:
         lines = _over_channel(lines, known["events"])
     column = lines.order_id.nunique(where=lines.is_order).cast("float64")
@@ -293,17 +313,21 @@ def _context(told: object) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _bought(known: Tables) -> ir.Table:
+def _bought(known: Tables, margin: float | None = None) -> ir.Table:
     """Order lines, and a row for each offer redeemed: `user_id, order_id, at, is_order, money, profit`."""
+    costed = known.has("items", "cost")
+    if margin is not None and costed:
+        raise DataError("[offers].margin is set, and there is items.cost too: leave one of them out.")
     lines = purchases(known)
     lines = lines.filter(~lines.user_id.isnull())
-    profit: ir.Value = ibis.null("float64")
-    if known.has("items", "cost"):
+    profit: ir.Value = ibis.null("float64") if margin is None else lines.money * margin
+    if costed:
         costs = known["items"].select(costed="item_id", unit_cost="cost")
         lines = lines.left_join(costs, lines.item_id == costs.costed)
         profit = lines.money - lines.quantity * lines.unit_cost.fill_null(0.0)
     told = lines.select("user_id", "order_id", "at", is_order=lines.quantity > 0, money=lines.money, profit=profit)
-    if not (known.has("orders", "offer_id") and known.has("offers", "cost")):
+    earned = costed or margin is not None
+    if not (earned and known.has("orders", "offer_id") and known.has("offers", "cost")):
         return told
     orders, offers = known["orders"], known["offers"].select(redeemed="offer_id", each="cost")
     orders = orders.filter(~orders.user_id.isnull(), ~orders.offer_id.isnull(), orders.quantity > 0)

@@ -82,12 +82,13 @@ LIMIT = "It tells what these decisions changed for these people at that time; an
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is to be reported on, as `campaign_report` has it."""
+    """What is to be reported on, as `campaign_report` has it; `margin` as `features.decided.responses` does."""
 
     campaign: str | None
     kinds: tuple[str, ...]
     since: datetime | None
     days: float | None
+    margin: float | None
     seed: int
 
     @property
@@ -150,7 +151,8 @@ def campaign_report(
         DataError: no decisions, no such campaign, one arm alone, or nothing known of what came after.
     """
     tables, settings = workspace.checked, workspace.settings
-    asked = _Asked(campaign, tuple(kinds), since, WITHIN_DAYS if days is None and campaign else days, seed)
+    days = WITHIN_DAYS if days is None and campaign else days
+    asked = _Asked(campaign, tuple(kinds), since, days, settings.offers.margin, seed)
     decisions, notes = _decisions(tables, asked, settings.arms.period_days)
     told = _rows(tables, decisions, asked, workspace)
     people = told.watched(asked.days)
@@ -319,7 +321,7 @@ def _rows(tables: Tables, rows: pd.DataFrame, asked: _Asked, workspace: Workspac
     until, days = rows["until"].iloc[0].to_pydatetime(), asked.days
     people = rows.drop_duplicates(["user_id", "arm"])[["user_id", "arm", "arm_share", "at", "place", "channel"]]
     first = people.drop_duplicates("user_id")
-    done = responses(tables, until, first, horizon_days=days)
+    done = responses(tables, until, first, horizon_days=days, margin=asked.margin)
     began = first_decisions(tables, until)  # later, their arm had done its work
     began = began[began["user_id"].isin(first["user_id"])]
     known = attributes_before(tables, began, attributes(workspace.settings.features))
@@ -434,12 +436,13 @@ def _offers(tables: Tables, told: _Rows, asked: _Asked, arm: str, unit: Unit) ->
     if first == CLICK:
         reward = rows["clicked"].to_numpy(np.float64)
     else:
-        reward = brought(tables, told.until, rows, value=first, horizon_days=days).to_numpy()
+        found = brought(tables, told.until, rows, value=first, horizon_days=days, margin=asked.margin)
+        reward = found.to_numpy()
     if first == "profit" and told.sent["cost"].any():
         cost = told.sent.groupby("decision_id")["cost"].sum()
         name, reward = "profit after cost", reward - cost.reindex(rows["decision_id"], fill_value=0.0).to_numpy()
-    found = compare_choices(rows.assign(reward=reward), first=arm, holdout=HOLDOUT)
-    return (Offers(f"{name} within {days:g} days of a decision", unit, found, chooser=CHOOSES[arm]),), ""
+    choices = compare_choices(rows.assign(reward=reward), first=arm, holdout=HOLDOUT)
+    return (Offers(f"{name} within {days:g} days of a decision", unit, choices, chooser=CHOOSES[arm]),), ""
 
 
 def _earned(told: _Rows, people: pd.DataFrame, arms: Sequence[str]) -> tuple[Comparison, ...]:
@@ -457,7 +460,7 @@ def _periods(tables: Tables, told: _Rows, asked: _Asked, experiment: Experiment)
     rows, first = experiment.rows, told.metrics[0].outcome
     if first == CLICK:
         return {}
-    weekly = by_week(tables, told.until, rows, value=first, horizon_days=asked.days)
+    weekly = by_week(tables, told.until, rows, value=first, horizon_days=asked.days, margin=asked.margin)
     start = rows["at"].min().normalize()
     joined = ((rows["at"] - start) // pd.Timedelta(days=7)).to_numpy()
     weeks = int(max(joined.max(), weekly["week"].max() if len(weekly) else 0)) + 1

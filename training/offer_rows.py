@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -119,10 +118,11 @@ def offer_rows(workspace: Workspace) -> OfferRows:
     even = made["even"].to_numpy()
     snapshots, table = _known(workspace, made)
     costs = made["channel"].map(settings.contact_costs).fillna(0.0).to_numpy(dtype=np.float64)
-    profit = _profit(workspace, made, end)
-    orders, by_message = over_message(
-        workspace.checked, end, made, profit, settings.horizon_days, margin=settings.margin
-    )
+    if not tables.has("orders", "unit_price"):
+        raise DataError("an offer's profit is money, and there is no orders.unit_price.")
+    margin, days = _margin(workspace), settings.horizon_days
+    profit = brought(tables, end, made, value="profit", horizon_days=days, margin=margin).to_numpy(dtype=np.float64)
+    orders, by_message = over_message(tables, end, made, profit, days, margin=margin)
     return OfferRows(
         table=table,
         user=made["user_id"].to_numpy(dtype=object),
@@ -167,12 +167,16 @@ def over_message(
         days: Of the horizon.
         margin: Of what is paid, where items have no cost.
     """
-    about = {"tables": tables, "until": until, "decisions": made, "horizon_days": days}
+
+    def found(value: str, *, over_channel: bool) -> np.ndarray:
+        told = brought(tables, until, made, value=value, horizon_days=days, over_channel=over_channel, margin=margin)
+        return told.to_numpy(dtype=np.float64)
+
     if tables.has("events", "channel"):
-        orders = brought(**about, value="orders", over_channel=True).to_numpy(dtype=np.float64)
+        orders = found("orders", over_channel=True)
         if orders.any():
-            return orders, _earned(about, tables, margin, over_channel=True)
-    return brought(**about, value="orders").to_numpy(dtype=np.float64), profit
+            return orders, found("profit", over_channel=True)
+    return found("orders", over_channel=False), profit
 
 
 def _by_chance(workspace: Workspace, until: datetime) -> pd.DataFrame:
@@ -292,25 +296,7 @@ def _unknown(workspace: Workspace) -> list[str]:
     return []
 
 
-def _profit(workspace: Workspace, made: pd.DataFrame, end: datetime) -> np.ndarray:
-    """What each decision's person brought in the horizon, before the contact is paid, (n,).
-
-    Raises:
-        DataError: there are no prices, or two ways to tell what an order earns.
-    """
-    settings, tables = workspace.settings.offers, workspace.checked
-    if not tables.has("orders", "unit_price"):
-        raise DataError("an offer's profit is money, and there is no orders.unit_price.")
-    if settings.margin is not None and tables.has("items", "cost"):
-        raise DataError("[offers].margin is set, and there is items.cost too: leave one of them out.")
-    about = {"tables": tables, "until": end, "decisions": made, "horizon_days": settings.horizon_days}
-    return _earned(about, tables, settings.margin, over_channel=False)
-
-
-def _earned(about: dict[str, Any], tables: Tables, margin: float | None, *, over_channel: bool) -> np.ndarray:
-    profit = brought(**about, value="profit", over_channel=over_channel).to_numpy(dtype=np.float64)
-    if margin is None and tables.has("items", "cost"):
-        return profit
-    revenue = brought(**about, value="revenue", over_channel=over_channel).to_numpy(dtype=np.float64)
-    # Without item costs `profit` is what redeemed offers cost.
-    return np.asarray((1.0 if margin is None else margin) * revenue + profit)
+def _margin(workspace: Workspace) -> float | None:
+    """Of what is paid; None where items tell what they cost; all of it where nothing does."""
+    told = workspace.settings.offers.margin
+    return 1.0 if told is None and not workspace.checked.has("items", "cost") else told

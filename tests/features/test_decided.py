@@ -79,6 +79,19 @@ def test_what_people_did_counts_from_their_own_moment_on_less_what_it_cost(shop:
     assert brought(shop, END, each, value="profit", horizon_days=14)["ann"] == ann.profit
 
 
+def test_where_items_have_no_cost_a_margin_tells_what_is_earned(shop: Tables) -> None:
+    people = decided(shop, END, campaign="spring")[["user_id", "at"]]
+    with pytest.raises(DataError, match="items.cost too"):
+        responses(shop, END, people, margin=0.5)
+    bought = {name: shop[name].execute().dropna(axis=1, how="all") for name in ("orders", "offers")}
+    uncosted = Tables.from_frames(**bought)
+    assert responses(uncosted, END, people, horizon_days=14).profit.isna().all()
+    found = responses(uncosted, END, people, horizon_days=14, margin=0.5).profit
+    assert found.to_dict() == {"ann": 0.5 * (29.0 - 10.0) - 2.0, "bob": 0.0, "cal": 0.0, "dan": 0.0}
+    weeks = by_week(uncosted, END, people, value="profit", horizon_days=14, margin=0.5)
+    assert weeks.value.sum() == pytest.approx(found.sum())
+
+
 def test_orders_over_the_channel_are_those_that_an_event_tells_so(shop: Tables) -> None:
     at = on(4, 11)
     each = pd.DataFrame({"decision_id": ["a", "b"], "user_id": "ann", "at": at, "channel": "email"})
