@@ -397,15 +397,16 @@ def _varied(
     view: View, person: Asker, size: int, may: Mask, *, k: int, most: int, complements: bool
 ) -> Iterator[Choice]:
     """Candidates, then some of other categories where so many are of a few that `most` of each fill fewer than k."""
-    given: list[str] = []
+    given: dict[str, None] = {}
     full: set[str] = set()
     for _ in range(1 + MOST_ROUNDS):
         others = _outside(view, full, may) if full else may
         further = _candidates(view, person, size, others, complements=complements and not given)
         before = len(given)
-        for choice in choose([further], k=size, excluded=given):
-            given.append(choice.item_id)
-            yield choice
+        for choice in further:
+            if choice.item_id not in given:
+                given[choice.item_id] = None
+                yield choice
         count = Counter(view.catalogue.categories(given))
         full = {category for category, n in count.items() if category is not None and n >= most}
         if sum(most if category in full else n for category, n in count.items()) >= k or len(given) == before:

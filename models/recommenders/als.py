@@ -127,11 +127,14 @@ class ALS(Recommender):
                 score[:, ~allowed[order[:n_items]]] = -np.inf
             return score
 
-        least = at_least(scored(max(HEAD_PER_PLACE * k, int(HEAD_SHARE * len(Y)))), k)
+        score = scored(max(HEAD_PER_PLACE * k, int(HEAD_SHARE * len(Y))))
+        least = at_least(score, k)
         with np.errstate(all="ignore"):  # x may be 0, and `least` the lowest number: then all are scored
             length = least * (1 - ROUNDING) / np.linalg.norm(x, axis=1)
-        n_scored = int(np.searchsorted(falling, -length, side="right").max())
-        return top_k(scored(n_scored), k, codes=order[:n_scored])
+        n_needed = int(np.searchsorted(falling, -length, side="right").max())
+        if n_needed > score.shape[1]:
+            score = scored(n_needed)
+        return top_k(score, k, codes=order[: score.shape[1]])
 
     @cached_property
     def _by_norm(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

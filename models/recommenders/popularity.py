@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
@@ -93,8 +92,7 @@ class Popularity(Recommender):
         self.groups = segments + categories
         weights = sparse.vstack([by_segment, by_category], format="csr", dtype=np.float32)
         self.indptr, self.indices, self.data = weights.indptr, weights.indices, weights.data
-        for name in ("_row_of", "_weights"):
-            self.__dict__.pop(name, None)
+        self.__dict__.pop("_row_of", None)
         return self
 
     def _fit(self, interactions: Interactions) -> None:
@@ -112,31 +110,25 @@ class Popularity(Recommender):
 
     def _score(self, histories: Histories, groups: Groups | None) -> np.ndarray:
         scores = np.tile(self.overall, (len(histories), 1))
-        for row, names in enumerate(groups or []):
-            for lift in self._lifts(_several(names)):
-                scores[row] *= lift
-                scores[row] /= scores[row].sum()
+        for score, names in zip(scores, groups or (), strict=False):
+            known = [self._row_of[name] for name in _several(names) if name in self._row_of]
+            categories = [row for row in known if self.groups[row].startswith(CATEGORY)]
+            for rows in (categories, [row for row in known if row not in categories]):
+                for row in rows:
+                    self._lift(score, row, 1 / len(rows))
+            if known:
+                np.divide(score, score.sum(), out=score)
         return scores
 
-    def _lifts(self, names: Sequence[str]) -> Iterator[np.ndarray]:
-        """How many times everybody's share each item's is: in the categories, and in the segments, of these names."""
-        known = [self._row_of[name] for name in names if name in self._row_of]
-        in_category = np.array([self.groups[row].startswith(CATEGORY) for row in known], dtype=bool)
-        shares = _shrunk(self._weights[known].toarray(), self.overall, GROUP_PRIOR)
-        lifts = np.divide(shares, self.overall, out=np.zeros_like(shares), where=self.overall > 0)
-        for chosen in (in_category, ~in_category):
-            if chosen.any():
-                yield np.prod(lifts[chosen] ** (1 / chosen.sum()), axis=0)
+    def _lift(self, score: np.ndarray, row: int, power: float) -> None:
+        """Times (p(i|g) / p_i) ** power, but for what is the same for all items, so that the group's alone are read."""
+        own = slice(*self.indptr[row : row + 2])
+        items = self.indices[own]
+        score[items] *= (1 + self.data[own] / (GROUP_PRIOR * self.overall[items])) ** power
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.groups)}
-
-    @cached_property
-    def _weights(self) -> sparse.csr_matrix:
-        """The weights n_gi, shape (n_groups, n_items)."""
-        shape = (len(self.groups), len(self.items))
-        return sparse.csr_matrix((self.data, self.indices, self.indptr), shape=shape, copy=False)
 
     def _drops(self, history: Histories, codes: np.ndarray) -> np.ndarray:
         return np.zeros((len(codes), len(np.unique(history.item))))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -17,8 +16,7 @@ EXACT_DIGITS = 9
 """Shares times counts are rounded so before they are cut: 0.7 * 10 is 7, though floats say a little more."""
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """An item that may be shown.
 
     Attributes:
@@ -34,8 +32,7 @@ class Choice:
     because_of: str | None = None
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """What one place shows.
 
     Attributes:
@@ -109,25 +106,29 @@ def arrange(
     """
     coming, offered = iter(order), iter(promoted)
     draws = rng() if rules.explore else None
+    most = rules.explore_among if rules.explore else 1
     waiting: dict[str, str | None] = {}  # the categories of those that were looked at and are not shown
     shown: set[str] = set()
-    count: Counter[str | None] = Counter()
+    count: defaultdict[str | None, int] = defaultdict(int)
     places: list[Place] = []
 
-    def left() -> Iterator[tuple[str, str | None]]:
-        yield from list(waiting.items())
-        for item_id in coming:
+    def window(limit: int) -> list[str]:
+        """The first candidates that may stand in a place: one, or as many as are drawn from."""
+        found = [item_id for item_id, own in waiting.items() if own is None or count[own] < limit][:most]
+        while len(found) < most and (item_id := next(coming, None)) is not None:
             if item_id not in shown:
-                waiting[item_id] = category(item_id)
-                yield item_id, waiting[item_id]
+                waiting[item_id] = own = category(item_id)
+                if own is None or count[own] < limit:
+                    found.append(item_id)
+        return found or list(waiting)[:most]
 
     paid_places = promoted_places(k, rules.promoted_share) if promoted else [False] * k
     for number, paid in enumerate(paid_places, 1):
         item_id = next((item_id for item_id in offered if item_id not in shown), None) if paid else None
         if item_id is not None:
             place = Place(item_id, "promoted", 1.0)
-        elif window := _window(left(), count, category_limit(number, rules.diversity), rules):
-            place = _place(window, rules.explore, draws)
+        elif candidates := window(category_limit(number, rules.diversity)):
+            place = _place(candidates, rules.explore, draws)
         else:
             break
         places.append(place)
@@ -178,23 +179,6 @@ def freshened(age_days: np.ndarray, *, freshness: float, half_life_days: float) 
     rank = np.arange(1, len(age_days) + 1)
     lift = np.nan_to_num(np.exp2(-np.maximum(age_days, 0) / half_life_days), nan=0.0)
     return np.argsort(rank / (1 + freshness * lift), kind="stable")
-
-
-def _window(
-    left: Iterable[tuple[str, str | None]], count: Counter[str | None], limit: int, rules: Placement
-) -> list[str]:
-    """The first candidates that may stand in a place: one, or as many as are drawn from."""
-    most = rules.explore_among if rules.explore else 1
-    window: list[str] = []
-    over: list[str] = []
-    for item_id, category in left:
-        if category is None or count[category] < limit:
-            window.append(item_id)
-            if len(window) == most:
-                break
-        elif len(over) < most:
-            over.append(item_id)
-    return window or over
 
 
 def _place(window: Sequence[str], explore: float, draws: np.random.Generator | None) -> Place:
