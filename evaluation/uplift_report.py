@@ -8,7 +8,7 @@ models: `who` judges a ranking that comes from people it did not see, `evaluatio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -338,6 +338,7 @@ class UpliftReport:
         plans: How many people it would take to decide, where the data did not.
         campaign: What else is known of decisions that were logged; None of a table of an experiment.
         earned: What the arm of the verdict brings more than other treated arms, metric by metric.
+        kept: The same after cost, by the other arm; none without a cost.
     """
 
     analysis: Analysis
@@ -353,6 +354,7 @@ class UpliftReport:
     plans: tuple[Plan, ...] = ()
     campaign: Campaign | None = None
     earned: tuple[Comparison, ...] = ()
+    kept: Mapping[str, Interval] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -457,6 +459,7 @@ def metrics(report: UpliftReport) -> dict[str, Interval]:
     found = {f"{c.metric.told}.{c.arm}": c.decisive.interval for c in report.analysis.comparisons}
     found |= {f"{c.metric.told}.{c.arm}_against_{c.control}": c.decisive.interval for c in report.earned}
     found |= {f"profit_after_cost.{p.arm}": p.profit for p in report.profits}
+    found |= {f"profit_after_cost.{report.arm}_against_{other}": profit for other, profit in report.kept.items()}
     found |= {area.name: area.value for area in report.who.areas} if report.who else {}
     for offers in report.offers:
         found |= {f"{offers.outcome}.more than {gain.against}": gain.gain for gain in offers.found.gains}

@@ -224,6 +224,7 @@ def campaign_report(
             missing=_missing(earned, no_offers),
         ),
         earned=earned,
+        kept=_kept(earned, costs),
     )
 
 
@@ -453,6 +454,16 @@ def _earned(told: _Rows, people: pd.DataFrame, arms: Sequence[str]) -> tuple[Com
         pair = read_experiment(two, treatment="arm", control=other, user="user_id")
         found += analyse(pair, told.metrics).comparisons
     return tuple(found)
+
+
+def _kept(earned: Sequence[Comparison], costs: Mapping[str, float]) -> dict[str, Interval]:
+    """By the other arm: what the first one brings more of the first metric, less what sending cost more; as `costs`."""
+    first = {c.control: c for c in reversed(earned)} if costs else {}
+    found = {}
+    for other in [name for name in costs if name in first]:
+        i, more = first[other].decisive.interval, costs[first[other].arm] - costs[other]
+        found[other] = Interval(i.estimate - more, i.low - more, i.high - more, i.level)
+    return found
 
 
 def _periods(tables: Tables, told: _Rows, asked: _Asked, experiment: Experiment) -> dict[str, tuple[Period, ...]]:

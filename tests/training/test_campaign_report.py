@@ -255,6 +255,12 @@ def test_profit_is_after_what_sending_cost(
     assert free.profits == ()
     assert (profit.cost, profit.profit.estimate) == pytest.approx((spent, effect.estimate - spent))
     assert "After cost that is" in dear.sentence
+    over = next(
+        c.decisive.interval for c in dear.earned if c.metric == dear.headline[0].metric and c.control == "random"
+    )
+    cost = {p.arm: p.cost for p in dear.profits}
+    assert free.kept == {}
+    assert dear.kept["random"].estimate == pytest.approx(over.estimate - (cost["model"] - cost["random"]))
     assert dear.analysis.checks == free.analysis.checks  # a cost of everybody sent it is no sign of a leak
     cup = [
         next(r.value.estimate for r in found.offers[0].found.rows if r.name == "cup to all") for found in (free, dear)
