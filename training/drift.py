@@ -21,11 +21,13 @@ from evaluation.drift import Drift, drift, ordered
 from features.snapshots import build, span
 from registry.versions import Registry, Version
 from training.reference import REFERENCE, read_reference
-from training.scoring import LabelChampion, label_champions
+from training.scoring import LabelChampion, ValueChampion, label_champions, value_champion
 
 REPORT = "drift.json"
 PICTURES = "drift"
 """Of a version's run: a picture for each check."""
+
+Champion = LabelChampion | ValueChampion
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,10 @@ class ModelDrift:
     """What became of one champion's people since it was trained.
 
     Attributes:
-        label: Its name in the settings.
+        label: Its name in the settings, or `value`.
         version: Registered name and number.
         people: How many are asked about now.
-        score: How the probabilities are spread now; None where they cannot be told.
+        score: How what it says of them is spread now; None where that cannot be told.
         features: Those that the model reads, what moved most first.
         age_horizons: Horizons from the end of what it learnt from to the end of the data.
         stale: Whether that is more than the settings allow.
@@ -103,16 +105,18 @@ def check_drift(workspace: Workspace, *, now: datetime | None = None) -> DriftRe
         DataError: no champion.
         WorkspaceError: the tables are not checked, or a feature that says who is asked about is not there any more.
     """
-    champions = label_champions(workspace)
+    value = value_champion(workspace)
+    labels = label_champions(workspace, none_will_do=value is not None)
+    champions: list[Champion] = [*labels.values(), *([] if value is None else [value])]
     end = span(workspace.checked).end
     [snapshot] = build(workspace, [end])
     thresholds, now = workspace.settings.drift, now or datetime.now(UTC)
     everybody = snapshot.frame()
-    found = tuple(_model_drift(champion, everybody, thresholds, end, now) for champion in champions.values())
+    found = tuple(_model_drift(champion, everybody, thresholds, end, now) for champion in champions)
     report = DriftReport(end, thresholds.warn, thresholds.alarm, found)
     with replacing(workspace.reports_dir / REPORT) as beside:
         beside.write_text(json.dumps(_plain(report), indent=1), encoding="utf-8")
-    for model, champion in zip(found, champions.values(), strict=True):
+    for model, champion in zip(found, champions, strict=True):
         _picture(workspace, report, model, champion.version)
     return report
 
@@ -127,19 +131,18 @@ def _picture(workspace: Workspace, report: DriftReport, model: ModelDrift, versi
 
 
 def _model_drift(
-    champion: LabelChampion, everybody: pd.DataFrame, thresholds: Thresholds, end: datetime, now: datetime
+    champion: Champion, everybody: pd.DataFrame, thresholds: Thresholds, end: datetime, now: datetime
 ) -> ModelDrift:
-    horizon = timedelta(days=champion.card.declaration.horizon_days)
+    horizon = timedelta(days=champion.horizon_days)
     age = (end - champion.card.fitted_until) / horizon
     name, notes = champion.version.name, []
-    champion.population.check(everybody.columns)
-    people = everybody[champion.population.mask(everybody)].reset_index(drop=True)
+    people = everybody[champion.asked(everybody)].reset_index(drop=True)
     before = read_reference(champion.folder)
     if not before:
         notes.append(f"{champion.version} keeps no {REFERENCE}: train anew to compare with")
     told = people
     try:
-        score = champion.model.predict(people) if len(people) else np.empty(0)
+        score = champion.score(people) if len(people) else np.empty(0)
         told = people.assign(**{name: score})
     except DataError as error:
         before = {column: histogram for column, histogram in before.items() if column != name}

@@ -173,7 +173,8 @@ def train_propensity(
             until = split.live[-1] + timedelta(days=split.horizon_days)
             Card(label, declaration, rows.definitions_hash, seed, until, recipe).save(folder)
             write_feature_examples(name, final, rows.test.features, folder)
-            write_reference(final, rows.test.features, name, folder)
+            asked = rows.test.features
+            write_reference(asked[final.features], final.predict(asked), name, folder)
         version = register_challenger(
             workspace,
             name,

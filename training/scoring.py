@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -65,11 +66,29 @@ class LabelChampion:
     model: StoredPropensity
     population: Expression
 
+    @property
+    def horizon_days(self) -> int:
+        """How far it looks."""
+        return self.card.declaration.horizon_days
+
+    def asked(self, features: pd.DataFrame) -> np.ndarray:
+        """Who is in the population, bool of shape (n,).
+
+        Raises:
+            WorkspaceError: a feature that says so is not there.
+        """
+        self.population.check(features.columns)
+        return self.population.mask(features)
+
+    def score(self, people: pd.DataFrame) -> np.ndarray:
+        """Probabilities of people in the population, float64 of shape (n,)."""
+        return self.model.predict(people)
+
     def predict(self, features: pd.DataFrame) -> np.ndarray:
         """Probabilities, float64 of shape (n,); NaN outside of the population."""
         inside = self.population.mask(features)
         found = np.full(len(features), np.nan)
-        found[inside] = self.model.predict(features[inside])
+        found[inside] = self.score(features[inside])
         return found
 
 
@@ -79,13 +98,29 @@ class ValueChampion:
 
     Attributes:
         version: Of the registry.
+        folder: Its files.
         card: What it says of itself.
         model: What scores.
     """
 
+    label: ClassVar[str] = VALUE
     version: Version
+    folder: Path
     card: ValueCard
     model: CustomerValue
+
+    @property
+    def horizon_days(self) -> int:
+        """How far it looks."""
+        return self.card.horizon_days
+
+    def asked(self, features: pd.DataFrame) -> np.ndarray:
+        """Who ordered before, bool of shape (n,)."""
+        return (features["orders_life"] > 0).to_numpy(dtype=bool, na_value=False)
+
+    def score(self, people: pd.DataFrame) -> np.ndarray:
+        """Expected money of people who ordered before, float64 of shape (n,)."""
+        return self.model.predict(people).value
 
     def predict(self, features: pd.DataFrame) -> dict[str, np.ndarray]:
         """The columns `VALUES`, float64 of shape (n,) each."""
@@ -362,7 +397,7 @@ def value_champion(workspace: Workspace) -> ValueChampion | None:
     if found is None:
         return None
     version, folder = found
-    return ValueChampion(version, ValueCard.load(folder), CustomerValue.load(folder))
+    return ValueChampion(version, folder, ValueCard.load(folder), CustomerValue.load(folder))
 
 
 def label_champions(

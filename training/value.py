@@ -33,6 +33,7 @@ from models.worth import LEVEL, Band, CustomerValue
 from training import cards
 from training.examples import write_feature_examples
 from training.labelled import snapshots_of
+from training.reference import write_reference
 from training.results import Comparison, Judged, TrainingResult, flat
 from training.splits import PropensitySplit, propensity_split
 from training.tracking import child_run, log_comparison, parent_run, pictures, register_challenger
@@ -168,6 +169,8 @@ def train_value(workspace: Workspace, *, seed: int | None = None) -> TrainingRes
                 came_per_expected=(ratio.estimate, ratio.low, ratio.high),
             ).save(folder)
             write_feature_examples(NAME, final, rows.test.features, folder)
+            asked = rows.test.features
+            write_reference(asked[final.features], final.predict(asked).value, NAME, folder)
         version = register_challenger(
             workspace,
             NAME,

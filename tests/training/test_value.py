@@ -20,6 +20,7 @@ from models.worth import CustomerValue
 from registry.versions import CHAMPION, Registry
 from training import jobs
 from training.compare import compare
+from training.drift import check_drift
 from training.scoring import VALUES, Bulk, audience_of, score, value_champion
 from training.tracking import logged_comparison
 from training.value import BASELINES, HABITS, NAME, Card, candidates, train_value, value_rows
@@ -234,3 +235,12 @@ def test_without_a_champion_value_is_no_column_and_who_asks_for_it_is_told(shop_
     for asked in ({"where": "value > 3"}, {"labels": ["value"]}):
         with pytest.raises(DataError, match=r"value has no champion.*attune train value"):
             Bulk.of(shop_with_churn, **asked)
+
+
+def test_drift_looks_at_what_customers_are_worth_too(champion: Workspace) -> None:
+    [value] = check_drift(champion).models
+    assert (value.label, value.age_horizons, value.stale) == (NAME, 0, False)
+    assert value.score is not None
+    assert (value.score.name, value.score.missing_now) == (NAME, 0)
+    assert value.people > 100
+    assert {"orders_life", "days_since_order"} <= {one.name for one in value.features}
