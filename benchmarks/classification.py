@@ -90,6 +90,8 @@ def _read(data: Path, target: str, drop: Sequence[str]) -> tuple[pd.DataFrame, n
         raise DataError(f"{data} has no column {strange[0]!r}; it has {', '.join(map(str, table.columns))}.")
     label = label_of(table[target])
     kept = table.drop(columns=[target, *drop])[label.known].reset_index(drop=True)
+    if (few := int(min(label.y.sum(), len(kept) - label.y.sum()))) < 2 * FOLDS:
+        raise DataError(f"{target}: {few} rows have the rarer value; at least {2 * FOLDS} are needed.")
     columns = Columns.learn(kept)
     many = many_worded(kept, columns)
     told = [

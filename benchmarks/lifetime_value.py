@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.folders import rows_of
 from benchmarks.result import Result
 from data.errors import DataError
 from evaluation.intervals import Interval, bootstrap, mean
@@ -82,7 +83,7 @@ def run(*, data: Path | None, size: str | None) -> Result:
 
 def _read(file: Path) -> pd.DataFrame:
     """The purchases of a file, names in small letters; says what of it is left out."""
-    rows = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+    rows = rows_of(file, ())
     rows = rows.set_axis([str(name).strip().lower() for name in rows.columns], axis=1)
     left_out = {
         **{f"have no {name}": rows[name].isna() for name in ("customer", "date", "amount") if name in rows},

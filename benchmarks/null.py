@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.folders import rows_of
 from benchmarks.result import Result
 from data.errors import DataError
 from data.progress import track
@@ -30,6 +31,7 @@ DRAWS = 300
 """Of each kind."""
 REACHED = 100
 HILLSTROM, COMPLETE_JOURNEY = "customers.parquet", "household_campaign_spend.parquet"
+TARGETED = ("CAMPAIGN", "household_key", "Exposed", "Pre_Spend", "Post_Spend")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def run(
     if data is None or not data.exists() or (size is not None and not size.isdigit()):
         raise DataError(f"{data}: say --data FOLDER such as ../shared/data/hillstrom, or a FILE with --treatment COL.")
     if (data / COMPLETE_JOURNEY).is_file():
-        return _targeted(pd.read_parquet(data / COMPLETE_JOURNEY))
+        return _targeted(rows_of(data / COMPLETE_JOURNEY, TARGETED))
     asked = _asked(data, treatment, outcome, before, control)
     metrics = [Metric(name) for name in asked.outcomes]
     experiment = _read(asked, asked.rows)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.folders import rows_of
 from benchmarks.result import Result
 from data.errors import DataError
 from data.progress import timed
@@ -31,6 +32,11 @@ from serving.decisions.offers import Profit, give, ranked
 
 WAVES = (0, 168, 336, 408, 504, 576)
 HORIZON_HOURS = 72
+COLUMNS = {
+    "events": ("person", "event", "hour", "offer_id", "amount", "reward"),
+    "customers": ("id", "age", "income", "gender", "became_member_on"),
+    "offers": ("id", "offer_type", "difficulty", "duration", "reward"),
+}
 UNKNOWN_AGE = 118
 """What the publisher writes where age, sex and income are missing."""
 
@@ -114,8 +120,7 @@ def _logged(rows: pd.DataFrame, n_arms: int) -> tuple[Logged, np.ndarray]:
 
 def _waves(folder: Path) -> tuple[tuple[str, ...], list[pd.DataFrame]]:
     """Names of the arms, and of each wave a row per customer."""
-    events, people = pd.read_parquet(folder / "events.parquet"), pd.read_parquet(folder / "customers.parquet")
-    offers = pd.read_parquet(folder / "offers.parquet")
+    events, people, offers = (rows_of(folder / f"{name}.parquet", columns) for name, columns in COLUMNS.items())
     told = offers.sort_values(["offer_type", "difficulty", "duration", "reward", "id"])
     names = [f"{o.offer_type} {o.reward} for {o.difficulty} in {o.duration:.0f} d" for o in told.itertuples()]
     arms = (NOTHING, *names)

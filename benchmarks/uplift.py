@@ -22,9 +22,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.folders import rows_of
 from benchmarks.result import Result
 from data.errors import DataError
 from data.progress import timed, track
+from evaluation.experiments.means import as_numbers
 from evaluation.intervals import Interval
 from evaluation.policies import PolicyGain
 from evaluation.uplift import Area, comparable, contrast, qini
@@ -94,8 +96,8 @@ def run(
 
 
 def _hillstrom(folder: Path) -> Asked:
-    table = read_table(folder / "customers.parquet")
     before = ("recency", "history_segment", "history", "mens", "womens", "zip_code", "newbie", "channel")
+    table = rows_of(folder / "customers.parquet", (*before, "segment", "visit", "conversion", "spend"))
     womens, mens = "Womens E-Mail", "Mens E-Mail"
     questions = (
         Question("qini_womens_visit", "visit", womens),
@@ -120,7 +122,7 @@ def _table(
     arms = sorted(set(table[treatment].astype(str)) - {control})
     questions: list[Question] = []
     for name in outcomes:
-        table[name] = pd.to_numeric(table[name])
+        table[name] = as_numbers(table[name], name=name)
         questions += [Question(f"qini_{_snake(arm)}_{_snake(name)}", name, arm) for arm in arms]
         questions.append(Question(f"policy_{_snake(name)}_gain", name, None))
     return Asked(table, treatment, control, before, tuple(questions))

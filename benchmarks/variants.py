@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.folders import rows_of
 from benchmarks.result import Result
 from data.chance import stable_uniform
 from data.errors import DataError
@@ -168,9 +169,8 @@ def _variants(table: pd.DataFrame) -> list[list[Variant]]:
 
 
 def _table(file: Path) -> pd.DataFrame:
-    if not file.is_file():
-        raise DataError(f"{file} is not there. Give a folder with variants.parquet.")
-    table = pd.read_parquet(file, columns=[TEST, TEXT, PICTURE, "impressions", "clicks"])
+    columns = [TEST, TEXT, PICTURE, "impressions", "clicks"]
+    table = rows_of(file, columns)[columns]
     order = stable_uniform(table[TEST], salt="order")  # not that of time: `--size` takes tests of all years
     table = table.iloc[np.argsort(order, kind="stable")]
     table = table[table["impressions"] > 0].reset_index(drop=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import off_policy, offers, uplift
+from benchmarks import off_policy, offers, uplift, variants
 from data.errors import DataError
 
 
@@ -40,6 +40,28 @@ def test_what_is_missing_is_asked_for(table):
         uplift.run(data=table, treatment="arm", control="none", outcome=["bought"])
     with pytest.raises(DataError, match="starbucks"):
         offers.run(data=None)
+
+
+def test_folders_of_another_layout_are_refused_by_the_column_that_is_missing(tmp_path):
+    for name in ("customers", "events", "offers", "variants", "random", "bts"):
+        pd.DataFrame({"a": [1, 2]}).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match="no column 'recency'; it has a"):
+        uplift.run(data=tmp_path)
+    with pytest.raises(DataError, match="no column 'person'"):
+        offers.run(data=tmp_path)
+    with pytest.raises(DataError, match="no column 'item_id'"):
+        off_policy.open_bandit(tmp_path)
+    with pytest.raises(DataError, match="no column 'clickability_test_id'"):
+        variants.run(data=tmp_path, size=None)
+    with pytest.raises(DataError, match="is no table"):
+        offers.run(data=tmp_path.parent)
+
+
+def test_a_yes_or_a_no_is_an_outcome(table):
+    rows = pd.read_csv(table)
+    rows.assign(bought=np.where(rows.bought == 1, "Yes", "No")).to_csv(table, index=False)
+    asked = uplift._table(table, "group", ["bought"], "none", ["id"])
+    assert asked.table["bought"].sum() == rows.bought.sum()
 
 
 def test_digits_are_judged_by_every_estimator():
