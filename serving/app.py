@@ -36,8 +36,18 @@ from serving.metrics import Metrics
 from serving.offered import Offered
 from serving.openapi import document
 from serving.recommending import FieldError, UnknownItemError
-from serving.routes import ROUTES, RouteSpec, give_offers, hand_out, log_items
-from serving.schemas import ActionsAsk, Ask, ErrorAnswer, ErrorBody, ErrorDetail, OffersAsk, RecommendAsk
+from serving.routes import ROUTES, RouteSpec, give_offers, hand_out, log_decisions
+from serving.schemas import (
+    ActionsAsk,
+    Ask,
+    ErrorAnswer,
+    ErrorBody,
+    ErrorDetail,
+    OffersAsk,
+    RecommendAsk,
+    VariantsAsk,
+)
+from serving.varying import Varied
 from serving.writer import Writer
 
 log = logging.getLogger("attune")
@@ -75,6 +85,7 @@ class Service:
         metrics: What operators watch.
         items: Answers who asks for items, those who ask at once together.
         offers: Answers who asks for offers.
+        variants: Answers who asks for a variant.
         actions: Answers who asks what is due.
     """
 
@@ -86,10 +97,13 @@ class Service:
         self.engine: Engine | None = None
         self.trouble = "The service is still loading."
         self.items: Gathering[RecommendAsk, Recommended, tuple[Recommended, bool]] = Gathering(
-            lambda asks: self.in_thread(self.ready.recommend_each, asks), partial(log_items, self)
+            lambda asks: self.in_thread(self.ready.recommend_each, asks), partial(log_decisions, self)
         )
         self.offers: Gathering[OffersAsk, Offered, tuple[Offered, bool]] = Gathering(
             lambda asks: self.in_thread(self.ready.offers_each, asks), partial(give_offers, self)
+        )
+        self.variants: Gathering[VariantsAsk, Varied, tuple[Varied, bool]] = Gathering(
+            lambda asks: self.in_thread(self.ready.variants_each, asks), partial(log_decisions, self)
         )
         self.actions: Gathering[ActionsAsk, Acted, Acted | None] = Gathering(
             lambda asks: self.in_thread(self.ready.act_each, asks), partial(hand_out, self)

@@ -249,10 +249,11 @@ class Engine:
         people = self.people.of([ask.user_id or ask.anonymous_id for ask in asks], now=now)
         return [_tried(self.offering.decide, person, ask, now=now) for person, ask in zip(people, asks, strict=True)]
 
-    def variants(self, ask: VariantsAsk) -> Varied:
-        """The variant of a slot for whoever asks."""
+    def variants_each(self, asks: Sequence[VariantsAsk]) -> list[Varied | Exception]:
+        """The variant of a slot for each who asks; in the place of what would be raised stands the error."""
         now = datetime.now(UTC)
-        return self.varying.decide(self.people.one(ask.user_id or ask.anonymous_id, now=now), ask, now=now)
+        people = self.people.of([ask.user_id or ask.anonymous_id for ask in asks], now=now, consents_only=True)
+        return [_tried(self.varying.decide, person, ask, now=now) for person, ask in zip(people, asks, strict=True)]
 
     def similar(self, ask: SimilarAsk) -> Similar:
         """Items like one item.

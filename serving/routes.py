@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from data import erasing
 from data.contract import TABLES
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from serving.engine import Recommended
 
 log = logging.getLogger("attune")
+Logged = TypeVar("Logged", "Recommended", "Varied")
 
 DECISION_PATIENCE_SECONDS = 0.25
 NOT_IN_TIME = "the state did not take them in time"
@@ -108,10 +109,11 @@ async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> Re
     )
 
 
-async def log_items(service: Service, found: Sequence[Recommended]) -> list[tuple[Recommended, bool]]:
-    """What was found, and whether the decisions could be stored."""
-    stored = await _stored(service, [one.decision for one in found])
-    return [(one, stored) for one in found]
+async def log_decisions(service: Service, found: Sequence[Logged]) -> list[tuple[Logged, bool]]:
+    """What was found, and whether its decision could be stored, if it has one."""
+    decisions = [one.decision for one in found if one.decision is not None]
+    stored = not decisions or await _stored(service, decisions)
+    return [(one, stored or one.decision is None) for one in found]
 
 
 async def give_offers(service: Service, offered: Sequence[Offered]) -> list[tuple[Offered, bool]]:
@@ -200,8 +202,7 @@ async def _offers(service: Service, ask: OffersAsk, request_id: str) -> OffersAn
 
 
 async def _variants(service: Service, ask: VariantsAsk, request_id: str) -> VariantsAnswer:
-    found = await service.in_thread(service.ready.variants, ask)
-    stored = found.decision is None or await _stored(service, [found.decision])
+    found, stored = await service.variants.answer(ask)
     return VariantsAnswer(
         request_id=request_id,
         model_version=found.model_version,

@@ -172,6 +172,21 @@ def test_offers_of_several_at_once_are_those_of_each_alone(lively):
         assert (found.items, found.suppressed, found.note) == (alone.items, alone.suppressed, alone.note)
 
 
+def test_variants_at_once_are_each_asks_own_and_a_bad_ask_fails_alone(lively):
+    row = {"variant_id": "only", "slot": "together", "text": "For {user.country|you}"}
+    assert lively.post("/v1/tables", {"variants": [row]}, key=lively.admin).status_code == 200
+    lively.wait(lambda: lively.post("/v1/variants", {"slot": "together"}).json()["variants"], 2)
+    bodies = [{"slot": "together", **ask} for ask in ({"user_id": "u1"}, {"channel": "emial"}, {}, {"slot": "empty"})]
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda body: lively.post("/v1/variants", body), bodies * 4))
+    assert [answer.status_code for answer in answers] == [200, 400, 200, 200] * 4
+    for answer in answers[::4] + answers[2::4]:
+        [shown] = answer.json()["variants"]
+        assert (shown["variant_id"], shown["probability"]) == ("only", 1.0)
+        assert answer.json()["decision_id"]
+    assert {(answer.json()["decision_id"], answer.json()["degraded"]) for answer in answers[3::4]} == {(None, False)}
+
+
 def test_a_no_holds_in_the_next_request(shared):
     shared.post("/v1/consents", {"user_id": "u5", "consents": {"personalisation": True}})
     for allowed in (True, False, True, False):
