@@ -204,7 +204,7 @@ def read_experiment(
         >>> experiment.counts, experiment.left_out
         ({'No E-Mail': 1, 'Mens': 2}, {'no arm': 1})
     """
-    user = user or next((str(name) for name in rows if _plain(name) in USERS and name != treatment), None)
+    user = user or next((str(name) for name in rows if name != treatment and _is_of_ids(name, rows[name])), None)
     named = [treatment, user, assigned_at, treated_at, *segments, *before]
     _there(rows, [name for name in named if name is not None])
     left_out: dict[str, int] = {}
@@ -467,8 +467,9 @@ def _arms(words: pd.Series, treatment: str, control: str | None) -> tuple[str, .
     return str(control), *(name for name in names if name != str(control))
 
 
-def _plain(name: object) -> str:
-    return str(name).strip().lower().replace(" ", "_")
+def _is_of_ids(name: object, column: pd.Series) -> bool:
+    """Whether it is called so, and most people have one of their own: "customer" may also say new or old."""
+    return str(name).strip().lower().replace(" ", "_") in USERS and 2 * column.nunique() > len(column)
 
 
 def _there(rows: pd.DataFrame, names: Sequence[str]) -> None:

@@ -190,6 +190,12 @@ def test_reading_leaves_out_who_cannot_count_and_says_so():
     assert [check.status for check in found.checks] == ["failed", "failed"]
 
 
+def test_a_column_called_customer_that_says_new_or_old_is_not_taken_for_ids():
+    rows = pd.DataFrame({"arm": ["a", "control"] * 50, "customer": ["new", "new", "old", "old"] * 25, "bought": 1.0})
+    assert read_experiment(rows, treatment="arm").left_out == {}
+
+
+
 def test_what_is_no_experiment_is_refused():
     rows = shop(8, people=100)
     with pytest.raises(DataError, match="say which is the control"):
