@@ -119,8 +119,9 @@ class Contest:
             return "no peers beside it: run `make bench-setup`"
         ahead = sum(gain is not None and gain.low > 0 for gain in gains)
         behind = sum(gain is not None and gain.estimate < 0 for gain in gains)
+        surely = sum(gain is not None and gain.high < 0 for gain in gains)
         failed = gains.count(None)
-        told = f"surely ahead of {ahead} of {len(gains)} peers, behind {behind}"
+        told = f"surely ahead of {ahead} of {len(gains)} peers, behind {behind}, {surely} of them surely"
         return f"{told}, {failed} failed" if failed else told
 
     def table(self) -> str:

@@ -119,7 +119,10 @@ def _table(
         if name not in table:
             raise DataError(f"{file} has no column {name!r}; it has {', '.join(map(str, table.columns))}.")
     before = tuple(name for name in table if name not in (treatment, *outcomes, *drop))
-    arms = sorted(set(table[treatment].astype(str)) - {control})
+    arms = sorted(set(table[treatment].dropna().astype(str)))
+    if control not in arms:
+        raise DataError(f"{treatment} has the arms {', '.join(arms)}; nobody is in {control!r}.")
+    arms.remove(control)
     questions: list[Question] = []
     for name in outcomes:
         table[name] = as_numbers(table[name], name=name)

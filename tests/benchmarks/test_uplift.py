@@ -38,6 +38,8 @@ def test_what_is_missing_is_asked_for(table):
         uplift.run(data=table)
     with pytest.raises(DataError, match="no column 'arm'"):
         uplift.run(data=table, treatment="arm", control="none", outcome=["bought"])
+    with pytest.raises(DataError, match="group has the arms Mail A, none; nobody is in 'nobody'"):
+        uplift.run(data=table, treatment="group", control="nobody", outcome=["bought"])
     with pytest.raises(DataError, match="starbucks"):
         offers.run(data=None)
 
