@@ -31,6 +31,7 @@ from evaluation.intervals import Interval
 from evaluation.policies import PolicyGain
 from evaluation.uplift import Area, comparable, contrast, qini
 from features.rules import parse_rule
+from models.uplift.model import MIN_ARM
 from training.tabular import read_table
 from training.uplift import FOLDS, compare, cross_fit, experiment
 
@@ -38,6 +39,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 SEEDS = 5
 RESAMPLES = 500
+LEAST_PEOPLE = 2 * MIN_ARM
+"""Of an arm: folds and folds within them learn from fewer."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,11 @@ def _table(
     arms = sorted(set(table[treatment].dropna().astype(str)))
     if control not in arms:
         raise DataError(f"{treatment} has the arms {', '.join(arms)}; nobody is in {control!r}.")
+    sizes = table[treatment].astype(str).value_counts()
+    arms = [arm for arm in arms if sizes[arm] >= LEAST_PEOPLE or arm == control]
+    if left_out := len(table) - int(sizes[arms].sum()):
+        print(f"{left_out:,} people of no arm, or of one under {LEAST_PEOPLE}, are left out")
+        table = table[table[treatment].astype(str).isin(arms)].reset_index(drop=True)
     arms.remove(control)
     questions: list[Question] = []
     for name in outcomes:

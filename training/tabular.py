@@ -158,6 +158,9 @@ def label_of(column: pd.Series) -> Label:
     text = column.astype("object").where(column.notna(), None).map(str, na_action="ignore").astype("str").str.strip()
     text = text.where(text != "")
     counts = text.value_counts()
+    if len(counts) > 2:  # such as "?": what is said where there is nothing is no third value
+        text = as_text(column)
+        counts = text.value_counts()
     if len(counts) != 2:
         first = ", ".join(repr(value) for value in counts.index[:5])
         raise DataError(f"{column.name}: {len(counts)} values ({first}); a yes or no has two. Name another target.")

@@ -66,6 +66,16 @@ def test_a_yes_or_a_no_is_an_outcome(table):
     assert asked.table["bought"].sum() == rows.bought.sum()
 
 
+def test_an_arm_of_five_and_people_of_none_are_left_out(table, capsys):
+    rows = pd.read_csv(table)
+    rows.loc[:4, "group"], rows.loc[5:6, "group"] = "vip", None
+    rows.to_csv(table, index=False)
+    asked = uplift._table(table, "group", ["bought"], "none", ["id"])
+    assert len(asked.table) == len(rows) - sum(~rows.group.isin(["Mail A", "none"]))
+    assert [question.arm for question in asked.questions] == ["Mail A", None]
+    assert "people of no arm" in capsys.readouterr().out
+
+
 def test_digits_are_judged_by_every_estimator():
     errors, covered, _ = off_policy.digits(1)
     assert set(errors) == set(covered) == set(off_policy.ESTIMATORS)

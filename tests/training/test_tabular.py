@@ -93,6 +93,7 @@ def test_too_few_of_a_class_and_empty_columns_are_refused():
         ([1.0, None, 0.0], "1.0", [1, 0]),
         (["<=50K", ">50K", "<=50K"], ">50K", [0, 1, 0]),
         (["no", " yes ", ""], "yes", [0, 1]),
+        (["no", "?", "yes", "N/A"], "yes", [0, 1]),
     ],
 )
 def test_two_values_become_a_label(values, positive, y):
