@@ -407,7 +407,7 @@ def _varied(
             if choice.item_id not in given:
                 given[choice.item_id] = None
                 yield choice
-        count = Counter(view.catalogue.categories(given))
+        count = Counter(map(view.catalogue.category, given))
         full = {category for category, n in count.items() if category is not None and n >= most}
         if sum(most if category in full else n for category, n in count.items()) >= k or len(given) == before:
             break
