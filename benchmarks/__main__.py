@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--treatment", metavar="COL", help="of an experiment: the column of arms")
     parser.add_argument("--control", help="of an experiment: which arm is the control")
     parser.add_argument("--outcome", nargs="+", action="extend", metavar="COL", help="what came of it")
-    parser.add_argument("--before", nargs="+", action="extend", metavar="COL", help="known before it")
+    parser.add_argument(
+        "--before", nargs="+", action="extend", metavar="COL", help="known before it; of null, without it all others"
+    )
     parser.add_argument("--drop", nargs="+", action="extend", metavar="COL", help="columns to leave out, such as ids")
     parser.add_argument("--size", help="how large, where a benchmark makes its own data (2M, 20M, 100M)")
     parser.add_argument("--trials", type=int, help="of a search, at most so many")
