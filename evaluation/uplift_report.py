@@ -438,7 +438,7 @@ def text(report: UpliftReport) -> str:
     lines = [report.sentence]
     lines += [f"  {check.status}: {check.name}" for check in report.analysis.checks if check.status != "passed"]
     for c in report.analysis.comparisons:
-        i, unit = c.decisive.interval, report.unit(c)
+        i, unit = c.interval, report.unit(c)
         doubt = "" if c.decisive.enough else "; too few people to believe it"
         lines.append(f"  {c.metric.told}, {c.arm}: {unit.change(i)} ({unit.ends(i)}){doubt}")
     money = report.money
@@ -456,8 +456,8 @@ def metrics(report: UpliftReport) -> dict[str, Interval]:
 
     Example: `profit_per_person.usual` is the change of that metric in the arm `usual`.
     """
-    found = {f"{c.metric.told}.{c.arm}": c.decisive.interval for c in report.analysis.comparisons}
-    found |= {f"{c.metric.told}.{c.arm}_against_{c.control}": c.decisive.interval for c in report.earned}
+    found = {f"{c.metric.told}.{c.arm}": c.interval for c in report.analysis.comparisons}
+    found |= {f"{c.metric.told}.{c.arm}_against_{c.control}": c.interval for c in report.earned}
     found |= {f"profit_after_cost.{p.arm}": p.profit for p in report.profits}
     found |= {f"profit_after_cost.{report.arm}_against_{other}": profit for other, profit in report.kept.items()}
     found |= {area.name: area.value for area in report.who.areas} if report.who else {}

@@ -195,7 +195,7 @@ def campaign_report(
     analysis = replace(analysis, verdict=analysis.verdicts[arms[0]])
     found, left_out = _who(experiment, values, analysis, arms[0], unit, cost=costs.get(arms[0], 0.0))
     offers, no_offers = _offers(tables, told, asked, arms[0], unit)
-    earned = _earned(told, people, arms)
+    earned = _earned(told, people, arms, running=running)
     return UpliftReport(
         analysis=analysis,
         units=told.units,
@@ -446,13 +446,13 @@ def _offers(tables: Tables, told: _Rows, asked: _Asked, arm: str, unit: Unit) ->
     return (Offers(f"{name} within {days:g} days of a decision", unit, choices, chooser=CHOOSES[arm]),), ""
 
 
-def _earned(told: _Rows, people: pd.DataFrame, arms: Sequence[str]) -> tuple[Comparison, ...]:
+def _earned(told: _Rows, people: pd.DataFrame, arms: Sequence[str], *, running: bool) -> tuple[Comparison, ...]:
     """What the first arm brings more than each other one, every metric."""
     found: list[Comparison] = []
     for other in arms[1:]:
         two = people[people["arm"].isin((arms[0], other))]
         pair = read_experiment(two, treatment="arm", control=other, user="user_id")
-        found += analyse(pair, told.metrics).comparisons
+        found += analyse(pair, told.metrics, planned_people=len(two) if running else None).comparisons
     return tuple(found)
 
 
@@ -461,7 +461,7 @@ def _kept(earned: Sequence[Comparison], costs: Mapping[str, float]) -> dict[str,
     first = {c.control: c for c in reversed(earned)} if costs else {}
     found = {}
     for other in [name for name in costs if name in first]:
-        i, more = first[other].decisive.interval, costs[first[other].arm] - costs[other]
+        i, more = first[other].interval, costs[first[other].arm] - costs[other]
         found[other] = Interval(i.estimate - more, i.low - more, i.high - more, i.level)
     return found
 

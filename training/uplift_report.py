@@ -355,7 +355,7 @@ def profits_of(analysis: Analysis, costs: Mapping[str, float], *, margin: float 
     """
     found = []
     for comparison in analysis.comparisons[: len(costs)]:
-        i, cost = (comparison.running or comparison.decisive).interval, costs[comparison.arm]
+        i, cost = comparison.interval, costs[comparison.arm]
         estimate, low, high = (margin * end - cost for end in (i.estimate, i.low, i.high))
         found.append(Profit(comparison.arm, margin, cost, Interval(estimate, low, high, i.level)))
     return tuple(found)

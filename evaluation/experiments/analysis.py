@@ -26,6 +26,7 @@ from evaluation.experiments.planning import detectable
 from evaluation.experiments.segments import FOUND, Segments, segment_effects
 from evaluation.experiments.sequential import AlwaysValid, always_valid
 from evaluation.experiments.verdict import Verdict, decide
+from evaluation.intervals import Interval
 
 CONTROLS = ("control", "none", "no e-mail", "no email", "no offer", "holdout", "no", "false", "0", "0.0")
 """What control arms are called, where it is not said."""
@@ -132,6 +133,11 @@ class Comparison:
     def decisive(self) -> Difference:
         """The one that decides, chosen before looking: adjusted where something was known before, else raw."""
         return self.adjusted or self.raw
+
+    @property
+    def interval(self) -> Interval:
+        """Of the decisive difference; of an experiment that runs, the one that holds however often one looks."""
+        return (self.running or self.decisive).interval
 
     @property
     def found(self) -> bool:
