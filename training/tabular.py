@@ -233,10 +233,10 @@ class _Folds:
     def __init__(self, frame: pd.DataFrame, y: np.ndarray, seed: int) -> None:
         drawn = some_rows(len(y), SEARCH_ROWS, seed=seed)
         self.frame, self.y, self.seed = frame.iloc[drawn].reset_index(drop=True), y[drawn], seed
-        if min(y.sum(), len(y) - y.sum()) < INNER_FOLDS:
-            LearningRows(self.frame, y)  # says what is missing
-        folds = _folds(INNER_FOLDS, seed).split(self.frame, y)
-        self.parts = [(LearningRows(self.frame.iloc[learn], y[learn]), judge) for learn, judge in folds]
+        if min(self.y.sum(), len(self.y) - self.y.sum()) < INNER_FOLDS:
+            LearningRows(self.frame, self.y)  # says what is missing
+        folds = _folds(INNER_FOLDS, seed).split(self.frame, self.y)
+        self.parts = [(LearningRows(self.frame.iloc[learn], self.y[learn]), judge) for learn, judge in folds]
 
     def log_odds(self, model: dict[str, Any]) -> np.ndarray:
         """Out of fold, shape (n,)."""

@@ -10,6 +10,7 @@ import pytest
 
 from data.errors import DataError
 from evaluation.classification import evaluate
+from training import tabular
 from training.tabular import fit_table, label_of, read_table
 
 
@@ -74,6 +75,13 @@ def test_noise_is_given_nearly_the_rate():
 def test_no_time_still_gives_a_model():
     table, label = customers(400)
     assert fit_table(table, label, minutes=0).trials == 1
+
+
+def test_more_rows_than_are_chosen_on_are_learnt_from(monkeypatch):
+    monkeypatch.setattr(tabular, "SEARCH_ROWS", 300)
+    table, label = customers(1_000)
+    model = fit_table(table, label, trials=1)
+    assert evaluate(label, model.predict(table), resamples=50).roc_auc.low > 0.7
 
 
 def test_too_few_of_a_class_and_empty_columns_are_refused():
