@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--drop", nargs="+", action="extend", metavar="COL", help="columns to leave out, such as ids")
     parser.add_argument("--size", help="how large, where a benchmark makes its own data (2M, 20M, 100M)")
     parser.add_argument("--trials", type=int, help="of a search, at most so many")
-    parser.add_argument("--minutes", type=float, help="of a search, refits included, about so long")
+    parser.add_argument("--minutes", type=float, help="of all searches; with the refit where one model wins")
     parser.add_argument("--seed", type=int, help="of a shop that the benchmark makes: another seed, another shop")
     parser.add_argument("--world", type=Path, help="of simulated shops: a TOML file laid over the default world")
     options = parser.parse_args()
