@@ -13,12 +13,10 @@ Done = TypeVar("Done")
 
 MOST = 16
 """Asks in a group: the first of them waits for the last."""
-PATIENCE_SECONDS = 0.02
-"""So long the next group gathers at most while the last is stored: fewer and larger groups take less of each ask."""
 
 
 class Gathering(Generic[Ask, Found, Done]):
-    """Answers asks in groups. Nobody waits for a group to fill: one is what came while the last was worked on.
+    """Answers asks in groups. Nobody waits for a group to fill: one is what came while the last was decided about.
 
     Args:
         decide: What is found for each ask of a group, or why it cannot be.
@@ -63,7 +61,7 @@ class Gathering(Generic[Ask, Found, Done]):
             group = [(ask, answer) for ask, answer in group if not answer.done()]  # without those who gave up
             found = await self._decided([ask for ask, _ in group])
             self._storing.add(asyncio.create_task(self._finish([answer for _, answer in group], found)))
-            _, self._storing = await asyncio.wait(self._storing, timeout=PATIENCE_SECONDS)
+            self._storing = {one for one in self._storing if not one.done()}  # the next group need not wait for them
 
     async def _finish(self, answers: Sequence[asyncio.Future[Done]], found: Sequence[Found | Exception]) -> None:
         good = [one for one in found if not isinstance(one, Exception)]

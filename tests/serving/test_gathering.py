@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from data.errors import StateUnavailableError
 from data.state.schema import tables
-from serving import gathering
 from serving.gathering import MOST, Gathering
 from serving.recommending import FieldError
 from serving.schemas import OffersAsk, RecommendAsk
@@ -96,33 +95,6 @@ def test_what_fails_for_all_is_told_to_all():
         return await asyncio.gather(*(gathering.answer(number) for number in range(3)), return_exceptions=True)
 
     assert [type(error) for error in asyncio.run(run())] == [StateUnavailableError] * 3
-
-
-def test_the_next_gathers_while_the_last_is_stored_but_not_for_long(monkeypatch):
-    monkeypatch.setattr(gathering, "PATIENCE_SECONDS", 0.3)
-
-    async def run():
-        decided, may_store = [], asyncio.Event()
-
-        async def decide(asks):
-            decided.append(asks)
-            return asks
-
-        async def store(found):
-            await may_store.wait()
-            return found
-
-        together, waiting = Gathering(decide, store), []
-        for number in range(3):
-            waiting.append(asyncio.create_task(together.answer(number)))
-            await asyncio.sleep(0.001)
-        assert decided == [[0]]
-        await asyncio.sleep(0.6)
-        assert decided == [[0], [1, 2]]
-        may_store.set()
-        return await asyncio.gather(*waiting)
-
-    assert asyncio.run(run()) == [0, 1, 2]
 
 
 ASKS = [
