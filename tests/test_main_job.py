@@ -11,12 +11,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pandas as pd
 import pytest
+
+from data.workspace import Workspace
+from serving.decisions.arms import arm_of
 
 SHOPS = {
     "online-retail": "online_retail/lines.parquet",
@@ -105,11 +109,13 @@ def test_raw_tables_become_ranked_items_and_scores_over_http(source: str, shared
 
 
 def _somebody_with_history(workspace: Path) -> str:
-    """The user with the most orders (or events): active enough for every model to know them."""
+    """The user with the most orders (or events) among those whom models decide for: active enough for every model."""
+    settings, now = Workspace.open(workspace).settings, datetime.now(UTC)
     for table in ("orders", "events"):
         file = workspace / "checked" / f"{table}.parquet"
         if file.is_file():
             users = pd.read_parquet(file, columns=["user_id"])["user_id"].dropna()
-            if len(users):
-                return str(users.value_counts().sort_index().idxmax())
+            for user_id in users.value_counts().sort_index().sort_values(ascending=False, kind="stable").index:
+                if arm_of(user_id, settings.arms, salt=settings.shop.salt, now=now).name == "model":
+                    return str(user_id)
     pytest.fail("no checked table has a user")
