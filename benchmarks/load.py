@@ -149,7 +149,7 @@ class Generator:
         await asyncio.gather(*(self._connect() for _ in range(connections)))
         while self._more:
             if rate is not None:
-                due = min(int((time.perf_counter() - started) * rate), self._most)
+                due = min(1 + int((time.perf_counter() - started) * rate), self._most)
                 while self.sent + len(self._due) < due:
                     self._due.append(started + (self.sent + len(self._due)) / rate)
                 while self._due and self._free:
