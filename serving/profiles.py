@@ -73,7 +73,8 @@ class Profiles:
         newest = max(folder.glob("cutoff=*.parquet"), default=None)
         if newest is None:
             log.warning("there is no snapshot of these features; `attune features` makes one")
-        frame = pd.read_parquet(newest, partitioning=None) if newest else pd.DataFrame({"user_id": []}, dtype=object)
+        nobody = pd.DataFrame(columns=["user_id", *self.columns], dtype=object)
+        frame = pd.read_parquet(newest, partitioning=None) if newest else nobody
         self._users = Vocabulary(frame.pop("user_id").astype(object))
         self._snapshot = frame
         self._touched: dict[str, Row] = {}

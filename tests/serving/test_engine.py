@@ -300,6 +300,14 @@ def test_a_workspace_without_tables_still_answers(tmp_path, monkeypatch):
     assert engine.score(ScoreAsk(user_ids=["u1"])).users[0].scores["churn"].probability is None
 
 
+def test_a_shop_whose_features_were_never_built_answers_and_reads_its_journeys(client, tmp_path):
+    folder = shutil.copytree(client.workspace.path, tmp_path / "copy", ignore=shutil.ignore_patterns("snapshots"))
+    engine = Engine(Workspace.open(folder))
+    engine.load()
+    assert engine.recommend(RecommendAsk(user_id="u1", k=3)).items
+    assert engine.acting.triggers.on
+
+
 def test_a_locked_state_is_told_and_recommendations_still_come(shared, now):
     other = sqlite3.connect(shared.workspace.path / "state.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
