@@ -81,7 +81,7 @@ def test_what_people_did_counts_from_their_own_moment_on_less_what_it_cost(shop:
 
 def test_where_items_have_no_cost_a_margin_tells_what_is_earned(shop: Tables) -> None:
     people = decided(shop, END, campaign="spring")[["user_id", "at"]]
-    with pytest.raises(DataError, match="items.cost too"):
+    with pytest.raises(DataError, match=r"items\.cost too"):
         responses(shop, END, people, margin=0.5)
     bought = {name: shop[name].execute().dropna(axis=1, how="all") for name in ("orders", "offers")}
     uncosted = Tables.from_frames(**bought)

@@ -195,7 +195,6 @@ def test_a_column_called_customer_that_says_new_or_old_is_not_taken_for_ids():
     assert read_experiment(rows, treatment="arm").left_out == {}
 
 
-
 def test_what_is_no_experiment_is_refused():
     rows = shop(8, people=100)
     with pytest.raises(DataError, match="say which is the control"):
