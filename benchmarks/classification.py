@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.result import Result
@@ -21,13 +20,13 @@ from data.errors import DataError
 from data.progress import track
 from evaluation.classification import MANY_ROWS, ProbabilityQuality, calibration_noise, repeated
 from models.columns import Columns
+from training.propensity import LEAK_AUC, alone
 from training.tabular import MAX_TRIALS, as_words, fit_table, label_of, many_worded, read_table
 
 FOLDS, SEEDS = 5, 3
 MINUTES = 20.0
 METRICS = ("roc_auc", "average_precision", "brier", "calibration_error")
 ALSO_SHOWN = ("log_loss", "calibration_slope", "calibration_intercept")
-LEAK_AUC = 0.98
 ATTUNE = "attune"
 
 Peer = Callable[[pd.DataFrame, np.ndarray, pd.DataFrame], np.ndarray]
@@ -60,7 +59,7 @@ def run(
         seen, asked = table.iloc[learn], table.iloc[judge]
         model = fit_table(seen, y[learn], trials=trials or MAX_TRIALS, minutes=share, seed=seed)
         found[ATTUNE][seed, judge] = model.predict(asked)
-        many = many_worded(seen, model.columns)
+        many = () if model.rates is None else model.rates.feature_names_in_
         theirs = [model.columns(rows).assign(**as_words(rows, many)) for rows in (seen, asked)]
         for name, peer in PEERS.items():
             found[name][seed, judge] = peer(theirs[0], y[learn], theirs[1])
@@ -105,15 +104,11 @@ def _read(data: Path, target: str, drop: Sequence[str]) -> tuple[pd.DataFrame, n
 
 def _suspect(frame: pd.DataFrame, y: np.ndarray) -> str:
     """Which column gives the answer away."""
-    alone = {}
-    for name, column in frame.items():
-        words = not pd.api.types.is_numeric_dtype(column)
-        told = column.map(pd.Series(y).groupby(column).mean()) if words else column.fillna(column.median())
-        alone[str(name)] = abs(float(roc_auc_score(y, told)) - 0.5) + 0.5
-    first = max(alone, key=lambda name: alone[name])
-    if alone[first] <= LEAK_AUC:
-        return f"no column alone says as much ({first}: {alone[first]:.3f}), so it may be true."
-    return f"{first} alone gives {alone[first]:.3f} and probably knows the answer. Look at it, and --drop it."
+    found = {str(name): alone(column, y) for name, column in frame.items()}
+    first = max(found, key=lambda name: found[name])
+    if found[first] <= LEAK_AUC:
+        return f"no column alone says as much ({first}: {found[first]:.3f}), so it may be true."
+    return f"{first} alone gives {found[first]:.3f} and probably knows the answer. Look at it, and --drop it."
 
 
 def _logistic_regression(seen: pd.DataFrame, y: np.ndarray, asked: pd.DataFrame) -> np.ndarray:

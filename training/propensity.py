@@ -376,9 +376,9 @@ def suspected_leak(roc_auc: Interval, test: Rows, model: Propensity) -> str:
 
     The model, or one feature alone, orders the people of the test better than anybody can foresee them.
     """
-    alone = {name: _alone(test.features[name], test.label) for name in model.features}
-    if worst := [name for name in sorted(alone, key=lambda name: -alone[name]) if alone[name] > LEAK_AUC]:
-        told = ", ".join(f"{name} (alone {alone[name]:.3f})" for name in worst[:3])
+    found = {name: alone(test.features[name], test.label) for name in model.features}
+    if worst := [name for name in sorted(found, key=lambda name: -found[name]) if found[name] > LEAK_AUC]:
+        told = ", ".join(f"{name} (alone {found[name]:.3f})" for name in worst[:3])
         return f"a feature knows the label, ROC AUC above {LEAK_AUC}: {told}"
     if roc_auc.estimate > LEAK_AUC:
         most = ", ".join(model.importance().index[:3])
@@ -386,7 +386,7 @@ def suspected_leak(roc_auc: Interval, test: Rows, model: Propensity) -> str:
     return ""
 
 
-def _alone(column: pd.Series, label: np.ndarray) -> float:
+def alone(column: pd.Series, label: np.ndarray) -> float:
     """ROC AUC of one feature, in whichever direction; a category is ordered by its rate in the other half of people.
 
     Not by its rate at earlier cutoffs: what is written down after the fact says nothing of what people did before.
