@@ -17,11 +17,12 @@ from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.result import Result
 from data.errors import DataError
+from data.files import read_rows
 from data.progress import track
 from evaluation.classification import MANY_ROWS, ProbabilityQuality, calibration_noise, repeated
 from models.columns import Columns
 from training.propensity import LEAK_AUC, alone
-from training.tabular import MAX_TRIALS, as_words, fit_table, label_of, many_worded, read_table
+from training.tabular import MAX_TRIALS, as_words, fit_table, label_of, many_worded
 
 FOLDS, SEEDS = 5, 3
 MINUTES = 20.0
@@ -84,9 +85,7 @@ def run(
 
 def _read(data: Path, target: str, drop: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray, str]:
     """The columns to foresee from, the labels, and what to tell of them."""
-    table = read_table(data)
-    if strange := [name for name in (target, *drop) if name not in table]:
-        raise DataError(f"{data} has no column {strange[0]!r}; it has {', '.join(map(str, table.columns))}.")
+    table = read_rows(data, (target, *drop), typed=False)
     label = label_of(table[target])
     kept = table.drop(columns=[target, *drop])[label.known].reset_index(drop=True)
     if (few := int(min(label.y.sum(), len(kept) - label.y.sum()))) < 2 * FOLDS:

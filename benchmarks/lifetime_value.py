@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.folders import rows_of
 from benchmarks.result import Result
 from data.errors import DataError
+from data.files import read_rows
 from evaluation.intervals import Interval, bootstrap, mean
 from models.lifetime import Choice, Fit, GammaGamma, Outcome, by_day, choose, fit, forecast, outcome
 
@@ -83,7 +83,7 @@ def run(*, data: Path | None, size: str | None) -> Result:
 
 def _read(file: Path) -> pd.DataFrame:
     """The purchases of a file, names in small letters; says what of it is left out."""
-    rows = rows_of(file, ())
+    rows = read_rows(file)
     rows = rows.set_axis([str(name).strip().lower() for name in rows.columns], axis=1)
     left_out = {
         **{f"have no {name}": rows[name].isna() for name in ("customer", "date", "amount") if name in rows},

@@ -19,13 +19,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.folders import rows_of
 from benchmarks.result import Result
 from data.errors import DataError
+from data.files import read_rows
 from data.progress import track
 from evaluation.experiments import Analysis, Experiment, Metric, analyse, read_experiment
 from evaluation.intervals import wilson
-from training.uplift_report import read_rows
 
 DRAWS = 300
 """Of each kind."""
@@ -72,7 +71,7 @@ def run(
     if data is None or not data.exists() or (size is not None and not size.isdigit()):
         raise DataError(f"{data}: say --data FOLDER such as ../shared/data/hillstrom, or a FILE with --treatment COL.")
     if (data / COMPLETE_JOURNEY).is_file():
-        return _targeted(rows_of(data / COMPLETE_JOURNEY, TARGETED))
+        return _targeted(read_rows(data / COMPLETE_JOURNEY, TARGETED))
     asked = _asked(data, treatment, outcome, before, control)
     metrics = [Metric(name) for name in asked.outcomes]
     experiment = _read(asked, asked.rows)

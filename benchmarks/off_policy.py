@@ -27,8 +27,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from benchmarks.folders import rows_of
 from benchmarks.result import Result
+from data.files import read_rows
 from data.progress import track
 from evaluation.intervals import Interval, normal_mean
 from evaluation.off_policy import (
@@ -113,7 +113,7 @@ def digits(seeds: int) -> tuple[dict[str, list[float]], dict[str, list[bool]], i
 def open_bandit(folder: Path) -> dict[str, tuple[dict[str, PolicyValue], Interval]]:
     """Every estimate of each policy from the other's log, and the truth from its own."""
     needed = ("item_id", "position", "click", "propensity_score")
-    logs = {name: rows_of(folder / f"{name}.parquet", needed) for name in ("random", "bts")}
+    logs = {name: read_rows(folder / f"{name}.parquet", needed) for name in ("random", "bts")}
     n_items = 1 + max(int(log["item_id"].max()) for log in logs.values())
     shares = {
         name: pd.crosstab(log["position"], log["item_id"], normalize="index").reindex(

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.folders import rows_of
 from benchmarks.result import Result
 from data.errors import DataError
+from data.files import read_rows
 from data.progress import timed
 from evaluation.off_policy import Logged, action_values
 from evaluation.policies import PolicyComparison, compare_policies
@@ -120,7 +120,7 @@ def _logged(rows: pd.DataFrame, n_arms: int) -> tuple[Logged, np.ndarray]:
 
 def _waves(folder: Path) -> tuple[tuple[str, ...], list[pd.DataFrame]]:
     """Names of the arms, and of each wave a row per customer."""
-    events, people, offers = (rows_of(folder / f"{name}.parquet", columns) for name, columns in COLUMNS.items())
+    events, people, offers = (read_rows(folder / f"{name}.parquet", columns) for name, columns in COLUMNS.items())
     told = offers.sort_values(["offer_type", "difficulty", "duration", "reward", "id"])
     names = [f"{o.offer_type} {o.reward} for {o.difficulty} in {o.duration:.0f} d" for o in told.itertuples()]
     arms = (NOTHING, *names)

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.folders import rows_of
 from benchmarks.result import Result
 from data.errors import DataError
+from data.files import read_rows
 from data.progress import timed, track
 from evaluation.experiments.means import as_numbers
 from evaluation.intervals import Interval
@@ -32,7 +32,6 @@ from evaluation.policies import PolicyGain
 from evaluation.uplift import Area, comparable, contrast, qini
 from features.rules import parse_rule
 from models.uplift.model import MIN_ARM
-from training.tabular import read_table
 from training.uplift import FOLDS, compare, cross_fit, experiment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,7 +99,7 @@ def run(
 
 def _hillstrom(folder: Path) -> Asked:
     before = ("recency", "history_segment", "history", "mens", "womens", "zip_code", "newbie", "channel")
-    table = rows_of(folder / "customers.parquet", (*before, "segment", "visit", "conversion", "spend"))
+    table = read_rows(folder / "customers.parquet", (*before, "segment", "visit", "conversion", "spend"))
     womens, mens = "Womens E-Mail", "Mens E-Mail"
     questions = (
         Question("qini_womens_visit", "visit", womens),
@@ -115,12 +114,9 @@ def _hillstrom(folder: Path) -> Asked:
 def _table(
     file: Path, treatment: str | None, outcomes: Sequence[str], control: str | None, drop: Sequence[str]
 ) -> Asked:
-    table = read_table(file)
     if treatment is None or not outcomes or control is None:
         raise DataError(f"{file}: say --treatment COL, --outcome COL and --control NAME.")
-    for name in (treatment, *outcomes, *drop):
-        if name not in table:
-            raise DataError(f"{file} has no column {name!r}; it has {', '.join(map(str, table.columns))}.")
+    table = read_rows(file, (treatment, *outcomes, *drop), typed=False)
     before = tuple(name for name in table if name not in (treatment, *outcomes, *drop))
     arms = sorted(set(table[treatment].dropna().astype(str)))
     if control not in arms:

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.folders import rows_of
 from benchmarks.result import Result
 from data.chance import stable_uniform
 from data.errors import DataError
+from data.files import read_rows
 from data.progress import timed, track
 from data.settings import Variants
 from evaluation.intervals import Interval, bootstrap
@@ -170,7 +170,7 @@ def _variants(table: pd.DataFrame) -> list[list[Variant]]:
 
 def _table(file: Path) -> pd.DataFrame:
     columns = [TEST, TEXT, PICTURE, "impressions", "clicks"]
-    table = rows_of(file, columns)[columns]
+    table = read_rows(file, columns)[columns]
     order = stable_uniform(table[TEST], salt="order")  # not that of time: `--size` takes tests of all years
     table = table.iloc[np.argsort(order, kind="stable")]
     table = table[table["impressions"] > 0].reset_index(drop=True)

@@ -157,8 +157,9 @@ def uplift(
     else:
         if treatment is None or outcome is None:
             raise DataError("--experiment needs --treatment and --outcome: the columns of the arms and of what came.")
+        from data.files import read_rows
         from features.rules import parse_rule
-        from training.uplift_report import read_rows, run_of
+        from training.uplift_report import run_of
         from training.uplift_report import uplift_report as report_of
 
         rows = read_rows(experiment)

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside and renamed; folders that one process at a time changes."""
+"""Files that are whole or not there, folders that one process at a time changes, and files of rows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.errors import WorkspaceError
+from data.errors import DataError, WorkspaceError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +73,8 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 SUFFIXES = (".parquet", ".csv")
+NOTHING = ("", "NA", "NaN", "nan", "null", "NULL")
+"""What a CSV has where there is nothing, if its columns are typed; "None" is a word, as it may name an arm."""
 
 
 def check_suffix(to: Path) -> None:
@@ -122,3 +124,46 @@ def writing_rows(to: Path, schema: pa.Schema) -> Iterator[Callable[[list[dict[st
                     writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False))
 
             yield write
+
+
+def read_rows(file: Path, columns: Sequence[str] = (), *, typed: bool = True) -> pd.DataFrame:
+    r"""All rows of a Parquet file, or of a CSV file with a header, any separator, compressed or not.
+
+    Args:
+        file: Parquet if it ends on .parquet or .pq, else CSV.
+        columns: It must have these; it is read with all others that it has.
+        typed: Whether columns of a CSV become numbers, dates, and yes or no where all values are; else they stay text.
+
+    Raises:
+        DataError: there is no such file, it cannot be read, or has no rows or not one of the columns.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "a.csv"
+        ...     _ = file.write_text("arm;spend\nNone;1.50")
+        ...     read_rows(file).values.tolist(), read_rows(file, typed=False).values.tolist()
+        ([['None', 1.5]], [['None', '1.50']])
+    """
+    import duckdb  # noqa: PLC0415 - as above
+
+    if not file.is_file():
+        raise DataError(f"{file} is no file. Give a Parquet or CSV file.")
+    try:
+        with duckdb.connect() as connection:
+            if file.suffix.lower() in (".parquet", ".pq"):
+                found = connection.read_parquet(str(file))
+            elif typed:
+                found = connection.read_csv(str(file), header=True, na_values=list(NOTHING), sample_size=-1)
+            else:
+                found = connection.read_csv(str(file), header=True, all_varchar=True)
+            table: pd.DataFrame = found.df()
+    except duckdb.Error as error:
+        why = str(error).splitlines()[0]
+        raise DataError(f"{file} cannot be read: {why} Give a Parquet or CSV file.") from error
+    if missing := [name for name in columns if name not in table]:
+        raise DataError(f"{file} has no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}.")
+    if not len(table):
+        raise DataError(f"{file} has no rows.")
+    return table.drop(
+        columns="__index_level_0__", errors="ignore"
+    )  # pandas' numbering of rows is nothing known of them

@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
@@ -169,30 +167,6 @@ def label_of(column: pd.Series) -> Label:
     negative = next(str(value) for value in counts.index if value != positive)
     known = text.notna().to_numpy()
     return Label((text[known] == positive).to_numpy(np.int64), known, positive, negative)
-
-
-def read_table(file: Path) -> pd.DataFrame:
-    """A Parquet or CSV file (any separator, compressed or not); of a CSV every column is text, to be read later.
-
-    Raises:
-        DataError: there is no such file, it cannot be read, or has no rows.
-    """
-    if not file.is_file():
-        raise DataError(f"{file} is no file. Give a Parquet or CSV file.")
-    try:
-        with duckdb.connect() as connection:
-            parquet = file.suffix.lower() in (".parquet", ".pq")
-            found = (
-                connection.read_parquet(str(file))
-                if parquet
-                else connection.read_csv(str(file), header=True, all_varchar=True)
-            )
-            table: pd.DataFrame = found.df()
-    except duckdb.Error as error:
-        raise DataError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
-    if not len(table):
-        raise DataError(f"{file} has no rows.")
-    return table
 
 
 def many_worded(table: pd.DataFrame, columns: Columns) -> list[str]:

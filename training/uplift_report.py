@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 
@@ -45,8 +44,6 @@ MOST_LEARNT = 50_000
 """People that models learn from and are judged on, a seeded draw of more; everything else is of everybody."""
 MOST_GROUPS = 8
 """Columns of words, or of few numbers, known before are looked at group by group, if they have so few."""
-MISSING = ["", "NA", "NaN", "nan", "null", "NULL"]
-"""What a CSV has where there is nothing."""
 SPLITS, MOST_SPLIT, TOO_OFTEN = 200, 20_000, 0.07
 """Random splits of an arm, of how many people at the most; a share of effects found that is too often."""
 LIMITS = (
@@ -165,24 +162,6 @@ def uplift_report(
         notes=tuple(_notes(experiment, found is not None, by_arm is not None)),
         run=run,
     )
-
-
-def read_rows(path: Path) -> pd.DataFrame:
-    """A table of parquet or csv, of any separator; "None" is a word, as it may name an arm.
-
-    Raises:
-        DataError: no such file, or one that cannot be read.
-    """
-    if not path.is_file() or path.suffix not in {".parquet", ".csv"}:
-        raise DataError(f"{path} is no table: give a file that ends on .parquet or .csv.")
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        with duckdb.connect() as connection:
-            table: pd.DataFrame = connection.read_csv(str(path), header=True, na_values=MISSING, sample_size=-1).df()
-            return table
-    except (ValueError, OSError, duckdb.Error) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def run_of(path: Path, rows: int, options: Mapping[str, str]) -> Run:

@@ -55,7 +55,7 @@ def test_folders_of_another_layout_are_refused_by_the_column_that_is_missing(tmp
         off_policy.open_bandit(tmp_path)
     with pytest.raises(DataError, match="no column 'clickability_test_id'"):
         variants.run(data=tmp_path, size=None)
-    with pytest.raises(DataError, match="is no table"):
+    with pytest.raises(DataError, match="is no file"):
         offers.run(data=tmp_path.parent)
 
 

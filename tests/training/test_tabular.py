@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +9,7 @@ import pytest
 from data.errors import DataError
 from evaluation.classification import evaluate
 from training import tabular
-from training.tabular import fit_table, label_of, read_table
+from training.tabular import fit_table, label_of
 
 
 def customers(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
@@ -115,26 +113,3 @@ def test_a_target_of_other_than_two_values_is_refused():
         label_of(pd.Series([1, 2, 3], name="rating"))
     with pytest.raises(DataError, match="1 values"):
         label_of(pd.Series(["No"] * 5, name="churn"))
-
-
-def test_csv_and_parquet_are_read_alike(tmp_path: Path):
-    table = pd.DataFrame({"churn": ["Yes", "No"] * 20, "spend": ["1.5", "n/a"] * 20, "plan; or not": ["a", "b"] * 20})
-    table.to_parquet(tmp_path / "a.parquet")
-    table.to_csv(tmp_path / "a.csv", index=False)
-    table.to_csv(tmp_path / "semicolon.csv", sep=";", index=False)
-    table.to_csv(tmp_path / "a.csv.gz", index=False)
-    for name in ("a.parquet", "a.csv", "semicolon.csv", "a.csv.gz"):
-        read = read_table(tmp_path / name)
-        assert read.columns.tolist() == table.columns.tolist()
-        assert read["churn"].tolist() == table["churn"].tolist()
-
-
-def test_a_file_that_is_none_is_named(tmp_path: Path):
-    with pytest.raises(DataError, match="is no file"):
-        read_table(tmp_path / "gone.csv")
-    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"torn\.parquet cannot be read"):
-        read_table(tmp_path / "torn.parquet")
-    (tmp_path / "empty.csv").write_text("a,b\n")
-    with pytest.raises(DataError, match="has no rows"):
-        read_table(tmp_path / "empty.csv")

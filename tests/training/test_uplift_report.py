@@ -15,7 +15,7 @@ from evaluation.experiments import Nothing
 from evaluation.intervals import Interval
 from evaluation.uplift_report import Run, UpliftReport, text
 from training import uplift
-from training.uplift_report import read_rows, run_of, uplift_report
+from training.uplift_report import run_of, uplift_report
 
 RUN = Run("mail.csv", "00", 1, "0", {})
 
@@ -97,24 +97,10 @@ def test_what_does_not_fit_is_named(options: dict[str, object], word: str) -> No
         told(shop(), **options)
 
 
-def test_a_table_is_read_from_parquet_or_csv_and_nothing_else(tmp_path: Path) -> None:
-    rows = shop(50)
-    rows.to_csv(tmp_path / "mail.csv", index=False)
-    rows.to_parquet(tmp_path / "mail.parquet")
-    assert read_rows(tmp_path / "mail.csv").columns.equals(read_rows(tmp_path / "mail.parquet").columns)
+def test_two_files_have_two_fingerprints(tmp_path: Path) -> None:
+    shop(50).to_csv(tmp_path / "mail.csv", index=False)
+    shop(50).to_parquet(tmp_path / "mail.parquet")
     assert run_of(tmp_path / "mail.csv", 50, {}).sha256 != run_of(tmp_path / "mail.parquet", 50, {}).sha256
-    for name in ("mail.xlsx", "none.csv"):
-        with pytest.raises(DataError, match=name):
-            read_rows(tmp_path / name)
-
-
-def test_a_csv_may_have_any_separator_and_an_arm_called_none(tmp_path: Path) -> None:
-    file = tmp_path / "mail.csv"
-    file.write_text("arm;Did visit?;age\nNone;1;30.5\nmail;0;NA\nNone;;41\n", encoding="utf-8")
-    rows = read_rows(file)
-    assert rows["arm"].tolist() == ["None", "mail", "None"]
-    assert rows["age"].isna().tolist() == [False, True, False]
-    assert rows["Did visit?"].sum() == 1
 
 
 def test_people_in_two_arms_are_found_by_a_column_of_ids() -> None:
