@@ -25,7 +25,7 @@ from serving.contacting import Acted, Asked, Parts, Row, act
 from serving.decisions import triggers
 from serving.decisions.journeys import Due, Handed, Waiting, next_step
 from serving.decisions.triggers import LIFECYCLE, Names, begun, check_catalogue, reached
-from serving.happened import Happenings
+from serving.happened import Happened, Happenings
 from serving.people import People
 from serving.profiles import Profiles
 from serving.schemas import SendTime, WaitingJourney
@@ -88,9 +88,9 @@ class Acting:
         """
         if not self.triggers.on:
             return [Acted(user_id) for user_id in user_ids]
-        rows, handed = self._happenings.of(user_ids, now)
+        happened = self._happenings.of(user_ids, now)
         holds, worth = self._told(self._frame(user_ids))
-        journeys = self._journeys(user_ids, rows, handed, holds, now)
+        journeys = self._journeys(user_ids, happened, holds, now)
         busy = [user_id for user_id in user_ids if any(isinstance(one, Due) for one in journeys[user_id])]
         people = dict(zip(busy, self._people.of(busy, now=now), strict=True))
         hours = self._hours(busy, now)
@@ -104,14 +104,14 @@ class Acting:
             mine = {name: float(values[number]) for name, values in worth.items()}
             time, time_row = hours[user_id]
             asked = Asked(user_id, people[user_id], due, mine, time, time_row, channel, now)
-            found.append(replace(act(asked, self._settings, self._parts), waiting=waiting))
+            acted = act(asked, self._settings, self._parts)
+            found.append(replace(acted, waiting=waiting, newest=happened.newest.get(user_id, 0)))
         return found
 
     def _journeys(
         self,
         user_ids: Sequence[str],
-        rows: pd.DataFrame,
-        handed: Mapping[str, Sequence[Handed]],
+        happened: Happened,
         holds: Mapping[str, np.ndarray],
         now: datetime,
     ) -> dict[str, list[Due | Waiting]]:
@@ -119,10 +119,10 @@ class Acting:
         found: dict[str, list[Due | Waiting]] = {user_id: [] for user_id in user_ids}
         position = {user_id: number for number, user_id in enumerate(user_ids)}
         for trigger in self.triggers.on:
-            beginnings = begun(trigger, rows) if trigger.events else {}
-            goals = reached(trigger, rows)
+            beginnings = begun(trigger, happened.rows) if trigger.events else {}
+            goals = reached(trigger, happened.rows)
             logs: dict[tuple[str, str], list[Handed]] = defaultdict(list)
-            for user_id, log in handed.items():
+            for user_id, log in happened.handed.items():
                 for entry in log:
                     if entry.trigger == trigger.name:
                         logs[user_id, entry.beginning.about].append(entry)

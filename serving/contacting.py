@@ -15,6 +15,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from data.settings import Settings
+from data.state.schema import tables as state_tables
 from data.state.writes import append
 from serving.decisions.journeys import Due, settle
 from serving.decisions.rules import Contact, Person, Suppressed, held_back
@@ -29,6 +30,13 @@ OWN = frozenset({"frequency", "caps", "re_entry"})
 FIRST_BY = {"value": "is worth most", "priority": "has the highest priority", "chance": "was drawn"}
 
 Row = dict[str, Any]
+
+LOGGED = state_tables["decisions"].c
+LATER = (
+    sa.select(LOGGED.seq)
+    .where(LOGGED.user_id == sa.bindparam("user_id"), LOGGED.kind == KIND, LOGGED.seq > sa.bindparam("newest"))
+    .limit(1)
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ class Acted:
         decision: The row of `decisions` that is new; None where nothing was due, or it was decided before.
         filled: What the message holds.
         time: The row about the hour that was chosen; None if none was.
+        newest: The `seq` of their newest decision about an action when this was decided; 0 if there was none.
     """
 
     user_id: str
@@ -92,6 +101,7 @@ class Acted:
     decision: Row | None = None
     filled: Filled = Filled()
     time: Row | None = None
+    newest: int = 0
 
     @property
     def note(self) -> str | None:
@@ -103,13 +113,17 @@ class Acted:
         return "Nothing is due now." if self.waiting else "No journey is under way."
 
     def store(self, connection: sa.Connection) -> Acted | None:
-        """Store what was decided; what is to be done in the end, None if the step was handed out meanwhile."""
+        """Store what was decided; what is to be done in the end, None if something was handed out meanwhile.
+
+        Another step too, on another channel say: caps and re-entry were held without it.
+        """
         if self.decision is None:
             return self
-        new = append(connection, "decisions", [self.decision])
         if self.action is None:
+            append(connection, "decisions", [self.decision])
             return self
-        if not new:
+        since = {"user_id": self.user_id, "newest": self.newest}
+        if connection.scalar(LATER, since) is not None or not append(connection, "decisions", [self.decision]):
             return None
         if self.time is not None:
             append(connection, "decisions", [self.time])

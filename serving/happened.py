@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -36,6 +36,20 @@ CHANGED_DAYS = 30
 ITEM = ("item_id", "updated_at", "price", "available")
 
 
+class Happened(NamedTuple):
+    """What is known of the people asked about.
+
+    Attributes:
+        rows: What they did, rows of `features.happenings`.
+        handed: The steps that were handed out to each.
+        newest: By person, the `seq` of their newest decision about an action; none where there is none.
+    """
+
+    rows: pd.DataFrame
+    handed: Mapping[str, Sequence[Handed]]
+    newest: Mapping[str, int]
+
+
 class Happenings:
     """Reads happenings and the log of actions; `asked` are the names of the events that triggers ask about."""
 
@@ -48,8 +62,8 @@ class Happenings:
         self._items = tables["items"].select(*ITEM).execute()
         self._found: tuple[tuple[Any, ...], pd.DataFrame] = (), self._items.iloc[:0]
 
-    def of(self, user_ids: Sequence[str], now: datetime) -> tuple[pd.DataFrame, dict[str, list[Handed]]]:
-        """What these people did (rows of `features.happenings`), and the steps that were handed out to each.
+    def of(self, user_ids: Sequence[str], now: datetime) -> Happened:
+        """What these people did, and what was handed out to them before `now`.
 
         Raises:
             StateUnavailableError: the state cannot be read.
@@ -62,7 +76,7 @@ class Happenings:
         if LIFECYCLE_CHANGED in self._asked:
             parts.append(lifecycle_changes(did, now, days=CHANGED_DAYS))
         parts = [part for part in parts if len(part)] or [did]
-        return pd.concat(parts, ignore_index=True), self._handed(user_ids, rows["messages"], now)
+        return Happened(pd.concat(parts, ignore_index=True), *self._handed(user_ids, rows["messages"], now))
 
     def _changes(self, now: datetime) -> pd.DataFrame:
         """What lately became of items, in the checked tables and in the state; found anew once the state's change."""
@@ -84,14 +98,18 @@ class Happenings:
         both = pd.concat([history, live.astype(history.dtypes.to_dict())], ignore_index=True)
         return both.drop_duplicates(["item_id", "updated_at"], keep="last")
 
-    def _handed(self, user_ids: Sequence[str], messages: pa.Table, now: datetime) -> dict[str, list[Handed]]:
-        """The steps that were handed out before `now`, by person."""
+    def _handed(
+        self, user_ids: Sequence[str], messages: pa.Table, now: datetime
+    ) -> tuple[dict[str, list[Handed]], dict[str, int]]:
+        """The steps that were handed out before `now`, and the newest decision about an action, by person."""
         decisions, outcomes = state_tables["decisions"].c, state_tables["outcomes"].c
-        query = sa.select(
-            decisions.decision_id, decisions.user_id, decisions["at"], decisions.slot, decisions.arm, decisions.context
-        ).where(decisions.user_id.in_(user_ids), decisions.kind == KIND, decisions["at"] <= now)
+        names = ("seq", "decision_id", "user_id", "at", "slot", "arm", "context")
+        query = sa.select(*(decisions[name] for name in names)).where(
+            decisions.user_id.in_(user_ids), decisions.kind == KIND
+        )
         with self._state.reading() as connection:
-            logged = [(row, told) for row in connection.execute(query) if (told := _journey_of(row.context))]
+            known = connection.execute(query.order_by(decisions.seq)).all()
+            logged = [(row, told) for row in known if row.at <= now and (told := _journey_of(row.context))]
             asked = [row.decision_id for row, _ in logged]
             shown = sa.select(outcomes.decision_id).where(outcomes.decision_id.in_(asked)).distinct()
             done = {decision_id for (decision_id,) in connection.execute(shown)} if asked else set()
@@ -110,7 +128,7 @@ class Happenings:
                     told=told,
                 )
             )
-        return found
+        return found, {row.user_id: row.seq for row in known}
 
 
 def _touched(rows: Mapping[str, pa.Table]) -> pa.Table:

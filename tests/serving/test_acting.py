@@ -211,6 +211,37 @@ def test_two_workers_hand_out_one_step(shared):
     assert len(logged(shared, "ida")) == 1
 
 
+def test_two_steps_at_once_do_not_slip_through_the_cap(shared, tmp_path):
+    """Each is decided before the other is stored: the second is decided anew, and the cap holds."""
+    visited = {"event": "page_viewed", "page": "pricing"}
+    did(shared, "ivy", visited, feature="page_viewed_7d", hours=40)
+    shared.post("/v1/consents", {"user_id": "ivy", "consents": {"email": True, "sms": True}})
+    own = """
+    [arms]
+    random = 0
+    usual = 0
+    holdout = 0
+    [rules]
+    caps = {all = "1 in 1"}
+    quiet_hours = {}
+    [actions.texted]
+    events = ["page_viewed"]
+    channels = ["sms"]
+    best_hour = false
+    [[actions.texted.steps]]
+    """
+    acting = acting_by(shared, tmp_path, own)
+    now = datetime.now(UTC)
+    [mail], [text] = (acting.decide(["ivy"], now=now, channel=channel) for channel in ("email", "sms"))
+    assert (mail.action.trigger, text.action.trigger) == ("key_page_seen", "texted")
+    with shared.engine.state.writing() as connection:
+        assert mail.store(connection) is not None
+        assert text.store(connection) is None
+    [again] = acting.decide(["ivy"], now=now, channel="sms")
+    assert again.action is None
+    assert "caps" in {one.rule for one in again.held_back}
+
+
 @pytest.mark.parametrize("arm", ["holdout", "usual", "random"])
 def test_arms_that_models_leave_to_others(shared, tmp_path, arm):
     """Whoever is left alone gets nothing, is logged once as one who would have been written to, and goes on."""
