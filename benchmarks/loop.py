@@ -164,8 +164,7 @@ def _visible(shop: Inside, world: Loop) -> float:
 
 def _result(played: list[Played], visible: float) -> Result:
     def over(values: list[float]) -> Interval:
-        found = np.array(values, dtype=np.float64)
-        return normal_mean(found) if len(found) > 1 else Interval(float(found[0]), np.nan, np.nan, 0.95)
+        return normal_mean(np.array(values, dtype=np.float64))
 
     share = over([one.share for one in played])
     gains = {name: over([one.model - getattr(one, name) for one in played]) for name in ("usual", "random", "single")}

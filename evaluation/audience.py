@@ -37,8 +37,7 @@ class Expected:
     @property
     def count(self) -> Interval:
         """How many will do it."""
-        i, n = self.share, self.people
-        return Interval(n * i.estimate, n * i.low, n * i.high, i.level)
+        return self.share.scaled(self.people)
 
 
 @dataclass(frozen=True)
@@ -301,7 +300,7 @@ def expected(probability: np.ndarray, *, calibration_error: float = 0.0) -> Expe
     """
     p = probability[~np.isnan(probability)]
     if not len(p):
-        return Expected(0, Interval(np.nan, np.nan, np.nan, 0.95))
+        return Expected(0, Interval.around(np.nan))
     mean, half = float(p.mean()), Z_95 * float(np.sqrt((p * (1 - p)).sum())) / len(p) + calibration_error
     return Expected(len(p), Interval(mean, max(0.0, mean - half), min(1.0, mean + half), 0.95))
 
@@ -363,13 +362,13 @@ def in_words(feature: str) -> str:
 
 def metrics(found: Audience) -> dict[str, Interval]:
     """The numbers of the report by name: its size, and what each label's share and the spending are expected to be."""
-    numbers = {"size": Interval(found.size, np.nan, np.nan, 0.95), "share": Interval(found.share, np.nan, np.nan, 0.95)}
+    numbers = {"size": Interval.around(found.size), "share": Interval.around(found.share)}
     for outcome in found.outcomes:
         numbers |= {
             f"{outcome.label}.inside": outcome.inside.share,
             f"{outcome.label}.everybody": outcome.everybody.share,
         }
-    numbers |= {f"reach.{r.channel}": Interval(r.share, np.nan, np.nan, 0.95) for r in found.reach}
+    numbers |= {f"reach.{r.channel}": Interval.around(r.share) for r in found.reach}
     return numbers | ({"spend": found.spend.whole} if found.spend else {})
 
 

@@ -310,19 +310,12 @@ def _repeat(rows: pd.DataFrame, horizon_days: float, level: float) -> Asked:
 
 def _revenue(rows: pd.DataFrame, horizon_days: float, level: float) -> Asked:
     revenue = _watched(rows, horizon_days)["revenue"].dropna().to_numpy(dtype=np.float64)
-    return len(revenue), _mean(revenue, level)
+    return len(revenue), normal_mean(revenue, level=level)
 
 
 def _lifetime(rows: pd.DataFrame, horizon_days: float, level: float) -> Asked:  # noqa: ARG001 - one shape for all
     spend = rows["spend_life"].dropna().to_numpy(dtype=np.float64)
-    return len(spend), _mean(spend, level)
-
-
-def _mean(values: np.ndarray, level: float) -> Interval:
-    """One person has a value and no interval."""
-    if len(values) == 1:
-        return Interval(float(values[0]), np.nan, np.nan, level)
-    return normal_mean(values, level=level)
+    return len(spend), normal_mean(spend, level=level)
 
 
 NEEDED = (

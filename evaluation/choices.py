@@ -79,7 +79,7 @@ def _judge(w: np.ndarray, reward: np.ndarray, person: np.ndarray, level: float) 
     by_person = np.bincount(person, w * (reward - value) / w.mean()) * (person.max() + 1) / len(w)
     weights = _weights(np.bincount(person, w), len(w))
     found = _around(value, by_person, level)
-    return (Interval(np.nan, np.nan, np.nan, level) if weights.refused else found), by_person, weights
+    return (Interval.around(np.nan, level=level) if weights.refused else found), by_person, weights
 
 
 def _weights(w: np.ndarray, n: int) -> Weights:
@@ -98,8 +98,7 @@ def _difference(one: _Judged, other: _Judged, level: float) -> Interval:
 
 def _around(value: float, by_person: np.ndarray, level: float) -> Interval:
     error = normal_mean(by_person, level=level)
-    half = (error.high - error.low) / 2
-    return Interval(value, value - half, value + half, level)
+    return Interval.around(value, (error.high - error.low) / 2, level=level)
 
 
 def _apart(one: dict[str, float], other: dict[str, float], choices: Sequence[str]) -> float:

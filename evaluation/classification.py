@@ -30,7 +30,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
 from data.errors import DataError
-from evaluation.intervals import Interval, Statistic, bootstrap, wilson
+from evaluation.intervals import Interval, Statistic, bootstrap, normal_mean, wilson
 
 BINS = 10
 MANY_ROWS = 50_000
@@ -598,19 +598,12 @@ def _group_quality(
         small=n < SMALL_GROUP or min(positives, n - positives) < SMALL_CLASS,
         rate=wilson(positives, n, level=level),
         mean_probability=float(p.mean()),
-        calibration_gap=_normal(p - y, level),
+        calibration_gap=normal_mean(p - y, level=level),
         roc_auc=_delong(y, p, level),
-        brier=_normal((p - y) ** 2, level),
+        brier=normal_mean((p - y) ** 2, level=level),
         selection_rate=wilson(int(taken.sum()), n, level=level),
         true_positive_rate=wilson(int(taken[y == 1].sum()), positives, level=level),
     )
-
-
-def _normal(values: np.ndarray, level: float) -> Interval:
-    """The mean, by the central limit theorem; NaN ends for one value alone."""
-    middle = float(values.mean())
-    half = norm.ppf((1 + level) / 2) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return Interval(middle, float(middle - half), float(middle + half), level)
 
 
 def _delong(y: np.ndarray, p: np.ndarray, level: float) -> Interval:
@@ -618,7 +611,7 @@ def _delong(y: np.ndarray, p: np.ndarray, level: float) -> Interval:
     positives, negatives = p[y == 1], p[y == 0]
     m, n = len(positives), len(negatives)
     if min(m, n) < 2:
-        return Interval(np.nan, np.nan, np.nan, level)
+        return Interval.around(np.nan, level=level)
     rank = rankdata(np.r_[positives, negatives])
     won = (rank[:m] - rankdata(positives)) / n  # of each positive: the share of negatives below
     lost = 1 - (rank[m:] - rankdata(negatives)) / m

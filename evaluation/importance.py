@@ -77,7 +77,7 @@ def permutation_importance(
         mean, half = float(np.mean(falls)), 0.0
         if repeats > 1:
             half = float(norm.ppf((1 + level) / 2) * np.std(falls, ddof=1) / np.sqrt(repeats))
-        found[name] = Interval(mean, mean - half, mean + half, level)
+        found[name] = Interval.around(mean, half, level=level)
     return found
 
 

@@ -36,6 +36,26 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
+    @classmethod
+    def around(cls, estimate: float, half: float = np.nan, *, level: float = 0.95) -> Interval:
+        """The estimate and as much to both sides; by default a number of which it is not known how sure it is.
+
+        Example:
+            >>> str(Interval.around(2.0, 0.5)), str(Interval.around(2.0))
+            ('2.0000 [1.5000, 2.5000]', '2.0000 [nan, nan]')
+        """
+        return cls(float(estimate), float(estimate - half), float(estimate + half), level)
+
+    def scaled(self, times: float, *, less: float = 0.0) -> Interval:
+        """So many times it, less what is known for sure, as a share of money after cost is; `times` is not below 0.
+
+        Example:
+            >>> str(Interval(2.0, 1.0, 4.0, 0.95).scaled(0.5, less=1.0))
+            '0.0000 [-0.5000, 1.0000]'
+        """
+        estimate, low, high = (times * end - less for end in (self.estimate, self.low, self.high))
+        return Interval(estimate, low, high, self.level)
+
 
 def bootstrap(
     statistic: Statistic,
@@ -71,7 +91,7 @@ def bootstrap(
         raise DataError(f"groups has shape {groups.shape}; give one per row, ({n},).")
     estimate = float(statistic(np.ones((1, n)) if counts is None else counts[None].astype(float))[0]) if n else np.nan
     if np.isnan(estimate):
-        return Interval(np.nan, np.nan, np.nan, level)
+        return Interval.around(np.nan, level=level)
     blocks = _weights(n, groups, resamples, seed) if counts is None else _multinomial(counts, resamples, seed)
     drawn = np.concatenate([statistic(weights) for weights in blocks])
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
@@ -86,7 +106,7 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
         '0.0000 [0.0000, 0.2775]'
     """
     if n == 0:
-        return Interval(np.nan, np.nan, np.nan, level)
+        return Interval.around(np.nan, level=level)
     z, share = norm.ppf((1 + level) / 2), successes / n
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
@@ -107,14 +127,16 @@ def mean(values: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed
 def normal_mean(values: np.ndarray, *, level: float = 0.95) -> Interval:
     """The mean of n values by the central limit theorem, estimate +- z s / sqrt(n): for many values, in no time.
 
+    One value alone has no interval, and none no mean.
+
     Example:
         >>> str(normal_mean(np.array([1.0, 2.0, 3.0])))
         '2.0000 [0.8684, 3.1316]'
     """
     if len(values) < 2:
-        return Interval(np.nan, np.nan, np.nan, level)
+        return Interval.around(values[0] if len(values) else np.nan, level=level)
     half = norm.ppf((1 + level) / 2) * values.std(ddof=1) / np.sqrt(len(values))
-    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half), level)
+    return Interval.around(values.mean(), half, level=level)
 
 
 def paired_difference(

@@ -256,7 +256,7 @@ def difference(first: PolicyValue, second: PolicyValue) -> Interval:
         raise DataError(f"{len(first.contributions)} and {len(second.contributions)} decisions are not the same ones.")
     level = first.value.level
     if first.weights.refused or second.weights.refused:
-        return Interval(np.nan, np.nan, np.nan, level)
+        return Interval.around(np.nan, level=level)
     return normal_mean(first.contributions - second.contributions, level=level)
 
 
@@ -295,7 +295,7 @@ def action_values(logged: Logged, probabilities: np.ndarray, predicted: np.ndarr
 
 def _value(method: str, logged: Logged, policy: np.ndarray, contributions: np.ndarray, level: float) -> PolicyValue:
     weights = overlap(logged, policy)
-    value = Interval(np.nan, np.nan, np.nan, level) if weights.refused else normal_mean(contributions, level=level)
+    value = Interval.around(np.nan, level=level) if weights.refused else normal_mean(contributions, level=level)
     return PolicyValue(method, value, contributions, weights)
 
 

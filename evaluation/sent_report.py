@@ -52,7 +52,7 @@ class SentReport:
     @property
     def verdict(self) -> Verdict:
         """Always that it cannot tell."""
-        return Verdict("cannot tell", SENTENCE, Interval(np.nan, np.nan, np.nan, 0.95))
+        return Verdict("cannot tell", SENTENCE, Interval.around(np.nan))
 
     @property
     def whole(self) -> dict[str, Measure]:

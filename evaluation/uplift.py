@@ -414,14 +414,14 @@ def calibration(people: Contrast, score: np.ndarray, *, level: float = 0.95) -> 
     x = score - score.mean()
     spread = float(x @ x)
     if spread <= n * (1e-12 * max(1.0, float(np.abs(score).max()))) ** 2:  # all are scored alike
-        return UpliftCalibration(shift, Interval(np.nan, np.nan, np.nan, level), np.nan, error, n)
+        return UpliftCalibration(shift, Interval.around(np.nan, level=level), np.nan, error, n)
     slope = float(x @ people.effect) / spread
     residual = people.effect - people.effect.mean() - slope * x
     standard_error = float(np.sqrt(x**2 @ residual**2 * n / (n - 2))) / spread
     half = norm.ppf((1 + level) / 2) * standard_error
     return UpliftCalibration(
         shift=shift,
-        slope=Interval(slope, slope - half, slope + half, level),
+        slope=Interval.around(slope, half, level=level),
         differs=float(norm.sf(slope / standard_error)) if standard_error else 0.0,
         error=error,
         n=n,

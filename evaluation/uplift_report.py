@@ -98,7 +98,7 @@ class Unit:
             ('2.1 EUR', '2.0 points')
         """
         factor = self._factor(1)
-        places = _places(Interval(0.0, -width / 2, width / 2, 0.95), factor)
+        places = _places(Interval.around(0.0, width / 2), factor)
         places += x != 0 and round(x * factor, places) == 0
         return self._told(x * factor, places) + self._behind
 
@@ -615,8 +615,7 @@ def _curve_chart(found: Who) -> str:
     third = int(np.searchsorted(curve.share, 0.3))
     half = (curve.high[third] - curve.low[third]) / 2
     ours, chance = (
-        found.unit.change(Interval(gain[third], gain[third] - half, gain[third] + half, 0.95), times=THOUSAND)
-        for gain in (curve.gain, curve.random)
+        found.unit.change(Interval.around(gain[third], half), times=THOUSAND) for gain in (curve.gain, curve.random)
     )
     alt = f"With 30 % contacted the model's order gains {ours} per 1,000 people, chance {chance}."
     return _shares(found, lines, alt, None)

@@ -459,11 +459,11 @@ def _earned(told: _Rows, people: pd.DataFrame, arms: Sequence[str], *, running: 
 def _kept(earned: Sequence[Comparison], costs: Mapping[str, float]) -> dict[str, Interval]:
     """By the other arm: what the first one brings more of the first metric, less what sending cost more; as `costs`."""
     first = {c.control: c for c in reversed(earned)} if costs else {}
-    found = {}
-    for other in [name for name in costs if name in first]:
-        i, more = first[other].interval, costs[first[other].arm] - costs[other]
-        found[other] = Interval(i.estimate - more, i.low - more, i.high - more, i.level)
-    return found
+    return {
+        other: first[other].interval.scaled(1.0, less=costs[first[other].arm] - cost)
+        for other, cost in costs.items()
+        if other in first
+    }
 
 
 def _periods(tables: Tables, told: _Rows, asked: _Asked, experiment: Experiment) -> dict[str, tuple[Period, ...]]:

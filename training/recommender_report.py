@@ -98,7 +98,7 @@ def _ranker(who: Contestant, quality: Mapping[str, RankingQuality], first: str, 
     measures = {name: found.interval(name, "warm", resamples=resamples) for name in MEASURED}  # type: ignore[arg-type]
     measures["recall_of_strangers"] = found.interval("recall", "cold", resamples=resamples)
     for name, value in (("coverage", found.coverage), ("exposure_gini", found.exposure_gini)):
-        measures[name] = Interval(value, np.nan, np.nan, 0.95)
+        measures[name] = Interval.around(value)
     gain = None
     if who.name != first:
         ours, theirs = (q.values("ndcg", "warm") for q in (quality[first], found))

@@ -190,7 +190,7 @@ def compared(workspace: Workspace, models: Mapping[str, Timing], rows: SendRows)
 
     def measured(values: np.ndarray) -> Interval:
         if why:
-            return Interval(np.nan, np.nan, np.nan, 0.95)
+            return Interval.around(np.nan)
         return bootstrap(lambda w: w @ values / w.sum(axis=1), len(values), groups=person, resamples=resamples)
 
     judged = tuple(

@@ -30,7 +30,6 @@ from evaluation.experiments import (
     read_experiment,
 )
 from evaluation.experiments.means import as_numbers
-from evaluation.intervals import Interval
 from evaluation.off_policy import Logged
 from evaluation.policies import compare_policies
 from evaluation.uplift import comparable, contrast
@@ -332,12 +331,10 @@ def profits_of(analysis: Analysis, costs: Mapping[str, float], *, margin: float 
         costs: Per person, of every treated arm.
         margin: What is earned of 1.
     """
-    found = []
-    for comparison in analysis.comparisons[: len(costs)]:
-        i, cost = comparison.interval, costs[comparison.arm]
-        estimate, low, high = (margin * end - cost for end in (i.estimate, i.low, i.high))
-        found.append(Profit(comparison.arm, margin, cost, Interval(estimate, low, high, i.level)))
-    return tuple(found)
+    return tuple(
+        Profit(one.arm, margin, costs[one.arm], one.interval.scaled(margin, less=costs[one.arm]))
+        for one in analysis.comparisons[: len(costs)]
+    )
 
 
 def _people_per_day(experiment: Experiment, date: str | None) -> float | None:

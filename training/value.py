@@ -49,7 +49,6 @@ QUINTILES, PRIOR_ROWS = 5, 10
 """Of each of recency, frequency and money; the mean of a cell is drawn to everybody's as if by so many rows."""
 GAINS = (METRIC, "mae", "rmse")
 """Measures in which the first model is held against each other one, on the same customers."""
-NOTHING = Interval(np.nan, np.nan, np.nan, 0.95)
 SPEND_WINDOWS = (7, 30, 90, 365)
 MAX_JUDGED = 10_000
 """Customers drawn to judge on, at the most."""
@@ -345,7 +344,7 @@ def compared(workspace: Workspace, models: Mapping[str, CustomerValue], rows: Va
             for measure, statistic in MEASURES.items()
         }
         # Every row has every figure, so that they stand in one table.
-        metrics |= dict.fromkeys(("coverage", "orders_mae", "mae_gain", "rmse_gain"), NOTHING)
+        metrics |= dict.fromkeys(("coverage", "orders_mae", "mae_gain", "rmse_gain"), Interval.around(np.nan))
         if name in worth:
             found = worth[name]
             metrics["coverage"] = bootstrap(coverage(test.money, found.low, found.high), n, resamples=resamples)

@@ -289,7 +289,7 @@ def _known(treated_before: np.ndarray, control_before: np.ndarray) -> np.ndarray
 
 def _around(estimate: float, error: float, degrees: float, level: float) -> Interval:
     half = float(stdtrit(degrees, (1 + level) / 2)) * error if error > 0 else np.nan
-    return Interval(estimate, estimate - half, estimate + half, level)
+    return Interval.around(estimate, half, level=level)
 
 
 def _relative(

@@ -161,7 +161,7 @@ def shrink(
     variance = v * (1 - (1 - w / w.sum()) * b) + known * (e - middle) ** 2
     half = ndtri((1 + level) / 2) * np.sqrt(variance)
     best = middle + (1 - b) * (e - middle)
-    return [Interval(float(m), float(m - h), float(m + h), level) for m, h in zip(best, half, strict=True)]
+    return [Interval.around(m, h, level=level) for m, h in zip(best, half, strict=True)]
 
 
 def _by_group(outcome: np.ndarray, group: pd.Series) -> dict[str, np.ndarray]:

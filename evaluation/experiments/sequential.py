@@ -56,4 +56,4 @@ def always_valid(difference: Difference, *, planned_people: int, level: float = 
     half = difference.standard_error * np.sqrt(2 * (r + 1) / r * np.log(np.sqrt(r + 1) / alpha))
     z = estimate / difference.standard_error
     p_value = min(1.0, float(np.sqrt(r + 1) * np.exp(-(z**2) * r / (2 * (r + 1)))))
-    return AlwaysValid(Interval(estimate, float(estimate - half), float(estimate + half), level), p_value)
+    return AlwaysValid(Interval.around(estimate, half, level=level), p_value)
