@@ -42,7 +42,7 @@ def groups(known: Tables, at: Moment, categories: Sequence[str]) -> Iterator[Gro
 
 def _activity(events: ir.Table, at: Moment) -> Iterator[Feature]:
     when = events.occurred_at
-    yield Feature("days_since_event", "since anything was last done", "days", at.days_since(when.max()))
+    yield Feature("days_since_event", "since anything was last done", "days", at.days_since(when.max()), steady=True)
     yield Feature("days_since_first_event", "since anything was first done", "days", at.days_since(when.min()))
     for days in WINDOWS_DAYS:
         yield Feature(
@@ -101,6 +101,7 @@ def _visits(sessions: ir.Table, at: Moment) -> Iterator[Feature]:
             sessions.count(where=at.within(sessions["last"], days)),
             needs=needs,
             empty=0,
+            steady=days == HISTORY_DAYS,
         )
     yield Feature(
         "session_seconds_90d",

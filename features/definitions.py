@@ -44,6 +44,8 @@ class Feature:
         value: An aggregate over one customer's rows (for a group of single rows: a column).
         needs: Tables and columns (`table.column`) the shop must have brought; `a|b` = either.
         empty: Its value for a customer without rows; None = missing.
+        steady: Whether it says what somebody is like, or whether and how often they come, rather than what they did
+            lately. Offers tell people apart by these alone: few columns leave more to be learnt from few decisions.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Feature:
     value: ir.Value
     needs: tuple[str, ...] = ()
     empty: int | None = None
+    steady: bool = False
 
     def lacks(self, tables: Tables) -> tuple[str, ...]:
         """What of its needs the shop did not bring; nothing if the feature can be told."""

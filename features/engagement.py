@@ -94,6 +94,7 @@ def _rates(messages: ir.Table, at: Moment, channel: str | None) -> Iterator[Feat
             "share",
             (messages.count(where=answered & here).cast("float64") + PRIOR_MESSAGES * prior) / (sent + PRIOR_MESSAGES),
             needs=needs,
+            steady=kind == "open" and channel is None,
         )
 
 

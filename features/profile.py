@@ -48,7 +48,8 @@ def groups(known: Tables, at: Moment, settings: config.Features) -> Iterator[Gro
         given = _answers(events, answer)
         about = f"the last answer to {answer!r} in a form"
         needs = (f"events.{answer}",)
-        yield Group("events", given, (Feature(f"answer_{answer}", about, "answer", given.answer, needs),), single=True)
+        feature = Feature(f"answer_{answer}", about, "answer", given.answer, needs, steady=True)
+        yield Group("events", given, (feature,), single=True)
 
 
 def attributes_at(tables: Tables, cutoff: datetime, names: Sequence[str]) -> pd.DataFrame:
@@ -105,9 +106,8 @@ def _called(category: str, sensitive_words: tuple[str, ...]) -> str | None:
 
 
 def _attributes(users: ir.Table, at: Moment, settings: config.Features) -> Iterator[Feature]:
-    yield Feature(
-        "tenure_days", "since signing up", "days", at.days_since(users.created_at), needs=("users.created_at",)
-    )
+    tenure = at.days_since(users.created_at)
+    yield Feature("tenure_days", "since signing up", "days", tenure, needs=("users.created_at",), steady=True)
     yield Feature(
         "channels_reachable",
         "channels on which the person can be reached",
@@ -116,7 +116,9 @@ def _attributes(users: ir.Table, at: Moment, settings: config.Features) -> Itera
         needs=("users.channels",),
     )
     for name in attributes(settings):
-        yield Feature(name, f"attribute {name!r}", "attribute", _plain(users, name), needs=(f"users.{name}",))
+        value, needs = _plain(users, name), (f"users.{name}",)
+        apart = name != "locale"  # which says again what the country does
+        yield Feature(name, f"attribute {name!r}", "attribute", value, needs, steady=apart)
 
 
 def _answers(events: ir.Table, answer: str) -> ir.Table:

@@ -135,6 +135,11 @@ def feature_names(tables: Tables, settings: config.Features, *, categories: Sequ
     return tuple(feature.name for feature in features(tables, settings, categories=categories))
 
 
+def steady_features(tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> tuple[str, ...]:
+    """Those of `feature_names` that say what people are like, rather than what they did lately."""
+    return tuple(feature.name for feature in features(tables, settings, categories=categories) if feature.steady)
+
+
 def features(tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> list[Feature]:
     """The features that a snapshot of these tables has, in their order."""
     return [feature for group in _available(tables, _no_moment(), settings, categories) for feature in group.features]

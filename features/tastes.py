@@ -44,6 +44,7 @@ def _leanings(about: ir.Table, categories: Sequence[str]) -> Iterator[Feature]:
             "share",
             (about.count(where=about.category == category).cast("float64") + prior) / everything,
             needs=("events.category|items.category",),
+            steady=True,
         )
 
 
@@ -75,6 +76,7 @@ def _prices(priced: ir.Table) -> Iterator[Feature]:
             "log ratio",
             column.sum().cast("float64") / seen,
             needs=("events.item_id", "items.price"),
+            steady=True,
         )
 
 
@@ -89,4 +91,5 @@ def _dayparts(events: ir.Table) -> Iterator[Feature]:
             f"{PRIOR_EVENTS} events",
             "share",
             (inside + PRIOR_EVENTS * (end - begin) / HOURS_PER_DAY) / everything,
+            steady=True,
         )

@@ -47,9 +47,9 @@ def _orders(lines: ir.Table) -> ir.Table:
 def _rhythm(orders: ir.Table, at: Moment) -> Iterator[Feature]:
     when = orders.ordered_at
     since = at.days_since(when.max())
-    yield Feature("days_since_order", "since the last order", "days", since)
+    yield Feature("days_since_order", "since the last order", "days", since, steady=True)
     yield Feature("days_since_first_order", "since the first order", "days", at.days_since(when.min()))
-    yield Feature("orders_life", "orders ever", "orders", orders.count(), empty=0)
+    yield Feature("orders_life", "orders ever", "orders", orders.count(), empty=0, steady=True)
     for days in WINDOWS_DAYS:
         yield Feature(
             f"orders_{days}d",
@@ -69,7 +69,8 @@ def _rhythm(orders: ir.Table, at: Moment) -> Iterator[Feature]:
             needs=MONEY,
             empty=0,
         )
-    yield Feature("order_value_mean", "money an order", "money", share(spent, orders.money.count()), needs=MONEY)
+    mean_value = share(spent, orders.money.count())
+    yield Feature("order_value_mean", "money an order", "money", mean_value, needs=MONEY, steady=True)
     yield Feature(
         "order_value_first",
         "money of the first order",

@@ -23,7 +23,7 @@ from evaluation.choices import compare_choices
 from evaluation.intervals import Interval
 from features.decided import brought
 from features.rules import parse_rule
-from features.snapshots import definitions_hash, set_cutoff, symbolic_sql, top_categories
+from features.snapshots import definitions_hash, set_cutoff, steady_features, symbolic_sql, top_categories
 from models.offers import NOTHING, USUAL, OfferModel
 from registry.versions import Version
 from serving.decisions.arms import arm_of
@@ -117,6 +117,7 @@ class Inside:
         self._query = symbolic_sql(self._tables, self.settings.features, categories=categories)
         self._hash = definitions_hash(self._tables, self.settings.features, categories=categories)
         self._likings = likings(self._tables, categories)
+        self._steady = steady_features(self._tables, self.settings.features, categories=categories)
         self._log, self._known = self._experiments()
 
     def follow(self, workspace: Workspace) -> None:
@@ -186,6 +187,7 @@ class Inside:
         orders, by_message = over_message(self._tables, now, made.assign(channel=self.world.channel), profit, days)
         return OfferRows(
             table=self._known[usable].reset_index(drop=True),
+            steady=self._steady,
             user=made["user_id"].to_numpy(object),
             at=made["at"],
             arm=codes,

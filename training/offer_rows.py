@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -14,7 +14,7 @@ from data.tables import Tables
 from data.workspace import Workspace
 from features.decided import brought
 from features.definitions import slugs
-from features.snapshots import span, stored_categories
+from features.snapshots import span, steady_features, stored_categories
 from models.offers import NOTHING
 from training.labelled import snapshots_of
 
@@ -32,6 +32,7 @@ class OfferRows:
 
     Attributes:
         table: Features of each person, known strictly before the decision.
+        steady: Those of them by which people are told apart, see `features.definitions.Feature`.
         user: Ids, (n,).
         at: When.
         arm: What was chosen, codes (n,).
@@ -50,6 +51,7 @@ class OfferRows:
     """
 
     table: pd.DataFrame
+    steady: tuple[str, ...]
     user: np.ndarray
     at: pd.Series
     arm: np.ndarray
@@ -73,24 +75,9 @@ class OfferRows:
 
     def of(self, kept: np.ndarray) -> OfferRows:
         """Only these rows, bool (n,)."""
-        return OfferRows(
-            self.table[kept].reset_index(drop=True),
-            self.user[kept],
-            self.at[kept].reset_index(drop=True),
-            self.arm[kept],
-            self.outcome[kept],
-            self.orders[kept],
-            self.by_message[kept],
-            self.contact_cost[kept],
-            self.probabilities[kept],
-            self.even[kept],
-            self.arms,
-            self.horizon_days,
-            self.end,
-            self.definitions_hash,
-            self.notes,
-            self.about,
-        )
+        frames = {name: getattr(self, name)[kept].reset_index(drop=True) for name in ("table", "at")}
+        arrays = ("user", "arm", "outcome", "orders", "by_message", "contact_cost", "probabilities", "even")
+        return replace(self, **frames, **{name: getattr(self, name)[kept] for name in arrays})
 
 
 def offer_rows(workspace: Workspace) -> OfferRows:
@@ -117,6 +104,7 @@ def offer_rows(workspace: Workspace) -> OfferRows:
     codes = pd.Index(arms).get_indexer(made["chosen"])
     even = made["even"].to_numpy()
     snapshots, table = _known(workspace, made)
+    categories = stored_categories(workspace)
     costs = made["channel"].map(settings.contact_costs).fillna(0.0).to_numpy(dtype=np.float64)
     if not tables.has("orders", "unit_price"):
         raise DataError("an offer's profit is money, and there is no orders.unit_price.")
@@ -125,6 +113,7 @@ def offer_rows(workspace: Workspace) -> OfferRows:
     orders, by_message = over_message(tables, end, made, profit, days, margin=margin)
     return OfferRows(
         table=table,
+        steady=steady_features(tables, workspace.settings.features, categories=categories),
         user=made["user_id"].to_numpy(dtype=object),
         at=made["at"],
         arm=codes,
@@ -139,7 +128,7 @@ def offer_rows(workspace: Workspace) -> OfferRows:
         end=end,
         definitions_hash=snapshots,
         notes=(*notes, *_unknown(workspace)),
-        about=likings(workspace.checked, stored_categories(workspace)),
+        about=likings(tables, categories),
     )
 
 

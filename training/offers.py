@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -41,13 +40,6 @@ FOLDS = 5
 MOST_LEARNT = 100_000
 """Decisions that are learnt from, a draw of more: it takes a second for each ten thousand, and a kilobyte for each."""
 MOST_FOR_TREE = 10_000
-CHANGING = re.compile(
-    r"_\d+d$|_life$|_trend$|^days_since_|^orders_share_|^order_(gap|lateness|value_first)|^cart_|^sent_|^best_hour|"
-    r"^(discount|discounted_lines|return)_share$|^basket_size|^channels_reachable$|^locale$"
-)
-"""Features that tell what somebody did lately, or again what others tell ..."""
-STEADY = ("open_rate_90d", "sessions_90d", "orders_life", "days_since_event", "days_since_order")
-"""... but for these: how often somebody comes, and whether they still do."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +121,8 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
 def fit(rows: OfferRows, *, policy: str = BEST, seed: int = 0) -> OfferModel:
     """What all decisions say, or a draw of very many. A policy that is the same for all keeps the averages only."""
     some = some_rows(len(rows.arm), MOST_LEARNT, seed=seed)
-    told = steady(rows.table)
     model = PooledEffects().fit(
-        rows.table[told].iloc[some],
+        rows.table[list(rows.steady)].iloc[some],
         rows.arm[some],
         rows.before_contact[some],
         brought=rows.orders[some],
@@ -144,19 +135,6 @@ def fit(rows: OfferRows, *, policy: str = BEST, seed: int = 0) -> OfferModel:
     effects = [replace(effect, average=effect.average - contact_cost) for effect in model.effects]
     apart = model if policy == BEST else None
     return OfferModel(rows.arms, effects, policy=policy, contact_cost=contact_cost, uplift=apart)
-
-
-def steady(table: pd.DataFrame) -> list[str]:
-    """The columns by which people are told apart: what they are like, rather than all that they did lately.
-
-    Few columns leave more to be learnt from few decisions. A column that no room of ours wrote, such as an attribute
-    or an answer, is one of them.
-
-    Example:
-        >>> steady(pd.DataFrame(columns=["leaning_tea", "events_7d", "shoe_size"]))
-        ['leaning_tea', 'shoe_size']
-    """
-    return [name for name in table if name in STEADY or not CHANGING.search(str(name))]
 
 
 def judge(rows: OfferRows, *, seed: int = 0) -> Judging:

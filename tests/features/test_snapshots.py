@@ -26,6 +26,7 @@ from features.snapshots import (
     known_people,
     snapshot,
     span,
+    steady_features,
     stored_categories,
     training_cutoffs,
     unavailable,
@@ -44,6 +45,16 @@ def test_columns_may_be_chosen_and_keep_their_values(small_shop, cutoff):
     some = ["spend_life", "events_7d", "country"]
     chosen = snapshot(small_shop, cutoff, Features(), columns=some).execute().set_index("user_id")
     pd.testing.assert_frame_equal(chosen.sort_index(), every.sort_index()[some])
+
+
+def test_what_people_are_like_is_declared_whatever_it_is_called(small_shop):
+    settings = Features(attributes=("cart_type", "visits_30d"))
+    users = pd.DataFrame({"user_id": ["ann"], "country": ["AT"], "cart_type": ["a"], "visits_30d": [1.0]})
+    shop = Tables.from_frames(users=users, events=small_shop["events"].execute())
+    found = steady_features(shop, settings, categories=["30d"])
+    assert {"leaning_30d", "cart_type", "visits_30d", "country", "days_since_event"} <= set(found)
+    assert set(found) < set(feature_names(shop, settings, categories=["30d"]))
+    assert not {"events_7d", "cart_items", "events_share_30d_90d"} & set(found)
 
 
 def test_an_unknown_column_is_refused_with_the_nearest_name(small_shop, cutoff):
