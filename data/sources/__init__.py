@@ -6,6 +6,7 @@ file to `tables/`, so a file larger than memory imports.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,11 +28,12 @@ from data.sources.segment import segment
 from data.sources.starbucks_offers import starbucks_offers
 from data.sources.tables import tables
 from data.sources.write import ImportSummary, refuse_overwriting, write_refused, write_tables
-from data.tables import connect
+from data.tables import cause, connect
 from data.workspace import Workspace
 
 FILE_ERRORS = (
     OSError,
+    EOFError,  # of a .gz file that breaks off
     duckdb.IOException,
     duckdb.InvalidInputException,
     duckdb.ConversionException,
@@ -108,9 +110,7 @@ def import_source(
             refused = write_refused(backend, brought.refused, refused_file)
             rows = write_tables(backend, home, brought.tables, scratch)
         except FILE_ERRORS as error:
-            raise DataError(
-                f"{path} could not be imported: {error}. Mend the file, or make room on the disk, and import again."
-            ) from error
+            raise DataError(_explained(path, error)) from error
         finally:
             backend.disconnect()
     with alone(home.path):
@@ -120,11 +120,22 @@ def import_source(
     if not rows:
         why = ", ".join(f"{reason} ({count} rows)" for reason, count in refused.items()) or "it has no rows"
         raise DataError(f"nothing in {path} could be imported: {why}. Is it a file of the source {source!r}?")
-    shop = Workspace.create(home.path, currency=brought.currency or "USD").settings.shop
     notes = brought.notes
+    if chosen.needs_mapping and "orders" in rows and not home.settings_file.exists():
+        notes += (f"money is taken to be USD: if it is not, say so in {home.settings_file}, [shop] currency",)
+    shop = Workspace.create(home.path, currency=brought.currency or "USD").settings.shop
     if brought.currency not in (None, shop.currency):
         notes += (f"amounts are in {brought.currency}, but [shop] currency in {home.settings_file} is {shop.currency}",)
     return ImportSummary(source, rows, refused, refused_file if refused else None, notes)
+
+
+def _explained(path: Path, error: Exception) -> str:
+    """Which file could not be imported, why and what to do."""
+    named = re.search(r"^ *file = (.+)$", str(error), re.MULTILINE)  # DuckDB's of a CSV file, one of a folder perhaps
+    file, why = named[1] if named else path, cause(error)
+    if "utf-8 encoded" in why:
+        return f"{file} is not UTF-8. Save it as CSV UTF-8, or `iconv -f cp1252 -t utf-8`, and import again."
+    return f"{file} could not be imported: {why}. Mend the file, or make room on the disk, and import again."
 
 
 def _chosen(source: str, path: Path, mapping: Path | str | None) -> Source:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import ibis
 from ibis.backends.duckdb import Backend
 from ibis.expr import types as ir
 
 from data.errors import DataError
+from data.tables import delimiter_of
 
 READERS = {
     ".parquet": "read_parquet({files})",
-    ".csv": "read_csv({files}, all_varchar=true)",
-    ".tsv": "read_csv({files}, all_varchar=true, delim='\t')",
+    ".csv": "read_csv({files}, columns={columns}, header=true, auto_detect=false, delim={delimiter})",
+    ".tsv": "read_csv({files}, columns={columns}, header=true, auto_detect=false, delim={delimiter})",
     ".jsonl": "read_json({files}, format='newline_delimited')",
     ".ndjson": "read_json({files}, format='newline_delimited')",
     ".json": "read_json({files}, format='auto')",
     ".dat": "read_csv({files}, all_varchar=true, delim='::', header=false, quote='', encoding='latin-1')",
 }
 """How DuckDB streams a file, by the end of its name (`.gz` after it is fine). CSV columns stay text: a wrong value
-can then be told from a missing one."""
+can then be told from a missing one. Their names and what parts them are those of the first line: DuckDB's own guess is
+misled by a line that is broken."""
 
-EPOCHS = {"epoch_seconds": 1, "epoch_milliseconds": 1000}
+EPOCHS = {"epoch_seconds": 1, "epoch_milliseconds": 1000, "epoch_microseconds": 1_000_000}
 
 
 @dataclass(frozen=True)
@@ -93,12 +98,13 @@ class Intake:
     def read(self, name: str, file: Path, *, needs: Sequence[str], optional: Sequence[str] = ()) -> ir.Table:
         """The view `name` over a file or a folder of files, with the columns `needs` and `optional`.
 
-        Optional columns that the file has not are null, as text. All other columns of the file are there too.
+        Optional columns that the file has not are null, as text. All other columns of the file are there too, and a
+        needed one may lie within another (`reachable`).
 
         Raises:
             DataError: the file cannot be read, lacks columns or has no rows.
         """
-        found = list(self.view(name, f"SELECT * FROM {scan(file)}").columns)
+        found = list(reachable(self.view(name, f"SELECT * FROM {scan(file)}").schema()))
         missing = [column for column in needs if column not in found]
         if missing:
             raise DataError(f"{file}: columns {missing} are missing; it has {found}. Is it the right file?")
@@ -110,21 +116,49 @@ class Intake:
 
 
 def scan(path: Path) -> str:
-    """The SQL that streams a file, or all files of one kind in a folder.
+    r"""The SQL that streams a file, or all files of one kind in a folder.
 
     Raises:
-        DataError: no such path, or a kind that is not known.
+        DataError: no such path, nothing in it, or a kind that is not known.
 
     Example:
         >>> with __import__("tempfile").NamedTemporaryFile(suffix=".csv.gz") as file:
+        ...     _ = file.write(gzip.compress(b"a,b")), file.flush()
         ...     scan(Path(file.name))
-        "read_csv(['/...csv.gz'], all_varchar=true)"
+        "read_csv(['/...csv.gz'], columns={'a': 'VARCHAR', 'b': 'VARCHAR'}, header=true, auto_detect=false, delim=',')"
     """
-    files = files_of(path)
+    files = [file for file in files_of(path) if file.stat().st_size]
+    if not files:
+        raise DataError(f"{path} is empty: it has not even the names of columns. Export it again.")
     kinds = {ending(file) for file in files}
     if len(kinds) > 1 or not kinds <= set(READERS):
         raise DataError(f"{path}: cannot read {sorted(kinds)}. Give files of one kind of {', '.join(READERS)}.")
-    return READERS[kinds.pop()].format(files=f"[{', '.join(map(literal, files))}]")
+    kind, given = kinds.pop(), {"files": f"[{', '.join(map(literal, files))}]"}
+    if kind in (".csv", ".tsv"):
+        first, delimiter = _header(files[0])
+        for file in files[1:]:
+            if _header(file)[0] != first:
+                raise DataError(
+                    f"{file}: its columns are {_header(file)[0]}, those of {files[0]} are {first}. Map each."
+                )
+        columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in first)
+        given |= {"columns": f"{{{columns}}}", "delimiter": literal(delimiter)}
+    return READERS[kind].format(**given)
+
+
+def _header(file: Path) -> tuple[list[str], str]:
+    """The names in the first line of a CSV file, each once, and what parts them."""
+    opening = gzip.open if file.suffix == ".gz" else open
+    with opening(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as lines:
+        line = lines.readline()
+    if not line.strip():
+        raise DataError(f"{file}: its first line is empty. Let it name the columns.")
+    delimiter = delimiter_of(line)
+    names: list[str] = []
+    for place, name in enumerate(next(csv.reader([line], delimiter=delimiter))):
+        said = name.strip() or f"column{place}"
+        names.append(said if said not in names else f"{said}_{place}")
+    return names, delimiter
 
 
 def files_of(path: Path) -> list[Path]:
@@ -154,12 +188,42 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def reachable(schema: ibis.Schema) -> dict[str, tuple[str, ibis.DataType]]:
+    """Each column's SQL and type by its name; what lies within an object by the way there.
+
+    Example:
+        >>> list(reachable(ibis.schema({"id": "string", "item": "struct<id: int64, tags: array<string>>"})))
+        ['id', 'item', 'item.id', 'item.tags']
+    """
+    found: dict[str, tuple[str, ibis.DataType]] = {}
+    for name, kind in schema.items():
+        found[name] = quoted(name), kind
+        if kind.is_struct():
+            inside = reachable(ibis.schema(dict(kind.fields)))
+            found |= {f"{name}.{way}": (f"{quoted(name)}.{sql}", of) for way, (sql, of) in inside.items()}
+    return found
+
+
+def number(column: str, *, mark: str) -> str:
+    """SQL that reads a number with that decimal mark, without thousands and currency; what is none stays as it is.
+
+    Example:
+        >>> import duckdb
+        >>> duckdb.sql("SELECT " + ", ".join(number(f"'{x}'", mark=",") for x in ("-1.299,50 €", "two"))).fetchall()
+        [('-1299.5', 'two')]
+    """
+    text = f"({column})::VARCHAR"
+    beside = r"[\s\p{Z}\p{Sc}''’" + ("." if mark == "," else ",") + "]|[A-Z]{3}"
+    bare = f"replace(regexp_replace({text}, '{beside}', '', 'g'), {literal(mark)}, '.')"
+    return f"coalesce(TRY_CAST({bare} AS DOUBLE)::VARCHAR, {text})"
+
+
 def moment(column: str, *, form: str = "iso", zone: str = "UTC") -> str:
     """SQL that reads an SQL expression as a time in UTC, null where it is none.
 
     Args:
         column: SQL of any type.
-        form: `iso`, `epoch_seconds`, `epoch_milliseconds`, or a strptime pattern.
+        form: `iso`, a name in `EPOCHS`, or a strptime pattern.
         zone: Time zone (IANA name) of times that do not tell their own.
     """
     if form in EPOCHS:

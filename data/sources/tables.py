@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
+from ibis.expr import types as ir
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from data.contract import TABLES, TableSpec
 from data.errors import DataError
-from data.sources.intake import Brought, Intake, literal, moment, quoted, with_id
+from data.sources.intake import EPOCHS, Brought, Intake, literal, moment, number, quoted, reachable, with_id
 
 MADE = {"events": "event_id", "messages": "message_id", "orders": "line_id"}
 """Ids that are made where the mapping names no column for them."""
+
+NAMED_OFTEN = ("users", "items", "identities")
+"""Tables that are often made of files which name one user or item many times, such as order lines and events."""
 
 
 def _known_zone(name: str) -> str:
@@ -39,8 +43,13 @@ class FileMapping(BaseModel):
     file: str = Field("", description="file or folder under PATH; empty = PATH itself")
     columns: dict[str, str | Constant] = Field(min_length=1, description="our column = theirs, or {constant = ...}")
     values: dict[str, dict[str, str]] = Field({}, description="per column of ours: their value = ours")
-    time_format: str = Field("iso", description="iso, epoch_seconds, epoch_milliseconds, or a strptime pattern")
+    time_format: str | dict[str, str] = Field(
+        "iso", description=f"iso, {', '.join(EPOCHS)}, or a strptime pattern; or one for each column of ours"
+    )
     time_zone: Annotated[str, AfterValidator(_known_zone)] = Field("UTC", description="of times that tell no zone")
+    decimal_mark: Literal[".", ","] | None = Field(
+        None, description="of numbers with thousands or currency signs; empty = they are plain"
+    )
 
 
 Mapping = TypeAdapter(dict[str, FileMapping | list[FileMapping]])
@@ -49,9 +58,9 @@ Mapping = TypeAdapter(dict[str, FileMapping | list[FileMapping]])
 def tables(intake: Intake) -> Brought:
     """Every table of the mapping, its files put together.
 
-    Columns that the mapping does not name stay behind. Numbers stay as they are written: `attune check` judges them.
-    A row with a time that cannot be read is refused. Where no column is named for `event_id`, `message_id` or
-    `line_id`, an id is made from the row.
+    Columns that the mapping does not name stay behind. What is no number stays as it is written: `attune check` judges
+    it. A row with a time that cannot be read is refused. Where no column is named for `event_id`, `message_id` or
+    `line_id`, an id is made from the row. Of `NAMED_OFTEN` a row is brought where it says something new.
 
     Raises:
         DataError: the mapping is no TOML, has an unknown key, table or column, or leaves a required column out.
@@ -61,13 +70,20 @@ def tables(intake: Intake) -> Brought:
     for name, entries in mapping.items():
         spec = TABLES[name]
         parts = []
-        for number, entry in enumerate(entries):
-            part = f"part_{name}_{number}"
-            intake.view(part, _part(intake, spec, entry, raw=f"raw_{name}_{number}"))
+        for place, entry in enumerate(entries):
+            part = f"part_{name}_{place}"
+            intake.view(part, _part(intake, spec, entry, raw=f"raw_{name}_{place}"))
             parts.append(f"SELECT * EXCLUDE (reason, source) FROM {part} WHERE reason IS NULL")
             line = f"'{name}' AS \"table\", reason, source::VARCHAR AS line"
             refused.append(f"SELECT {line} FROM {part} WHERE reason IS NOT NULL")
-        together = intake.view(f"together_{name}", " UNION ALL BY NAME ".join(parts))
+        rows = " UNION ALL BY NAME ".join(parts)
+        if name in NAMED_OFTEN:
+            together, said = _once(intake, spec, rows)
+            notes += said
+        else:
+            together = intake.view(f"together_{name}", rows)
+        if name == "orders" and "line_id" not in together.columns:
+            notes += _twice(intake)
         brought[name] = intake.view(f"table_{name}", _with_ids(name, list(together.columns)))
         if others := sorted(set(together.columns) - set(spec.by_name)):
             notes.append(f"{name}: {', '.join(others)}: not in the contract, kept as attributes")
@@ -100,37 +116,76 @@ def read_mapping(file: Path) -> dict[str, list[FileMapping]]:
             missing = [c for c in TABLES[name].required if c not in entry.columns and c != made]
             if missing:
                 raise DataError(f"{file}: [{name}.columns] must say what {missing} are. Add a line for each.")
-            if strangers := set(entry.values) - set(entry.columns):
-                raise DataError(f"{file}: [{name}.values] has {sorted(strangers)}, which [{name}.columns] has not.")
+            formats = entry.time_format if isinstance(entry.time_format, dict) else {}
+            for key, named in (("values", entry.values), ("time_format", formats)):
+                if strangers := set(named) - set(entry.columns):
+                    raise DataError(f"{file}: [{name}.{key}] has {sorted(strangers)}, which [{name}.columns] has not.")
     return mapping
 
 
 def _part(intake: Intake, spec: TableSpec, entry: FileMapping, *, raw: str) -> str:
     file = intake.path / entry.file if entry.file else intake.path
     theirs = [column for column in entry.columns.values() if isinstance(column, str)]
-    schema = intake.read(raw, file, needs=theirs).schema()
+    there = reachable(intake.read(raw, file, needs=theirs).schema())
     selected, reasons = [], []
     for name, column in entry.columns.items():
         kind = spec.by_name[name].type if name in spec.by_name else None
         if isinstance(column, Constant):
             selected.append(f"{_constant(column.constant)} AS {quoted(name)}")
             continue
-        value = f"raw.{quoted(column)}"
+        way, of = there[column]
+        value = f"raw.{way}"
         if kind == "time":
-            time = moment(value, form=entry.time_format, zone=entry.time_zone)
+            form = entry.time_format if isinstance(entry.time_format, str) else entry.time_format.get(name, "iso")
+            time = moment(value, form=form, zone=entry.time_zone)
             text = f"nullif({value}::VARCHAR, '')"
             reasons.append(f"WHEN {text} IS NOT NULL AND ({time}) IS NULL THEN '{name} is not a time: ' || {text}")
             value = time
         elif kind == "string":
-            if schema[column].is_floating():  # pandas makes numbers of ids with gaps: 17850.0
+            if of.is_floating():  # pandas makes numbers of ids with gaps: 17850.0
                 value = f"TRY_CAST({value} AS BIGINT)"
             value = f"nullif({value}::VARCHAR, '')"
+        elif kind in ("float", "int") and entry.decimal_mark:
+            value = number(value, mark=entry.decimal_mark)
         if translated := entry.values.get(name):
             cases = " ".join(f"WHEN {literal(old)} THEN {literal(new)}" for old, new in translated.items())
             value = f"CASE {value}::VARCHAR {cases} ELSE {value} END"
         selected.append(f"{value} AS {quoted(name)}")
     reason = f"CASE {' '.join(reasons)} END" if reasons else "NULL::VARCHAR"
     return f"SELECT {', '.join(selected)}, {reason} AS reason, to_json(raw) AS source FROM {raw} AS raw"
+
+
+def _once(intake: Intake, spec: TableSpec, rows: str) -> tuple[ir.Table, list[str]]:
+    """Rows that name somebody or something and say what was not known of it before; how many others there were."""
+    columns = list(intake.stage(f"every_{spec.name}", rows).columns)
+    ids = [name for name in spec.key if name in spec.required]
+    named = " AND ".join(f"{name} IS NOT NULL" for name in ids)
+    said = ", ".join(quoted(name) for name in columns if name != spec.happened_at)
+    new = f"SELECT DISTINCT * FROM every_{spec.name} WHERE {named}"
+    if spec.happened_at in columns:
+        history = f"PARTITION BY {', '.join(ids)} ORDER BY {quoted(spec.happened_at)}, row({said})"
+        new += f" QUALIFY row({said}) IS DISTINCT FROM lag(row({said})) OVER ({history})"
+    once = intake.stage(f"together_{spec.name}", new)
+    count = f"SELECT count(*), count(*) FILTER ({named}) FROM every_{spec.name}"
+    ((total, with_ids),) = intake.backend.raw_sql(count).fetchall()
+    brought = once.count().execute()
+    counts = {
+        f"rows without {' or '.join(ids)}": total - with_ids,
+        "rows that only say again what another says": with_ids - brought,
+    }
+    return once, [f"{spec.name}: {n:,} {what} are not brought" for what, n in counts.items() if n]
+
+
+def _twice(intake: Intake) -> list[str]:
+    """Whether order lines say all that another says: an order may name an item twice, or the export holds it twice."""
+    ((again,),) = intake.backend.raw_sql(
+        "SELECT count(*) - count(DISTINCT hash(said)) FROM together_orders AS said"
+    ).fetchall()
+    if not again:
+        return []
+    alike = "1 line says" if again == 1 else f"{again:,} lines say"
+    lines = f"orders: {alike} just what another line of the order says, and counts: an order may name an item twice. "
+    return [lines + "If the export has such lines by mistake, name the column that numbers an order's lines as line_id"]
 
 
 def _with_ids(name: str, columns: list[str]) -> str:

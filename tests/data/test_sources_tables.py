@@ -1,5 +1,6 @@
 """Any files with a mapping become tables."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -50,7 +51,11 @@ def test_columns_times_and_constants_are_mapped(tmp_path: Path) -> None:
     assert pd.isna(orders["user_id"][2]), "a guest"
     assert orders["occurred_at"][0] == pd.Timestamp("2026-07-01 08:00", tz="UTC")
     assert set(orders["till"]) == {"main street"}
-    assert done.notes == ("orders: till: not in the contract, kept as attributes",)
+    twice, kept, money = done.notes
+    assert twice.startswith("orders: 1 line says just what another line of the order says, and counts")
+    assert kept == "orders: till: not in the contract, kept as attributes"
+    assert "taken to be USD" in money
+    assert "attune.toml" in money
 
 
 def test_a_time_that_cannot_be_read_is_refused_and_a_wrong_number_is_left_to_the_check(tmp_path: Path) -> None:
@@ -86,6 +91,99 @@ def test_several_files_become_one_table_and_values_are_translated(tmp_path: Path
     assert events["event_id"].is_unique
 
 
+def test_numbers_are_read_as_their_country_writes_them(tmp_path: Path) -> None:
+    mapping = ORDERS.replace("[orders.columns]", 'decimal_mark = ","\n[orders.columns]')
+    prices = ["1.299,50 €", "EUR 0,99", "1 234,5", "-4", "vier", "1e3"]
+    lines = "\n".join(f'b{i},7,tea,1,"{price}",01.07.2026 10:00' for i, price in enumerate(prices))
+    run(tmp_path, mapping, sales=f"Bon,Klant,Artikel,Aantal,Prijs,Tijd\n{lines}\n")
+    stored = pd.read_parquet(tmp_path / "shop/tables/orders.parquet").sort_values("order_id")
+    assert stored["unit_price"].tolist() == ["1299.5", "0.99", "1234.5", "-4.0", "vier", "1000.0"]
+    assert stored["item_id"].tolist() == ["tea"] * 6, "what is no number is left alone"
+
+
+def test_items_of_order_lines_and_visitors_of_events_are_told_once(tmp_path: Path) -> None:
+    mapping = """
+    [items]
+    file = "lines.csv"
+    columns = { item_id = "sku", name = "title", price = "paid", updated_at = "at" }
+    [users]
+    file = "lines.csv"
+    columns = { user_id = "who" }
+    [identities]
+    file = "lines.csv"
+    columns = { anonymous_id = "cookie", user_id = "who", at = "at" }
+    """
+    lines = [
+        "tea,Tea,4,2026-01-01,ann,c1", "tea,Tea,4,2026-01-02,ann,c1", "tea,Tea,5,2026-01-03,,c1",
+        "tea,Tea,4,2026-01-04,bob,c2", ",,,2026-01-05,ann,c3",
+    ]  # fmt: skip
+    done = run(tmp_path, mapping, lines="\n".join(["sku,title,paid,at,who,cookie", *lines]))
+    tables = Workspace.open(tmp_path / "shop").tables
+    items = tables["items"].order_by("updated_at").execute()
+    assert items["price"].tolist() == [4, 5, 4], "a row for each change"
+    assert sorted(tables["users"].user_id.execute()) == ["ann", "bob"]
+    identities = tables["identities"].order_by("anonymous_id").execute()
+    assert identities["anonymous_id"].tolist() == ["c1", "c2", "c3"]
+    assert identities["at"][0] == pd.Timestamp("2026-01-01", tz="UTC"), "from the first time on"
+    assert "items: 1 rows that only say again what another says are not brought" in done.notes
+    assert "users: 1 rows without user_id are not brought" in done.notes
+
+
+def test_what_lies_within_an_object_is_reached_and_each_time_has_its_format(tmp_path: Path) -> None:
+    (tmp_path / "brought").mkdir()
+    what = {"id": 7, "of": {"kind": "tea"}}
+    line = {"who": "1", "what": what, "ms": 1767225600000, "got": "2026-01-01T01:00:00+01:00"}
+    (tmp_path / "brought/clicks.jsonl").write_text(json.dumps(line) + "\n")
+    mapping = """
+    [events]
+    file = "clicks.jsonl"
+    time_format = { occurred_at = "epoch_milliseconds" }
+    columns = { user_id = "who", event = {constant = "product_viewed"}, item_id = "what.id", category = "what.of.kind",
+        occurred_at = "ms", received_at = "got" }
+    """.replace(",\n       ", ",")
+    run(tmp_path, mapping)
+    event = Workspace.open(tmp_path / "shop").tables["events"].execute().iloc[0]
+    assert (event["item_id"], event["category"]) == ("7", "tea")
+    assert event["occurred_at"] == event["received_at"] == pd.Timestamp("2026-01-01", tz="UTC")
+    with pytest.raises(DataError, match=r"\['what.name'\] are missing; it has .*'what.id'"):
+        run(tmp_path, mapping.replace("what.id", "what.name"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", r"sales.csv is empty"),
+        (b"\r\n", r"its first line is empty"),
+        (SALES.replace("tea", "th\u00e9").encode("cp1252"), r"sales.csv is not UTF-8. Save it as CSV UTF-8"),
+        (
+            SALES.replace("b3,", "b4,7,cup,1,3,\n" * 40 + "b3,").encode() + b"b5,00",
+            r"sales.csv could not be .*Columns: 6 Found: 2\. Mend",
+        ),
+    ],
+)
+def test_a_file_that_is_empty_or_broken_off_or_of_another_encoding_is_named(
+    tmp_path: Path, text: bytes, said: str
+) -> None:
+    (tmp_path / "brought").mkdir()
+    (tmp_path / "brought/sales.csv").write_bytes(text)
+    with pytest.raises(DataError, match=said) as told:
+        run(tmp_path, ORDERS)
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_of_files_is_one_table_if_they_have_the_same_columns(tmp_path: Path) -> None:
+    months = tmp_path / "brought/sales"
+    months.mkdir(parents=True)
+    (months / "01.csv").write_text(SALES)
+    (months / "02.csv").write_text(SALES.replace("b", "c"))
+    (months / "03.csv").write_text("")
+    done = run(tmp_path, ORDERS.replace("sales.csv", "sales"))
+    assert done.rows["orders"] == 6
+    (months / "02.csv").write_text(SALES.replace("Bon,Klant", "Klant,Bon"))
+    with pytest.raises(DataError, match=r"02.csv: its columns are \['Klant', 'Bon'.*those of .*01.csv are"):
+        run(tmp_path, ORDERS.replace("sales.csv", "sales"))
+
+
 def test_ids_that_pandas_made_numbers_become_whole_again(tmp_path: Path) -> None:
     (tmp_path / "brought").mkdir()
     frame = pd.DataFrame(
@@ -109,6 +207,7 @@ def test_ids_that_pandas_made_numbers_become_whole_again(tmp_path: Path) -> None
         (ORDERS.replace("Amsterdam", "Atlantis"), "no such time zone"),
         (ORDERS.replace('"Klant"', '"Kunde"'), r"\['Kunde'\] are missing; it has \['Bon', 'Klant'"),
         (ORDERS.replace("sales.csv", "sold.csv"), "sold.csv does not exist"),
+        (ORDERS.replace('"%d.%m.%Y %H:%M"', "{ at = 'iso' }"), r"orders.time_format. has \['at'\], which"),
         (ORDERS + "[orders.values.colour]\na = 'b'", "'colour'.*which .orders.columns. has not"),
     ],
 )
@@ -120,7 +219,7 @@ def test_a_mapping_that_does_not_fit_says_where(tmp_path: Path, mapping: str, sa
 def test_the_mapping_in_the_documentation_is_a_mapping(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/importing.md").read_text(encoding="utf-8")
     (tmp_path / "mapping.toml").write_text(page.split("```toml\n")[1].split("```")[0])
-    assert set(read_mapping(tmp_path / "mapping.toml")) == {"orders", "events"}
+    assert set(read_mapping(tmp_path / "mapping.toml")) == {"orders", "events", "items"}
 
 
 def test_the_mapping_is_asked_for(tmp_path: Path) -> None:
