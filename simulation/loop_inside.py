@@ -24,7 +24,7 @@ from evaluation.intervals import Interval
 from features.decided import brought
 from features.rules import parse_rule
 from features.snapshots import definitions_hash, set_cutoff, steady_features, symbolic_sql, top_categories
-from models.offers import NOTHING, USUAL, OfferModel
+from models.offers import BEST, NOTHING, USUAL, OfferModel
 from registry.versions import Version
 from serving.decisions.arms import arm_of
 from serving.decisions.offers import Profit, explored, give, ranked
@@ -156,7 +156,8 @@ class Inside:
         rows = self.rows(now)
         try:
             judging = learning.judge(rows, seed=self.seed)
-            policy = learning.chosen(self.workspace, judging)
+            best = learning.compared(self.workspace, judging, {BEST: BEST})
+            policy = learning.chosen(self.workspace, judging, best)
             champion = {} if self.model is None else {"champion": self.model.policy}
             found = learning.compared(self.workspace, judging, {f"challenger: {policy}": policy, **champion})
         except DataError as error:

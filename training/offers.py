@@ -93,8 +93,10 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
     with parent_run(workspace, NAME, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
         with timed("learning and judging offers"):
             judging = judge(rows, seed=seed)
-            policy = chosen(workspace, judging)
-            test = compared(workspace, judging, {_names(workspace, rows)[policy]: policy})
+            test = compared(workspace, judging, {BEST: BEST})
+            policy = chosen(workspace, judging, test)
+            if policy != BEST:
+                test = compared(workspace, judging, {_names(workspace, rows)[policy]: policy})
         for row in test.rows:
             child_run(row.name, params={}, metrics=row.metrics)
         log_comparison(test)
@@ -229,14 +231,13 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
     return Comparison(NAME, METRIC, n, judged, tuple(notes))
 
 
-def chosen(workspace: Workspace, judging: Judging) -> str:
-    """The policy that goes on: the best offer for each, or `best_simple`.
+def chosen(workspace: Workspace, judging: Judging, test: Comparison) -> str:
+    """The policy that goes on: the best offer for each, of which `test` tells how it was judged, or `best_simple`.
 
     The best offer for each must be surely better than every simple policy. Where the arm `model` explores it is enough
     that none is surely better: what offers bring is shrunk as far as it is not known, so that the best by it is the
     best guess there is, it is measured while it decides, and a mistake lasts until the next training.
     """
-    test = compared(workspace, judging, {BEST: BEST})
     return BEST if test.beats_baselines or test.best_baseline is test.rows[0] else best_simple(workspace, judging)
 
 
