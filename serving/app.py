@@ -46,6 +46,7 @@ from serving.schemas import (
     OffersAsk,
     RecommendAsk,
     VariantsAsk,
+    malformed,
 )
 from serving.varying import Varied
 from serving.writer import Writer
@@ -61,6 +62,12 @@ CODE = Path(__file__).resolve().parents[1]
 RETRY_AFTER_SECONDS = 1
 REQUEST_ID = "X-Request-ID"
 JSON = b"application/json"
+MOST_TOLD = 200
+"""Characters of what was sent that an error tells."""
+
+
+AWAY = "The live state cannot be used now; try again shortly. The log tells why."
+"""What a database says of its trouble names files and hosts: it is for the log alone."""
 
 
 class RequestError(Exception):
@@ -161,7 +168,7 @@ class Service:
                 self.engine = engine
                 log.info("Attune serves %s at %s (Ctrl-C stops it)", self.workspace.path, self.address)
             except Exception as error:  # tried again: a state that is locked now may be free soon
-                self.trouble = f"The service cannot load: {error}"
+                self.trouble = f"The service cannot load: {self._outside(error)}"
                 log.exception("cannot load; trying again")
                 await asyncio.sleep(self.settings.poll_seconds)
         engine = self.engine
@@ -171,6 +178,11 @@ class Service:
             asyncio.create_task(self._every(REFRESH_SECONDS, engine.refresh)),
             asyncio.create_task(self._every(self.settings.poll_seconds, engine.refresh_models)),
         ]
+
+    def _outside(self, error: Exception) -> str:
+        """An error in words for those who have no key."""
+        told = AWAY if isinstance(error, StateUnavailableError) else str(error)
+        return told.replace(str(self.workspace.path), self.workspace.path.name)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside the requests; it ends with the service at the latest."""
@@ -319,7 +331,7 @@ def _authorise(service: Service, headers: Headers, role: keys.Role) -> None:
 async def _body(request: Request, headers: Headers, most: int) -> bytes:
     kind = headers.get(b"content-type", JSON).partition(b";")[0].strip().lower()
     if kind != JSON:
-        told = kind.decode("latin-1")
+        told = kind.decode("latin-1")[:MOST_TOLD]
         raise RequestError(415, "unsupported_media_type", f"The body is {told!r}; send application/json.")
     too_large = f"The body is larger than {most:,} bytes; send it in parts."
     length = headers.get(b"content-length", b"")
@@ -342,12 +354,8 @@ def _parsed(schema: type[Ask], body: bytes) -> Ask:
     try:
         return schema.model_validate_json(body)
     except ValidationError as error:
-        details = [
-            ErrorDetail(field=".".join(map(str, found["loc"]))[:200], message=found["msg"])
-            for found in error.errors(include_url=False, include_context=False, include_input=False)[:20]
-        ]
-        told = "; ".join(f"{detail.field}: {detail.message}" if detail.field else detail.message for detail in details)
-        raise RequestError(400, "malformed", told[:1000], details) from error
+        wrong = malformed(error, schema.model_fields)
+        raise RequestError(400, wrong.code, wrong.message, wrong.details) from error
 
 
 def _as_strangers(ask: Ask, tombstones: Tombstones) -> Ask:
@@ -368,7 +376,7 @@ def _error_response(error: Exception, path: str, request_id: str) -> Response:
             found = RequestError(404, "not_found", str(error), [ErrorDetail(field="item_id", message="is not known")])
         case StateUnavailableError():
             log.warning("%s: %s", path, error)
-            found = RequestError(503, "state_unavailable", str(error))
+            found = RequestError(503, "state_unavailable", AWAY if error.__cause__ else str(error))
         case TimeoutError():
             found = RequestError(503, "timeout", "This took too long; try again shortly.")
         case ClientDisconnect():
@@ -386,7 +394,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """No such path, or no such method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     phrase = HTTPStatus(status).phrase
-    told = f"{phrase}: {request.method} {request.url.path}. docs/http.md lists the routes."
+    told = f"{phrase}: {request.method} {request.url.path[:MOST_TOLD]}. docs/http.md lists the routes."
     response = _error_response(
         RequestError(status, phrase.lower().replace(" ", "_"), told), request.url.path, _new_id()
     )

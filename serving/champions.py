@@ -64,7 +64,7 @@ class Champions:
 
     def __init__(self, workspace: Workspace) -> None:
         self._registry = Registry.of(workspace)
-        self._folder = workspace.models_dir
+        self._workspace, self._folder = workspace.path, workspace.models_dir
         labels = (f"{PROPENSITY}{label}" for label in workspace.settings.propensity)
         self._names = (RECOMMENDER, *labels, VALUE, SEND_TIME, OFFERS, VARIANTS)
         self._file = Path(uri.removeprefix(SQLITE)) if (uri := workspace.registry_uri).startswith(SQLITE) else None
@@ -86,9 +86,10 @@ class Champions:
                 self._refresh(name, current, troubles)
             except Exception as error:  # noqa: BLE001 - a registry that is away must not take the service along
                 stamp = None
-                if troubles.get(name) != str(error):
-                    log.warning("The registry does not tell the champion of %s: %s", name, error)
-                troubles[name] = str(error)
+                told = f"The registry does not tell the champion of {name}; the log tells why ({type(error).__name__})."
+                if troubles.get(name) != told:
+                    log.warning("%s %s", told, error)
+                troubles[name] = told
         changed = current != self.current
         self.current, self.troubles, self._looked_at = current, troubles, stamp
         return changed
@@ -121,7 +122,7 @@ class Champions:
         except AttuneError as error:
             self._refused[name] = version.number, time.monotonic() + RETRY_REFUSED_SECONDS
             self.refusals += 1
-            troubles[name] = str(error)
+            troubles[name] = str(error).replace(f"{self._workspace}/", "")  # apps are told of it
             log.error("%s is refused, %s stays: %s", version, old or "the fallback", error)  # noqa: TRY400
 
 

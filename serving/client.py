@@ -25,7 +25,6 @@ from serving.schemas import (
     EraseAsk,
     ErrorAnswer,
     ErrorBody,
-    ErrorDetail,
     EventsAnswer,
     EventsAsk,
     ExplainAnswer,
@@ -46,6 +45,7 @@ from serving.schemas import (
     TablesAsk,
     VariantsAnswer,
     VariantsAsk,
+    malformed,
 )
 
 P = ParamSpec("P")
@@ -124,10 +124,8 @@ class Route(Generic[P, A]):
         try:
             return self.ask(**fields).model_dump_json(exclude_unset=True)
         except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False, include_input=False)
-        details = [ErrorDetail(field=".".join(map(str, one["loc"])), message=one["msg"]) for one in found]
-        told = "; ".join(f"{detail.field}: {detail.message}" for detail in details)
-        raise ServiceError(ErrorBody(code="malformed", message=told, details=details))
+            wrong = malformed(error, inspect.signature(self.ask).parameters)
+        raise ServiceError(wrong)
 
     def read(self, answer: httpx.Response) -> A:
         """What the service said.

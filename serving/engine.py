@@ -337,7 +337,8 @@ class Engine:
         try:
             habits = self.profiles.habits(user_ids) if self.profiles else None
         except StateUnavailableError as error:
-            return [no_time(str(error))] * len(user_ids), []
+            log.warning("no hour is told: %s", error)
+            return [no_time("the live state cannot be read now")] * len(user_ids), []
         if habits is None:
             return [no_time("no table tells which messages were opened")] * len(user_ids), []
         explore = self.settings.send_time.explore

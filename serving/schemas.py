@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 MAX_FILTER = 1_000
 Filter = Annotated[str, StringConstraints(min_length=1, max_length=MAX_FILTER)]
 ONLY = "only items for which this holds, such as `category == 'tea' and price < 10`"
+MOST_DETAILS, MOST_SHOWN = 20, 64
+"""Of what is wrong with a request: so many fields, and values of so many characters."""
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]+$")]
 
 
@@ -794,3 +797,34 @@ class ErrorAnswer(BaseModel):
     """Every error has this shape."""
 
     error: ErrorBody
+
+
+def malformed(error: ValidationError, fields: Iterable[str]) -> ErrorBody:
+    """What is wrong with a request: each field, the value where it is short, and what would be right; the first 20.
+
+    Args:
+        error: What pydantic found.
+        fields: Those that the request has.
+
+    Example:
+        >>> try:
+        ...     SimilarAsk(item_id="tea", k=0, size=3)
+        ... except ValidationError as error:
+        ...     print(malformed(error, SimilarAsk.model_fields).message)
+        k: Input should be greater than or equal to 1, not 0; size: is no field here; there are item_id, k, filter
+    """
+    found = error.errors(include_url=False, include_context=False)[:MOST_DETAILS]
+    details = [ErrorDetail(field=".".join(map(str, one["loc"]))[:200], message=_wrong(one, fields)) for one in found]
+    told = "; ".join(f"{detail.field}: {detail.message}" if detail.field else detail.message for detail in details)
+    return ErrorBody(code="malformed", message=told[:1000], details=details)
+
+
+def _wrong(one: Mapping[str, Any], fields: Iterable[str]) -> str:
+    kind, given = one["type"], one["input"]
+    if kind == "extra_forbidden":
+        known = f"there are {', '.join(fields)}" if len(one["loc"]) == 1 else "docs/http.md lists those there are"
+        return f"is no field here; {known}"
+    if kind == "string_pattern_mismatch":
+        return "holds the character NUL, which cannot be stored"
+    short = kind != "json_invalid" and isinstance(given, bool | int | float | str) and len(repr(given)) <= MOST_SHOWN
+    return one["msg"].replace(" after validation", "") + (f", not {given!r}" if short else "")

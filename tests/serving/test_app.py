@@ -49,6 +49,25 @@ def test_every_route_of_the_contract_is_tried_here():
     assert {route.path for route in ROUTES} == set(BODIES)
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"k": 0}, "k: Input should be greater than or equal to 1, not 0"),
+        ({"kk": 1}, "kk: is no field here; there are user_id, anonymous_id, placement, k, context, exclude, filter"),
+        ({"context": {"basket": []}}, "context.basket: is no field here; docs/http.md lists those there are"),
+        ({"user_id": "a\0"}, "user_id: holds the character NUL, which cannot be stored"),
+        ({"user_id": "x" * 10_000}, "user_id: String should have at most 512 characters"),
+    ],
+)
+def test_a_wrong_field_is_told_with_its_value_and_what_would_be_right(shared, body, told):
+    assert error(shared.post("/v1/recommend", body), 400)["message"] == told
+
+
+def test_what_is_sent_is_not_told_at_length(shared):
+    assert len(shared.post("/v1/recommend", {}, headers={"Content-Type": "a" * 5000}).text) < 1000
+    assert len(shared.get("/" + "a" * 5000).text) < 1000
+
+
 @pytest.mark.parametrize("path", BODIES)
 def test_a_missing_or_wrong_key_is_refused(shared, path):
     error(shared.post(path, BODIES[path], headers={"Authorization": ""}), 401)
