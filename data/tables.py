@@ -169,6 +169,8 @@ def cast(value: ir.Value, wanted: str) -> ir.Value:
     if value.type().is_string() and wanted.startswith("array"):
         text = value.re_replace(r"^[\s\[]+|[\s\]]+$|[\"']", "")
         value = (text == "").ifelse(ibis.literal([], type="array<string>"), text.re_split(r"\s*,\s*"))
+    elif value.type().is_numeric() and wanted.startswith("array"):
+        value = value.notnull().ifelse(ibis.array([value]), ibis.null(f"array<{value.type()}>"))
     return value.try_cast(wanted)
 
 

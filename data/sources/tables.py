@@ -14,7 +14,7 @@ from data.contract import TABLES, TableSpec
 from data.errors import DataError
 from data.sources.intake import EPOCHS, Brought, Intake, literal, moment, number, quoted, reachable, with_id
 
-MADE = {"events": "event_id", "messages": "message_id", "orders": "line_id"}
+MADE = {"events": "event_id", "messages": "message_id", "orders": "line_id", "decisions": "decision_id"}
 """Ids that are made where the mapping names no column for them."""
 
 NAMED_OFTEN = ("users", "items", "identities")
@@ -59,8 +59,8 @@ def tables(intake: Intake) -> Brought:
     """Every table of the mapping, its files put together.
 
     Columns that the mapping does not name stay behind. What is no number stays as it is written: `attune check` judges
-    it. A row with a time that cannot be read is refused. Where no column is named for `event_id`, `message_id` or
-    `line_id`, an id is made from the row. Of `NAMED_OFTEN` a row is brought where it says something new.
+    it. A row with a time that cannot be read is refused. Where no column is named for an id in
+    `MADE`, it is made from the row. Of `NAMED_OFTEN` a row is brought where it says something new.
 
     Raises:
         DataError: the mapping is no TOML, has an unknown key, table or column, or leaves a required column out.
@@ -111,8 +111,12 @@ def read_mapping(file: Path) -> dict[str, list[FileMapping]]:
     for name, entries in mapping.items():
         if name not in TABLES:
             raise DataError(f"{file}: {name!r} is no table. The contract has {list(TABLES)}.")
+        made = MADE.get(name)
+        if len({made in entry.columns for entry in entries}) > 1:
+            raise DataError(
+                f"{file}: some of [[{name}]] say what {made} is and some do not. Say it of all, or of none."
+            )
         for entry in entries:
-            made = MADE.get(name)
             missing = [c for c in TABLES[name].required if c not in entry.columns and c != made]
             if missing:
                 raise DataError(f"{file}: [{name}.columns] must say what {missing} are. Add a line for each.")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from data.checks import check
 from data.errors import DataError
 from data.sources import ImportSummary, import_source
 from data.sources.tables import read_mapping
@@ -25,6 +26,7 @@ unit_price = "Prijs"
 occurred_at = "Tijd"
 till = { constant = "main street" }
 """
+EVENTS = "[[events]]\ncolumns = {{{}user_id = 'b', event = 'c', occurred_at = 'd'}}\n"
 SALES = """\
 Bon,Klant,Artikel,Aantal,Prijs,Tijd
 b1,007,tea,1,4.50,01.07.2026 10:00
@@ -208,6 +210,10 @@ def test_ids_that_pandas_made_numbers_become_whole_again(tmp_path: Path) -> None
         (ORDERS.replace('"Klant"', '"Kunde"'), r"\['Kunde'\] are missing; it has \['Bon', 'Klant'"),
         (ORDERS.replace("sales.csv", "sold.csv"), "sold.csv does not exist"),
         (ORDERS.replace('"%d.%m.%Y %H:%M"', "{ at = 'iso' }"), r"orders.time_format. has \['at'\], which"),
+        (
+            EVENTS.format("event_id = 'e', ") + EVENTS.format(""),
+            r"some of ..events.. say what event_id is and some do not",
+        ),
         (ORDERS + "[orders.values.colour]\na = 'b'", "'colour'.*which .orders.columns. has not"),
     ],
 )
@@ -220,6 +226,29 @@ def test_the_mapping_in_the_documentation_is_a_mapping(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/importing.md").read_text(encoding="utf-8")
     (tmp_path / "mapping.toml").write_text(page.split("```toml\n")[1].split("```")[0])
     assert set(read_mapping(tmp_path / "mapping.toml")) == {"orders", "events", "items"}
+
+
+def test_a_campaign_with_a_holdout_is_read_as_the_documentation_says(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/importing.md").read_text(encoding="utf-8")
+    people = "".join(f"{who},2026-01-02,{'Control' if who % 5 == 0 else 'Mail'}\n" for who in range(10))
+    orders = "[orders]\nfile = 'sales.csv'\n[orders.columns]\n" + "\n".join(
+        f"{name} = '{name}'" for name in ("order_id", "user_id", "item_id", "quantity", "occurred_at")
+    )
+    done = run(
+        tmp_path,
+        page.split("```toml\n")[2].split("```")[0] + orders,
+        assignments="who,assigned,variation\n" + people,
+        sales="order_id,user_id,item_id,quantity,occurred_at\n1,1,tea,1,2026-01-03\n",
+    )
+    assert done.rows["decisions"] == 10
+    shop = Workspace.open(tmp_path / "shop")
+    assert check(shop).findings == ()
+    decisions = shop.checked["decisions"].execute()
+    assert decisions.groupby("arm")["arm_share"].agg(["size", "first"]).T.to_dict() == {
+        "holdout": {"size": 2, "first": 0.2},
+        "usual": {"size": 8, "first": 0.8},
+    }
+    assert [list(chance) for chance in decisions["probability"]] == [[1.0]] * 10
 
 
 def test_the_mapping_is_asked_for(tmp_path: Path) -> None:
