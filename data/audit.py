@@ -127,6 +127,33 @@ class Lookalikes:
 
 
 @dataclass(frozen=True, slots=True)
+class Outsized:
+    """What holds so much of a table that every mean and ranking follows it: a test, a slip of the pen, a machine.
+
+    Attributes:
+        what: Order lines, or users and visitors.
+        of: What they hold much of.
+        number: How many of them do.
+        share: How much of it they hold together.
+        largest: Id of the largest: the order's, or the person's.
+    """
+
+    what: str
+    of: str
+    number: int
+    share: float
+    largest: str
+
+    def __str__(self) -> str:
+        do = "holds" if self.number == 1 else "hold"
+        what = self.what.removesuffix("s") if self.number == 1 else self.what
+        return (
+            f"{self.number:,} {what} {do} {self.share:.0%} of all {self.of} (the largest: {self.largest}): means and "
+            "rankings follow. If that is a test, a mistake or a machine, take it out and import again."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Something that was not brought, and what goes without it.
 
@@ -196,6 +223,7 @@ class Audit:
         guest_share: Share of order lines without a user; None without orders.
         event_names: Event names outside the contract, the commonest first.
         lookalikes: Users who are probably one person.
+        outsized: What holds so much of the money or the events that means follow it.
         gaps: What was not brought, and what goes without it.
         failures: Why the data is not fit to train on, each with the remedy; empty = it is fit.
     """
@@ -207,6 +235,7 @@ class Audit:
     guest_share: float | None
     event_names: tuple[EventName, ...]
     lookalikes: tuple[Lookalikes, ...]
+    outsized: tuple[Outsized, ...]
     gaps: tuple[Gap, ...]
     failures: tuple[str, ...]
 
@@ -275,6 +304,7 @@ def audit(
         guest_share=1 - orders.present("user_id") if orders and orders.good else None,
         event_names=_event_names(good),
         lookalikes=lookalikes(good),
+        outsized=outsized(good),
         gaps=tuple(gap for gap in GAPS if _is_open(gap, by_name)),
         failures=tuple(_failures(by_name, settings)),
     )
@@ -326,8 +356,9 @@ _MOST_ALIKE = 10
 
 
 def lookalikes(good: Mapping[str, ir.Table]) -> tuple[Lookalikes, ...]:
-    """Users who are probably one person: the same e-mail address, phone or full name, or one visitor with two users.
+    """Users who are probably one person.
 
+    They have the same e-mail address, phone or full name, ids alike but for capitals, or one visitor is two users.
     Addresses are compared in lower case and without a `+tag`, phones by their last nine digits, names by their letters.
     """
     evidence: dict[str, ir.Table] = {}
@@ -338,6 +369,10 @@ def lookalikes(good: Mapping[str, ir.Table]) -> tuple[Lookalikes, ...]:
             if given:
                 value = normalise(users[given[0]].cast("string").lower().strip())
                 evidence[name] = users.select(user_id=users.user_id, value=value)
+    named = [good[name] for name in ("users", "orders") if name in good and "user_id" in good[name].columns]
+    if named:
+        ids = ibis.union(*(table.select("user_id") for table in named)) if len(named) > 1 else named[0]
+        evidence["id but for capitals and blanks"] = ids.select("user_id", value=ids.user_id.lower().strip())
     if "identities" in good:
         evidence["anonymous_id"] = good["identities"].select("user_id", value="anonymous_id")
     return tuple(found for name, table in evidence.items() if (found := _pairs(name, table)).pairs)
@@ -372,6 +407,41 @@ def _pairs(evidence: str, table: ir.Table) -> Lookalikes:
     pairs = shared.aggregate(pairs=(shared.users * (shared.users - 1)).sum().fill_null(0)).to_pyarrow().to_pylist()
     examples = shared.select("one", "other").distinct().order_by("one", "other").limit(3).to_pyarrow().to_pylist()
     return Lookalikes(evidence, int(pairs[0]["pairs"]) // 2, tuple((row["one"], row["other"]) for row in examples))
+
+
+_MUCH, _MANY_EVENTS, _FEW = 0.1, 0.01, 100
+"""Who holds a tenth of the money, or a hundredth of the events, stands out among a hundred or more."""
+
+
+def outsized(good: Mapping[str, ir.Table]) -> tuple[Outsized, ...]:
+    """Order lines and people with a tenth of the money each, and people with a hundredth of the events each."""
+    found = []
+    orders, events = good.get("orders"), good.get("events")
+    if orders is not None and "unit_price" in orders.columns:
+        lines = orders.mutate(amount=orders.quantity * orders.unit_price).filter(lambda t: t.amount > 0)
+        slips = _largest(lines.select("amount", id="order_id"), _MUCH)
+        found.append(Outsized("order lines", "money", *slips[:3]))
+        if "user_id" in orders.columns:
+            lines = lines.filter(lines.amount < slips[3]) if slips[0] else lines  # else their buyers stand out for them
+            people = lines.filter(lines.user_id.notnull()).group_by(id="user_id").agg(amount=lines.amount.sum())
+            found.append(Outsized("users", "money", *_largest(people, _MUCH)[:3]))
+    if events is not None:
+        names = [events[name] for name in ("user_id", "anonymous_id") if name in events.columns]
+        people = events.mutate(id=ibis.coalesce(*names)).group_by("id").agg(amount=ibis._.count().cast("float64"))
+        found.append(Outsized("users and visitors", "events", *_largest(people, _MANY_EVENTS)[:3]))
+    return tuple(one for one in found if one.number)
+
+
+def _largest(held: ir.Table, share: float) -> tuple[int, float, str, float]:
+    """Of rows of `id` and `amount`: how many hold `share` of all, what together, the largest, the least amount."""
+    told = held.aggregate(rows=held.count(), total=held.amount.sum()).to_pyarrow().to_pylist()[0]
+    if told["rows"] < _FEW:
+        return 0, 0.0, "", 0.0
+    much = held.filter(held.amount >= share * told["total"])
+    top = much.aggregate(
+        number=much.count(), part=much.amount.sum(), largest=much.id.argmax(much.amount), least=much.amount.min()
+    ).to_pyarrow().to_pylist()[0]  # fmt: skip
+    return top["number"], (top["part"] or 0) / told["total"], top["largest"] or "", top["least"] or 0.0
 
 
 def write(audit: Audit, folder: Path) -> None:
@@ -410,6 +480,7 @@ def notes(audit: Audit) -> list[str]:
         f"and are probably one person (such as {', '.join(' and '.join(pair) for pair in alike.examples)})."
         for alike in audit.lookalikes
     ]
+    said += map(str, audit.outsized)
     if audit.event_names:
         names = ", ".join(f"{name.name} ({name.rows:,})" for name in audit.event_names)
         said.append(f"Event names outside the contract, kept: {names}.")

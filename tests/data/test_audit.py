@@ -107,6 +107,28 @@ def test_users_who_share_what_tells_people_apart_are_probably_one(audited, colum
     assert (found.evidence, found.pairs, found.examples) == (evidence, 1, (("u0", "u1"),))
 
 
+def test_ids_that_differ_by_capitals_are_probably_one_person(audited) -> None:
+    (found,) = audited(orders=orders(1, 2, 3, user_id=["Ann@x", "ann@x ", "bob"])).lookalikes
+    assert (found.evidence, found.pairs) == ("id but for capitals and blanks", 1)
+
+
+def test_a_slip_a_test_customer_and_a_machine_stand_out(audited) -> None:
+    sold = orders(*[1] * 200, user_id=[f"u{n % 120}" for n in range(200)], unit_price=10.0)
+    sold.loc[0, ["quantity", "unit_price"]] = [10_000_000, 10]
+    sold.loc[1:100, "user_id"] = "test@shop"
+    did = events(*[1] * 3000, user_id=None, anonymous_id=["bot"] * 2000 + [f"v{n}" for n in range(1000)])
+    audit = audited(orders=sold, events=did)
+    assert [(one.what, one.of, one.number, one.largest) for one in audit.outsized] == [
+        ("order lines", "money", 1, "0"),
+        ("users", "money", 1, "test@shop"),
+        ("users and visitors", "events", 1, "bot"),
+    ]
+    assert audit.outsized[1].share == pytest.approx(100 / 199)
+    assert "1 user holds 50% of all money (the largest: test@shop)" in str(audit.outsized[1])
+    alike = orders(*[1] * 200, user_id=[f"u{n % 120}" for n in range(200)], unit_price=10.0)
+    assert audited(orders=alike, events=events(1, 2)).outsized == ()
+
+
 def test_what_they_share_is_not_repeated(workspace: Workspace, audited) -> None:
     audited(events=events(1), users=users(email=["ann@shop.com"] * 2))
     for file in workspace.reports_dir.iterdir():
