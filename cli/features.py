@@ -47,5 +47,6 @@ def features(
     missing = Counter(feature.lacks(tables)[0] for feature in unavailable(tables, opened.settings.features))
     for lacking, count in missing.items():
         needed = lacking.replace("|", " or ")
-        console.print(f"- {count} features go without {needed}, which this shop did not bring", soft_wrap=True)
+        features = "1 feature goes" if count == 1 else f"{count} features go"
+        console.print(f"- {features} without {needed}, which this shop did not bring", soft_wrap=True)
     console.print(f"Next: `attune train --workspace {workspace}`", soft_wrap=True)

@@ -116,7 +116,8 @@ def propensity_split(
         (['02-13', '03-15'], True, True)
     """
     shortest = horizon_days + min_history_days + 2 * MIN_STEP_DAYS
-    _need(start, end, shortest, f"a horizon of {horizon_days} days", "horizon_days of that label in [propensity]")
+    setting = "horizon_days (a label's under [propensity], the value's under [value])"
+    _need(start, end, shortest, f"a horizon of {horizon_days} days", setting)
     days = (end - start).days - horizon_days  # from the start to the test cutoff
     gap = horizon_days if days - horizon_days >= min_history_days + MIN_STEP_DAYS else MIN_STEP_DAYS
 

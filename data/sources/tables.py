@@ -174,10 +174,10 @@ def _once(intake: Intake, spec: TableSpec, rows: str) -> tuple[ir.Table, list[st
     ((total, with_ids),) = intake.backend.raw_sql(count).fetchall()
     brought = once.count().execute()
     counts = {
-        f"rows without {' or '.join(ids)}": total - with_ids,
-        "rows that only say again what another says": with_ids - brought,
+        f"without {' or '.join(ids)}": total - with_ids,
+        "that only say again what another says": with_ids - brought,
     }
-    return once, [f"{spec.name}: {n:,} {what} are not brought" for what, n in counts.items() if n]
+    return once, [f"{spec.name}: not brought are rows {what}: {n:,}" for what, n in counts.items() if n]
 
 
 def _twice(intake: Intake) -> list[str]:

@@ -127,8 +127,8 @@ def test_items_of_order_lines_and_visitors_of_events_are_told_once(tmp_path: Pat
     identities = tables["identities"].order_by("anonymous_id").execute()
     assert identities["anonymous_id"].tolist() == ["c1", "c2", "c3"]
     assert identities["at"][0] == pd.Timestamp("2026-01-01", tz="UTC"), "from the first time on"
-    assert "items: 1 rows that only say again what another says are not brought" in done.notes
-    assert "users: 1 rows without user_id are not brought" in done.notes
+    assert "items: not brought are rows that only say again what another says: 1" in done.notes
+    assert "users: not brought are rows without user_id: 1" in done.notes
 
 
 def test_what_lies_within_an_object_is_reached_and_each_time_has_its_format(tmp_path: Path) -> None:
