@@ -9,29 +9,38 @@ from typing import Any
 from data.contract import TABLES
 from data.settings import Rules
 from data.state.rows import RowRefusedError, fit, refuse_times
-from serving.decisions.rules import ANY, NONE, Person, refuse_preference
+from features.hours import WANTED
+from serving.decisions.rules import ANY, CHANNELS, FREQUENCY, NONE, TOPICS, Person, refuse_preference
 from serving.recommending import FieldError
 from serving.schemas import ConsentsAsk, Holding, PreferencesAsk
 
+READ = (TOPICS, CHANNELS, FREQUENCY, WANTED)
+"""Preferences that rules follow."""
 
-def consent_rows(ask: ConsentsAsk, *, now: datetime, skew: timedelta) -> list[dict[str, Any]]:
+
+def consent_rows(
+    ask: ConsentsAsk, *, purposes: Collection[str], now: datetime, skew: timedelta
+) -> list[dict[str, Any]]:
     """Rows of `consents`.
 
     Args:
         ask: What was said.
+        purposes: Those that rules ask about, channels among them; any other is kept.
         now: When, if the request does not say.
         skew: By how much clocks may disagree.
 
     Raises:
-        FieldError: one cannot be stored.
+        FieldError: one cannot be stored, or is a slip of a purpose that rules ask about.
 
     Example:
         >>> from datetime import UTC
-        >>> day = datetime(2026, 1, 31, tzinfo=UTC)
-        >>> [row] = consent_rows(ConsentsAsk(user_id="ann", consents={"email": False}), now=day, skew=timedelta(0))
+        >>> when = {"purposes": ["email"], "now": datetime(2026, 1, 31, tzinfo=UTC), "skew": timedelta(0)}
+        >>> [row] = consent_rows(ConsentsAsk(user_id="ann", consents={"email": False}), **when)
         >>> row["purpose"], row["granted"]
         ('email', False)
     """
+    for purpose in ask.consents:
+        _refuse_slip("consents", purpose, purposes)
     said = {purpose: {"purpose": purpose, "granted": granted} for purpose, granted in ask.consents.items()}
     return _rows("consents", ask, said, now=now, skew=skew)
 
@@ -48,6 +57,7 @@ def preference_rows(
     """
     chosen: dict[str, dict[str, Any]] = {}
     for name, given in ask.preferences.items():
+        _refuse_slip("preferences", name, READ)
         value = ANY if given is None else ", ".join(given) or NONE if isinstance(given, list) else given.strip()
         try:
             refuse_preference(name, value, channels=channels)
@@ -71,6 +81,13 @@ def consents_of(person: Person, rules: Rules) -> dict[str, Holding]:
         if said is None or said.at <= at:
             found[channel] = Holding(granted=False, at=at)
     return dict(sorted(found.items()))
+
+
+def _refuse_slip(field: str, name: str, known: Collection[str]) -> None:
+    """Refuse a name that differs from a known one by capitals or spaces: no rule would follow it."""
+    meant = {one.casefold(): one for one in known}.get(name.strip().casefold(), name)
+    if meant != name:
+        raise FieldError(f"{field}.{name}", f"is written {meant!r}")
 
 
 def _rows(

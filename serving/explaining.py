@@ -178,8 +178,8 @@ def _use(champion: Champion) -> ModelUse:
 
 
 def _last(rows: pa.Table | None, name: str, value: Any) -> dict[str, Chosen]:
-    """The last word on each name."""
-    ordered = sorted(_listed(rows), key=lambda row: row["at"])
+    """The last word on each name; of a yes and a no of the same moment the no."""
+    ordered = sorted(_listed(rows), key=lambda row: (row["at"], value(row) == "no"))
     return {row[name]: Chosen(value=value(row), at=row["at"]) for row in ordered}
 
 

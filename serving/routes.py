@@ -262,7 +262,10 @@ async def _events(service: Service, ask: EventsAsk, request_id: str) -> EventsAn
 async def _outcomes(service: Service, ask: OutcomesAsk, request_id: str) -> OutcomesAnswer:
     engine = service.ready
     found = sort_outcomes(
-        ask.outcomes, now=datetime.now(UTC), max_clock_skew_minutes=engine.settings.data.max_clock_skew_minutes
+        ask.outcomes,
+        channels=channels_of(engine.settings),
+        now=datetime.now(UTC),
+        max_clock_skew_minutes=engine.settings.data.max_clock_skew_minutes,
     )
     stored = await service.writer.write(found.store)
     return OutcomesAnswer(
@@ -276,10 +279,11 @@ async def _outcomes(service: Service, ask: OutcomesAsk, request_id: str) -> Outc
 
 async def _consents(service: Service, ask: ConsentsAsk, request_id: str) -> ConsentsAnswer:
     _refuse_erased(service, ask)
-    rows = consent_rows(ask, now=datetime.now(UTC), skew=_skew(service))
+    engine = service.ready
+    purposes = (*channels_of(engine.settings), *engine.settings.rules.assumed)
+    rows = consent_rows(ask, purposes=purposes, now=datetime.now(UTC), skew=_skew(service))
     if rows:
         await service.writer.write(lambda connection: append_consents(connection, rows))
-    engine = service.ready
     person = await _who(service, ask)
     return ConsentsAnswer(
         request_id=request_id,

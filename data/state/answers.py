@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -71,13 +71,22 @@ class Outcomes:
         return Stored(len(new), len(good) - len(new), sorted(refused, key=lambda refusal: refusal.position))
 
 
-def sort_outcomes(rows: Sequence[Mapping[str, Any]], *, now: datetime, max_clock_skew_minutes: float) -> Outcomes:
+def sort_outcomes(
+    rows: Sequence[Mapping[str, Any]], *, channels: Collection[str], now: datetime, max_clock_skew_minutes: float
+) -> Outcomes:
     """Sort outcomes into what may be stored and what is refused whatever the state holds.
+
+    Args:
+        rows: As apps send them.
+        channels: Those that there are: an unsubscription from another would be a no that no rule follows.
+        now: The moment they came in.
+        max_clock_skew_minutes: So far their clocks may be ahead.
 
     Example:
         >>> from datetime import UTC
         >>> row = {"outcome_id": "1", "decision_id": "d1", "kind": "applause", "at": "2026-01-01T00:00:00Z"}
-        >>> sort_outcomes([row], now=datetime(2026, 1, 1, tzinfo=UTC), max_clock_skew_minutes=60).refused[0].message
+        >>> day = datetime(2026, 1, 1, tzinfo=UTC)
+        >>> sort_outcomes([row], channels=["email"], now=day, max_clock_skew_minutes=60).refused[0].message
         "'applause' is none of impression, open, click, conversion, unsubscribe"
     """
     found = Outcomes(skew=timedelta(minutes=max_clock_skew_minutes))
@@ -85,6 +94,7 @@ def sort_outcomes(rows: Sequence[Mapping[str, Any]], *, now: datetime, max_clock
         try:
             fitted = fit(TABLES["outcomes"], row)
             refuse_times(TABLES["outcomes"], fitted, now=now, skew=found.skew)
+            _refuse_channel(fitted, channels)
         except RowRefusedError as error:
             row_id = row.get("outcome_id")
             shown = row_id[:512] if isinstance(row_id, str) else None
@@ -137,8 +147,19 @@ def _check(row: Mapping[str, Any], decided: Decided | None, skew: timedelta) -> 
         raise RowRefusedError("chosen_id", f"is none of what was chosen: {', '.join(decided.chosen[:10])}"[:300])
 
 
+def _refuse_channel(row: Mapping[str, Any], channels: Collection[str]) -> None:
+    channel = (row["extra"] or {}).get("channel")
+    if row["kind"] == UNSUBSCRIBE and channel is not None and channel not in channels:
+        raise RowRefusedError("channel", f"{str(channel)[:64]!r} is none of {', '.join(channels)}")
+
+
 def _refusal(row: Mapping[str, Any], decided: Decided) -> dict[str, Any]:
     """Who unsubscribes says no to the channel: the outcome's own, else the decision's, else to all marketing."""
     channel = (row["extra"] or {}).get("channel") or json.loads(decided.context or "{}").get("channel")
-    purpose = channel if isinstance(channel, str) else MARKETING
-    return {"user_id": decided.user_id, "purpose": purpose, "granted": False, "at": row["at"], "extra": None}
+    return {
+        "user_id": decided.user_id,
+        "purpose": channel or MARKETING,
+        "granted": False,
+        "at": row["at"],
+        "extra": None,
+    }

@@ -41,7 +41,7 @@ def outcome(number, decision_id="d1", kind="click", days=0.0, **also):
 
 
 def store(state, *rows, skew=60):
-    found = sort_outcomes(rows, now=NOW + timedelta(days=30), max_clock_skew_minutes=skew)
+    found = sort_outcomes(rows, channels=["email"], now=NOW + timedelta(days=30), max_clock_skew_minutes=skew)
     with state.writing() as connection:
         stored = found.store(connection)
     return stored.accepted, stored.duplicates, [(refusal.position, refusal.field) for refusal in stored.refused]

@@ -108,6 +108,12 @@ def test_an_unsubscription_is_a_no_at_once(shared, user, also, against):
     assert not rules_against(shared, user, "email")
 
 
+def test_an_unsubscription_from_a_channel_that_there_is_not_is_refused(shared):
+    row = outcome("slip", decided(shared), "unsubscribe", channel="Email")
+    accepted, _, refused = sent(shared, row)
+    assert (accepted, refused["o-slip"]) == (0, ("channel", "'Email' is none of email, sms, push, web, in_app, ads"))
+
+
 def test_an_unsubscription_told_of_a_message_is_a_no_until_a_later_yes(shared):
     now = datetime.now(UTC)
     ask(shared, "consents", user_id="u22", consents={"email": True}, at=(now - timedelta(days=2)).isoformat())
@@ -202,6 +208,9 @@ def test_a_channel_that_there_is_not_is_refused_with_those_that_there_are(shared
         ("consents", {"consents": {"email": True}, "at": "yesterday"}, "at"),
         ("consents", {"consents": {"email": True}, "at": "2199-01-01"}, "at"),
         ("consents", {"consents": {"": True}}, "consents..[key]"),
+        ("consents", {"consents": {"Email": False}}, "consents.Email"),
+        ("consents", {"consents": {"personalisation ": False}}, "consents.personalisation "),
+        ("preferences", {"preferences": {"Topics": ["Tea"]}}, "preferences.Topics"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_with_its_field(shared, path, body, field):
