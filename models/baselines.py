@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from data.errors import DataError, NotFittedError
 from models import saving
-from models.propensity import Reason
+from models.matrix import Reason, importance_of, matrix_of, reasons_of
 
 
 class BaseRate:
@@ -123,24 +123,11 @@ class LogisticRFM:
             NotFittedError: `fit` or `load` comes first.
             DataError: a column is not there.
         """
-        contributions, raw = self.contributions(frame), self._raw(frame)
-        strongest = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :top]
-        return [
-            [
-                Reason(
-                    self.features[j],
-                    None if np.isnan(raw[row, j]) else float(raw[row, j]),
-                    float(contributions[row, j]),
-                )
-                for j in features
-            ]
-            for row, features in enumerate(strongest)
-        ]
+        return reasons_of(self.contributions(frame), self._raw(frame), self.features, top=top)
 
     def importance(self) -> pd.Series:
         """Each feature's share of the absolute weights, the greatest first."""
-        shares = np.abs(self.weights) / max(float(np.abs(self.weights).sum()), 1e-300)
-        return pd.Series(shares, index=self.features, name="importance").sort_values(ascending=False, kind="stable")
+        return importance_of(np.abs(self.weights), self.features)
 
     def save(self, folder: Path) -> None:
         """Write `model.json`; the folder appears whole or not at all."""
@@ -177,13 +164,8 @@ class LogisticRFM:
         return standardised
 
     def _raw(self, frame: pd.DataFrame) -> np.ndarray:
-        """The columns as float64, shape (n, n_features); what is not finite is NaN."""
         self._check_fitted()
-        missing = [name for name in self.features if name not in frame]
-        if missing:
-            raise DataError(f"the feature {missing[0]!r} is not there. Build the features again, or train anew.")
-        raw = frame[self.features].astype("float64").to_numpy(na_value=np.nan)
-        return np.where(np.isfinite(raw), raw, np.nan)
+        return matrix_of(frame, self.features)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "features"):

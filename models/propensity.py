@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -15,6 +14,7 @@ from data.errors import DataError, NotFittedError
 from models import saving
 from models.calibration import Calibration
 from models.logistic import RidgeLogistic
+from models.matrix import Reason, importance_of, is_category, matrix_of, reasons_of, shares_of
 
 SMALL_CELLS = 500_000
 """Rows x features below which one thread is as quick as many."""
@@ -23,21 +23,6 @@ MIN_OF_A_CLASS = 10
 
 
 Label: TypeAlias = Sequence[int] | np.ndarray | pd.Series
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One feature's part in one prediction.
-
-    Attributes:
-        feature: Its name.
-        value: What the person has; None where it is missing.
-        contribution: What that adds to the log-odds, before calibration (SHAP; Lundberg et al. 2020).
-    """
-
-    feature: str
-    value: float | str | None
-    contribution: float
 
 
 class Propensity:
@@ -218,16 +203,7 @@ class Propensity:
             NotFittedError: `fit` or `load` comes first.
             DataError: a feature is not there, or is no longer of its kind.
         """
-        contributions, matrix = self.contributions(frame), self._matrix(frame)
-        strongest = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :top]
-        return [
-            [
-                Reason(self.features[j], self._value(j, matrix[row, j]), float(contributions[row, j]))
-                for j in features
-                if contributions[row, j] != 0
-            ]
-            for row, features in enumerate(strongest)
-        ]
+        return reasons_of(self.contributions(frame), self._matrix(frame), self.features, self.categories, top=top)
 
     def importance(self) -> pd.Series:
         """Each feature's share of what all of them move, the greatest first; sums to 1 (or is all 0).
@@ -235,11 +211,10 @@ class Propensity:
         Of the trees the loss that their splits took away, of the regression the absolute weights.
         """
         self._check_fitted()
-        found = _shares(self._booster.feature_importance("gain").astype(np.float64))
+        found = shares_of(self._booster.feature_importance("gain").astype(np.float64))
         if self._linear is not None:
-            found = (1 - self.linear_share) * found + self.linear_share * _shares(self._linear.strengths(len(found)))
-        shares = pd.Series(_shares(found), index=self.features, name="importance")
-        return shares.sort_values(ascending=False, kind="stable")
+            found = (1 - self.linear_share) * found + self.linear_share * shares_of(self._linear.strengths(len(found)))
+        return importance_of(found, self.features)
 
     def save(self, folder: Path) -> None:
         """Write `trees.txt` (LightGBM's own text) and `model.json`; the folder appears whole or not at all."""
@@ -289,13 +264,7 @@ class Propensity:
 
     def _matrix(self, frame: pd.DataFrame) -> np.ndarray:
         self._check_fitted()
-        return _matrix(frame, self.features, self.categories)
-
-    def _value(self, j: int, value: float) -> float | str | None:
-        if np.isnan(value):
-            return None
-        listed = self.categories.get(self.features[j])
-        return listed[int(value)] if listed is not None else float(value)
+        return matrix_of(frame, self.features, self.categories)
 
     def _signs(self, monotone: Mapping[str, int]) -> list[int]:
         for name, direction in monotone.items():
@@ -341,11 +310,11 @@ class LearningRows:
         if train.shape[1] == 0:
             raise DataError("train has no features. Build them with `attune features`.")
         self.features = [str(name) for name in train.columns]
-        categories = [name for name in train.columns if _is_category(train[name])]
+        categories = [name for name in train.columns if is_category(train[name])]
         self.categories = {str(name): sorted(train[name].dropna().unique().tolist()) for name in categories}
         self.places = {self.features.index(name): len(values) for name, values in self.categories.items()}
         self.weight, self.threads = weight, _threads(train)
-        self.matrix = _matrix(train, self.features, self.categories)
+        self.matrix = matrix_of(train, self.features, self.categories)
         # Histograms that do not depend on any hyperparameter, so that all models may learn from them.
         options = {"feature_pre_filter": False, "force_row_wise": True, "verbosity": -1, "num_threads": self.threads}
         self.learn = lgb.Dataset(
@@ -354,7 +323,7 @@ class LearningRows:
         self.stop: lgb.Dataset | None = None
         if valid is not None:
             y_valid = _labels(valid_label, valid, "valid", at_least=1)
-            later = _matrix(valid, self.features, self.categories)
+            later = matrix_of(valid, self.features, self.categories)
             season = np.full(len(y_valid), _log_odds(y_valid) - _log_odds(self.y))
             self.stop = lgb.Dataset(later, y_valid, reference=self.learn, init_score=season, params=options)
         self._linear: dict[tuple[float, tuple[int, ...], int], RidgeLogistic] = {}
@@ -370,29 +339,10 @@ class LearningRows:
         return self._linear[key]
 
 
-def _matrix(frame: pd.DataFrame, features: Sequence[str], categories: Mapping[str, list[str]]) -> np.ndarray:
-    """The features as float64 (n, n_features); a category is its place in its list, missing is NaN."""
-    missing = [name for name in features if name not in frame]
-    if missing:
-        raise DataError(
-            f"the feature {missing[0]!r} is not there (nor are {len(missing) - 1} others). "
-            "Build the features again with the settings of the model, or train anew."
-        )
-    matrix = np.empty((len(frame), len(features)))
-    for j, name in enumerate(features):
-        matrix[:, j] = _codes(frame[name], categories[name]) if name in categories else _numbers(frame[name])
-    return matrix
-
-
 def _log_odds(y: np.ndarray) -> float:
     """Of the mean, held away from 0 and 1."""
     rate = np.clip(y.mean(), 1e-6, 1 - 1e-6)
     return float(np.log(rate / (1 - rate)))
-
-
-def _shares(parts: np.ndarray) -> np.ndarray:
-    shares: np.ndarray = parts / max(float(parts.sum()), 1e-300)
-    return shares
 
 
 def _threads(frame: pd.DataFrame) -> int:
@@ -412,33 +362,3 @@ def _labels(label: Any, frame: pd.DataFrame, what: str, *, at_least: int) -> np.
                 "Use more or earlier cutoffs, another horizon, or a wider population."
             )
     return y
-
-
-def _is_category(column: pd.Series) -> bool:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return not pd.api.types.is_numeric_dtype(column.dtype.categories.dtype)
-    known = column.dropna()
-    if pd.api.types.is_object_dtype(column.dtype):
-        return bool(len(known)) and known.map(lambda value: isinstance(value, str)).all()
-    return pd.api.types.is_string_dtype(column.dtype)
-
-
-def _codes(column: pd.Series, categories: list[str]) -> np.ndarray:
-    if column.notna().any() and not _is_category(column):
-        raise DataError(f"the feature {column.name!r} is {column.dtype}; the model learnt it as strings. Give strings.")
-    codes = pd.Index(categories, dtype="object").get_indexer(pd.Index(column.astype("object")))
-    return np.where(codes >= 0, codes, np.nan)
-
-
-def _numbers(column: pd.Series) -> np.ndarray:
-    kind = column.dtype
-    try:
-        numbers = None if kind.kind in "mM" else column.to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        numbers = None
-    if numbers is None:
-        raise DataError(
-            f"the feature {column.name!r} is {kind} and cannot be read as numbers. "
-            "Give numbers or strings; turn a time into days before the cutoff."
-        )
-    return np.where(np.isfinite(numbers), numbers, np.nan)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from data.errors import DataError, NotFittedError
 from models import saving
+from models.matrix import importance_of, matrix_of
 
 LEAST = 1e-6
 """An expectation is taken as at least this: its logarithm is where the trees begin."""
@@ -127,9 +128,7 @@ class Value:
     def importance(self) -> pd.Series:
         """Each feature's share of the loss that all splits took away, the greatest first; sums to 1 (or is all 0)."""
         self._check_fitted()
-        gain = self._booster.feature_importance("gain")
-        shares = pd.Series(gain / max(gain.sum(), 1e-300), index=self.features, name="importance")
-        return shares.sort_values(ascending=False, kind="stable")
+        return importance_of(self._booster.feature_importance("gain"), self.features)
 
     def save(self, folder: Path) -> None:
         """Write `trees.txt` (LightGBM's own text) and `model.json`; the folder appears whole or not at all."""
@@ -157,15 +156,8 @@ class Value:
         return model
 
     def _matrix(self, features: pd.DataFrame) -> np.ndarray:
-        """The features as float64 (n, n_features); what is not finite is NaN."""
         self._check_fitted()
-        for name in self.features:
-            if name not in features:
-                raise DataError(f"value: the feature {name!r} is not there. Build the features again, or train anew.")
-            if not pd.api.types.is_numeric_dtype(features[name]):
-                raise DataError(f"value: the feature {name!r} is {features[name].dtype}; give numbers.")
-        matrix = features[self.features].astype("float64").to_numpy(na_value=np.nan)
-        return np.where(np.isfinite(matrix), matrix, np.nan)
+        return matrix_of(features, self.features)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "features"):
