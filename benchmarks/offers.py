@@ -24,10 +24,10 @@ from benchmarks.result import Result
 from data.errors import DataError
 from data.files import read_rows
 from data.progress import timed
-from evaluation.off_policy import Logged, action_values
+from evaluation.off_policy import Logged, action_values, deterministic
 from evaluation.policies import PolicyComparison, compare_policies
 from models.offers import BEST, NOTHING, OfferModel
-from models.uplift import PooledEffects, best_arms, fit_policy_tree, one_arm
+from models.uplift import PooledEffects, best_arms, fit_policy_tree
 from serving.decisions.offers import Profit, give, ranked
 
 WAVES = (0, 168, 336, 408, 504, 576)
@@ -61,8 +61,8 @@ def run(*, data: Path | None) -> Result:
     for name in ("choosing", "test"):
         rows = logs[name][columns]
         candidates = {"model": best_arms(model.predict(rows)), "tree": tree(rows)}
-        policies = {who: np.eye(len(arms))[codes] for who, codes in candidates.items()}
-        policies |= {_single(arm): one_arm(code, len(rows), len(arms)) for code, arm in enumerate(arms)}
+        for_all = {_single(arm): np.full(len(rows), code) for code, arm in enumerate(arms)}
+        policies = {who: deterministic(codes, len(arms)) for who, codes in (candidates | for_all).items()}
         if picked:
             policies = {picked: policies.pop(picked), **policies}
         log, chances = logged[name]
@@ -101,7 +101,8 @@ def _served_minus_offline(model: PooledEffects, rows: pd.DataFrame, log: Logged,
         got = give("model", order, usual=NOTHING, user_id=str(row), salt="", horizon_days=HORIZON_HOURS // 24, now=now)
         served.append(loaded.arms.index(got.chosen[0]))
     offline = best_arms(model.predict(rows))
-    policies = {"served": np.eye(len(loaded.arms))[served], "offline": np.eye(len(loaded.arms))[offline]}
+    chosen = {"served": np.array(served), "offline": offline}
+    policies = {who: deterministic(codes, len(loaded.arms)) for who, codes in chosen.items()}
     judged = compare_policies(log, policies, model.expected(rows), arms=loaded.arms, probabilities=chances)
     return judged.gains[0].gain.estimate
 

@@ -183,36 +183,6 @@ def evaluate(
     return _bootstrapped(statistics, len(y), groups=groups, level=level, resamples=resamples, seed=seed)
 
 
-def compare(
-    label: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    *,
-    groups: np.ndarray | None = None,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> ProbabilityQuality:
-    """Paired differences `first - second` on the same rows: higher is better for the first two measures only.
-
-    Args and errors as `evaluate`.
-
-    Example:
-        >>> label, good = np.array([0, 1] * 50), np.array([0.2, 0.8] * 50)
-        >>> compare(label, good, 1 - good).roc_auc.estimate
-        1.0
-    """
-    y, a = _checked(label, first)
-    _, b = _checked(label, second)
-
-    def difference(measure: Measure) -> Statistic:
-        of_a, of_b = measure(y, a), measure(y, b)
-        return lambda weights: of_a(weights) - of_b(weights)
-
-    statistics = {name: difference(measure) for name, measure in MEASURES.items()}
-    return _bootstrapped(statistics, len(y), groups=groups, level=level, resamples=resamples, seed=seed)
-
-
 def repeated(
     label: np.ndarray,
     probabilities: np.ndarray,
@@ -228,8 +198,9 @@ def repeated(
 
     Args:
         label: 0 or 1, shape (n,).
-        probabilities: Out of fold, shape (repeats, n).
-        against: Another model's, of the same folds: measured are then the paired differences to it.
+        probabilities: Out of fold, shape (repeats, n), or (n,) for one.
+        against: Another model's, of the same folds: measured are then the paired differences to it, where higher is
+            better for the first two measures only.
         level: Coverage of the intervals.
         resamples: How many.
         seed: Of the draws.
@@ -252,6 +223,20 @@ def repeated(
 
     statistics = {name: mean_of(measure) for name, measure in MEASURES.items()}
     return _bootstrapped(statistics, len(y), level=level, resamples=resamples, seed=seed)
+
+
+def roc_auc(label: np.ndarray, score: np.ndarray) -> float:
+    """Chance that a positive has the higher score, whatever its scale, ties half; NaN where there is one class.
+
+    Args:
+        label: 0 or 1, shape (n,).
+        score: Shape (n,), none missing.
+
+    Example:
+        >>> roc_auc(np.array([0, 0, 1, 1]), np.array([-3.0, 0.5, 0.5, 7.0]))
+        0.875
+    """
+    return float(_roc_auc(label.astype(np.float64), score)(np.ones((1, len(label))))[0])
 
 
 def calibration_noise(probability: np.ndarray, *, draws: int = 50, seed: int = 0) -> float:
@@ -453,7 +438,7 @@ Measure = Callable[[np.ndarray, np.ndarray], Statistic]
 
 def _roc_auc(y: np.ndarray, p: np.ndarray) -> Statistic:
     order = np.argsort(p, kind="stable")
-    starts = np.flatnonzero(np.diff(p[order], prepend=-1))
+    starts = np.flatnonzero(np.append(True, p[order][1:] != p[order][:-1]))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         drawn = weights[:, order]

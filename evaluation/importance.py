@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from data.chance import some_rows
-from evaluation.classification import MEASURES
+from evaluation.classification import roc_auc
 from evaluation.intervals import Interval
 
 Predict = Callable[[pd.DataFrame], np.ndarray]
@@ -67,13 +67,13 @@ def permutation_importance(
     from scipy.stats import norm  # noqa: PLC0415 - slow to import, and only this needs it
 
     rng = np.random.default_rng(seed)
-    whole = _roc_auc(label, predict(frame))
+    whole = roc_auc(label, predict(frame))
     found = {}
     for name in features:
         falls = []
         for _ in range(repeats):
             shuffled = frame[name].iloc[rng.permutation(len(frame))].set_axis(frame.index)
-            falls.append(whole - _roc_auc(label, predict(frame.assign(**{name: shuffled}))))
+            falls.append(whole - roc_auc(label, predict(frame.assign(**{name: shuffled}))))
         mean, half = float(np.mean(falls)), 0.0
         if repeats > 1:
             half = float(norm.ppf((1 + level) / 2) * np.std(falls, ddof=1) / np.sqrt(repeats))
@@ -102,7 +102,3 @@ def partial_dependence(
     asked = [predict(frame.assign(**{feature: value})) for value in values]
     ends = np.array([np.quantile(p, [0.1, 0.9]) for p in asked]).reshape(-1, 2)
     return PartialDependence(values, np.array([p.mean() for p in asked]), ends[:, 0], ends[:, 1])
-
-
-def _roc_auc(label: np.ndarray, score: np.ndarray) -> float:
-    return float(MEASURES["roc_auc"](label.astype(np.float64), score)(np.ones((1, len(label))))[0])

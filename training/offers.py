@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -17,7 +15,7 @@ from data.errors import DataError, WorkspaceError
 from data.progress import timed
 from data.workspace import Workspace
 from evaluation.experiments.checks import Check, assignment_foreseen, leak, sample_ratio
-from evaluation.off_policy import action_values
+from evaluation.off_policy import action_values, deterministic
 from evaluation.policies import PolicyComparison, compare_policies
 from features.rules import Rule, parse_rule
 from models.offers import BEST, NOTHING, USUAL, OfferModel, OfferProfit, unless_usual
@@ -26,8 +24,8 @@ from models.uplift.model import MIN_ARM, ArmEffect
 from training import cards, uplift
 from training.examples import write_feature_examples
 from training.offer_rows import OfferRows, offer_rows
-from training.results import Comparison, Judged, TrainingResult, flat
-from training.tracking import child_run, log_comparison, parent_run, register_challenger
+from training.results import Comparison, Judged, TrainingResult
+from training.tracking import child_run, log_comparison, training
 from training.uplift import CrossFitted, Experiment
 
 NAME = "offers"
@@ -90,7 +88,7 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
         "horizon_days": rows.horizon_days,
         "definitions_hash": rows.definitions_hash,
     }
-    with parent_run(workspace, NAME, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
+    with training(workspace, NAME, seed=seed, params=params) as run:
         with timed("learning and judging offers"):
             judging = judge(rows, seed=seed)
             test = compared(workspace, judging, {BEST: BEST})
@@ -101,23 +99,18 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
             child_run(row.name, params={}, metrics=row.metrics)
         log_comparison(test)
         mlflow.log_params({"policy": policy, "judged": "later decisions" if judging.since else "cross-fitted"})
-        folder = Path(scratch) / NAME
         with timed("refitting offers on all decisions"):
             final = fit(rows, policy=policy, seed=seed)
-            final.save(folder)
-            Card(seed, rows.end, rows.horizon_days, rows.definitions_hash).save(folder)
-            write_feature_examples(NAME, final, rows.table, folder)
-        version = register_challenger(
-            workspace,
-            NAME,
-            folder,
-            run_id=run_id,
+            final.save(run.folder)
+            Card(seed, rows.end, rows.horizon_days, rows.definitions_hash).save(run.folder)
+            write_feature_examples(NAME, final, rows.table, run.folder)
+        return run.challenger(
+            test,
+            chosen=test.rows[0].recipe,
             pyfunc="offers.py",
             packages=("lightgbm", "mlflow", "numpy", "pandas", "scipy"),
-            metrics=flat(test.rows[0].metrics),
             tags={"policy": policy, "definitions_hash": rows.definitions_hash},
         )
-    return TrainingResult(version=version, chosen=test.rows[0].recipe, test=test)
 
 
 def fit(rows: OfferRows, *, policy: str = BEST, seed: int = 0) -> OfferModel:
@@ -191,14 +184,14 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
     simple = {name for policy, name in names.items() if policy != BEST}
     others = uplift.policies(fitted, rule=rule)
     others.pop("model")
-    best = np.eye(K)[_best(judging.found, of.table, rule, rows.arms)]
+    best = deterministic(_best(judging.found, of.table, rule, rows.arms), K)
     policies, recipes = {}, {}
     for name, policy in contestants.items():
         if isinstance(policy, str):
             recipes[name] = names.get(policy, NOBODY)
             policies[name] = best if policy == BEST else others[recipes[name]]
         else:
-            policies[name], recipes[name] = np.eye(K)[policy], BEST
+            policies[name], recipes[name] = deterministic(policy, K), BEST
     policies = {**policies, **{name: policy for name, policy in others.items() if name not in policies}}
     first = next(iter(policies))
     found = _values(of, policies, fitted)

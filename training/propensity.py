@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,7 +35,7 @@ from training.propensity_search import MAX_JUDGED_ROWS, MAX_TRAIN_ROWS, METRIC, 
 from training.reference import write_reference
 from training.report import MAX_JUDGED, in_detail, log_pictures
 from training.results import Comparison, Judged, TrainingResult, flat
-from training.tracking import child_run, log_comparison, parent_run, pictures, register_challenger
+from training.tracking import child_run, log_comparison, pictures, training
 
 PREFIX = "propensity-"
 MEASURES = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error", "calibration_slope")
@@ -146,7 +145,7 @@ def train_propensity(
         "purged_test": split.purged_test,
         "definitions_hash": rows.definitions_hash,
     }
-    with parent_run(workspace, name, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
+    with training(workspace, name, seed=seed, params=params) as run:
         recipe = _searched(workspace, name, rows, trials=trials, minutes=minutes, seed=seed)
         with timed(f"fitting and judging {label}"):
             learnt = fit(rows, recipe, seed)
@@ -166,26 +165,21 @@ def train_propensity(
         log_comparison(test, detail)
         mlflow.log_param("chosen", chosen)
         log_pictures(model, rows, detail, f"{declaration.event} within {declaration.horizon_days} days", seed)
-        folder = Path(scratch) / name
         with timed(f"refitting {label} one step on"):
             final = rule(rows.together(split.live)) if model is not learnt else fit(rows, recipe, seed, live=True)
-            final.save(folder)
+            final.save(run.folder)
             until = split.live[-1] + timedelta(days=split.horizon_days)
-            Card(label, declaration, rows.definitions_hash, seed, until, recipe).save(folder)
-            write_feature_examples(name, final, rows.test.features, folder)
+            Card(label, declaration, rows.definitions_hash, seed, until, recipe).save(run.folder)
+            write_feature_examples(name, final, rows.test.features, run.folder)
             asked = rows.test.features
-            write_reference(asked[final.features], final.predict(asked), name, folder)
-        version = register_challenger(
-            workspace,
-            name,
-            folder,
-            run_id=run_id,
+            write_reference(asked[final.features], final.predict(asked), name, run.folder)
+        return run.challenger(
+            test,
+            chosen=chosen,
             pyfunc="propensity.py",
             packages=("lightgbm", "mlflow", "numpy", "pandas"),
-            metrics=flat(test.rows[0].metrics),
             tags={"definitions_hash": rows.definitions_hash, SUSPECTED_LEAK: leak},
         )
-    return TrainingResult(version=version, chosen=chosen, test=test)
 
 
 def fit(
@@ -399,14 +393,7 @@ def alone(column: pd.Series, label: np.ndarray) -> float:
         for asked in (half == 0, half == 1):
             rates = pd.Series(label[~asked]).groupby(column[~asked].to_numpy(object)).mean()
             value[asked] = column[asked].map(rates).fillna(label[~asked].mean())
-    return abs(_auc(label, value) - 0.5) + 0.5
-
-
-def _auc(label: np.ndarray, value: np.ndarray) -> float:
-    """Chance that a positive has the higher value, ties half; missing = lowest."""
-    rank = pd.Series(np.nan_to_num(value, nan=-np.inf)).rank().to_numpy()
-    positives = int(label.sum())
-    return float((rank[label == 1].sum() - positives * (positives + 1) / 2) / (positives * (len(label) - positives)))
+    return abs(classification.roc_auc(label, np.nan_to_num(value, nan=-np.inf)) - 0.5) + 0.5
 
 
 def _searched(

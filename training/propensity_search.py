@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from data.errors import DataError
 from data.progress import telling
-from evaluation.classification import MEASURES
+from evaluation.classification import MEASURES, roc_auc
 from evaluation.intervals import Interval, bootstrap
 from models.propensity import LearningRows, Propensity
 from training.labelled import LabelledRows, Rows
@@ -189,7 +189,7 @@ class _Fold:
         return model.log_odds(self.later.features)
 
     def roc_auc(self, score: np.ndarray) -> float:
-        return float(self._measure(score)(np.ones((1, len(score))))[0])
+        return roc_auc(self.later.label, score)
 
     def _measure(self, score: np.ndarray) -> Any:
         return MEASURES[METRIC](self.later.label.astype(np.float64), score)

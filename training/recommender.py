@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -24,10 +23,10 @@ from models.recommenders import Recommender
 from training.examples import K, write_recommender_examples
 from training.judging import METRIC, Contestant, JudgedRows, compared
 from training.recipes import BASELINES, Card, Recipe
-from training.results import Comparison, TrainingResult, flat
+from training.results import Comparison, TrainingResult
 from training.search import Trial, search
 from training.splits import recommender_split
-from training.tracking import child_run, log_comparison, parent_run, pictures, register_challenger
+from training.tracking import child_run, log_comparison, pictures, training
 
 NAME = "recommender"
 N_EXAMPLES = 5
@@ -66,32 +65,27 @@ def train_recommender(
         "test_cutoff": f"{split.test:%Y-%m-%d}",
         **{f"recommender.{name}": value for name, value in settings.recommender.model_dump().items()},
     }
-    with parent_run(workspace, NAME, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
+    with training(workspace, NAME, seed=seed, params=params) as run:
         winner, baseline = _choose(workspace, split.validation, trials=trials, minutes=minutes, seed=seed)
         with timed("judging the winner on the test days"):
             chosen, test = _judge(winner, baseline, JudgedRows.at(tables, settings, split.test, seed), settings, seed)
         log_comparison(test)
         mlflow.log_param("chosen", str(chosen))
-        folder = Path(scratch) / NAME
         with timed("refitting on everything"):
             _save(
                 chosen,
                 interactions(tables, settings.recommender, cutoff=known.end, catalogue=True),
                 Card(chosen, seed, known.end),
-                folder,
+                run.folder,
             )
-        version = register_challenger(
-            workspace,
-            NAME,
-            folder,
-            run_id=run_id,
+        return run.challenger(
+            test,
+            chosen=str(chosen),
             pyfunc="recommender.py",
             packages=("mlflow", "numpy", "pandas", "scipy"),
-            metrics=flat(test.rows[0].metrics),
             tags={"chosen": str(chosen)},
             signature=_signature(),
         )
-    return TrainingResult(version=version, chosen=str(chosen), test=test)
 
 
 def fitted(recipes: Sequence[Recipe], known: Interactions, seed: int) -> list[Contestant]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -21,8 +19,8 @@ from features.snapshots import span
 from models.timing import HOURS, Engagement, Timing, choose
 from training import cards
 from training.examples import write_timing_examples
-from training.results import Comparison, Judged, TrainingResult, flat
-from training.tracking import child_run, log_comparison, parent_run, register_challenger
+from training.results import Comparison, Judged, TrainingResult
+from training.tracking import child_run, log_comparison, training
 
 NAME = "send-time"
 METRIC = "open_rate"
@@ -74,30 +72,25 @@ def train_send_time(workspace: Workspace, *, seed: int | None = None) -> Trainin
     seed = workspace.settings.training.seed if seed is None else seed
     rows = send_rows(workspace)
     params = {"test_cutoff": f"{rows.test:%Y-%m-%d}", "judged_messages": len(rows.later)}
-    with parent_run(workspace, NAME, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
+    with training(workspace, NAME, seed=seed, params=params) as run:
         with timed("fitting and judging the hours"):
             model = fitted(rows.known, seed=seed)
             test = compared(workspace, {Timing.name: model}, rows)
         for row in test.rows:
             child_run(row.name, params=model.params if row.name == Timing.name else {}, metrics=row.metrics)
         log_comparison(test)
-        folder = Path(scratch) / NAME
         with timed("refitting the hours on all messages"):
             final = Timing(**model.params).fit(rows.everything, seed=seed)
-            final.save(folder)
-            Card(seed, rows.end, JUDGED_DAYS).save(folder)
-            write_timing_examples(final, folder)
+            final.save(run.folder)
+            Card(seed, rows.end, JUDGED_DAYS).save(run.folder)
+            write_timing_examples(final, run.folder)
         mlflow.log_params(final.params)
-        version = register_challenger(
-            workspace,
-            NAME,
-            folder,
-            run_id=run_id,
+        return run.challenger(
+            test,
+            chosen=Timing.name,
             pyfunc="send_time.py",
             packages=("mlflow", "numpy", "pandas", "scipy"),
-            metrics=flat(test.rows[0].metrics),
         )
-    return TrainingResult(version=version, chosen=Timing.name, test=test)
 
 
 def fitted(told: Engagement, *, seed: int) -> Timing:

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from evaluation.intervals import Interval
 from registry.versions import CHALLENGER, Registry, Version
 from training.gate import Verdict
 from training.pages import page
-from training.results import Comparison, InDetail, flat
+from training.results import Comparison, InDetail, TrainingResult, flat
 
 COMPARISON, PAGE = "comparison.json", "comparison.html"
 FINGERPRINT = "data_fingerprint"
@@ -31,6 +31,38 @@ NO_METRIC_NAME, MOST_OF_A_NAME, MOST_OF_A_PARAM = re.compile(r"[^\w./-]+"), 240,
 """What MLflow takes no names with, and how long they may be."""
 GATE, GATE_PAGE = "gate", "gate.html"
 """Tag of a version, and page of its run: what the gate said when it was last asked."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training under way, its run open.
+
+    Attributes:
+        workspace: Whose.
+        name: Registered model.
+        run_id: Of the run.
+        folder: Where the version is to be written, with its `examples.json`; nothing is there yet.
+    """
+
+    workspace: Workspace
+    name: str
+    run_id: str
+    folder: Path
+
+    def challenger(self, test: Comparison, *, chosen: str, **kept: Any) -> TrainingResult:
+        """Make the folder the challenger, fitted as `chosen`, judged by `test`; `register_challenger` has the rest."""
+        judged = flat(test.rows[0].metrics)
+        version = register_challenger(
+            self.workspace, self.name, self.folder, run_id=self.run_id, metrics=judged, **kept
+        )
+        return TrainingResult(version, chosen, test)
+
+
+@contextmanager
+def training(workspace: Workspace, name: str, *, seed: int, params: Mapping[str, Any]) -> Iterator[Training]:
+    """Open the run of a training (`parent_run`), with a folder for what it makes."""
+    with parent_run(workspace, name, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
+        yield Training(workspace, name, run_id, Path(scratch) / name)
 
 
 @contextmanager

@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from data.errors import DataError
 from data.progress import track
-from evaluation.off_policy import Logged, action_values
+from evaluation.classification import roc_auc
+from evaluation.off_policy import Logged, action_values, deterministic
 from evaluation.policies import PolicyComparison, compare_policies, profit
 from features.rules import Rule
-from models.uplift import UpliftModel, best_arms, estimated_probabilities, fit_policy_tree, one_arm
+from models.uplift import UpliftModel, best_arms, estimated_probabilities, fit_policy_tree
 from models.uplift.model import ArmEffect
 
 FOLDS = 5
@@ -128,7 +128,7 @@ def experiment(
         raise DataError(f"outcome: give a number for each of {len(codes)} people; 0 where nothing came.")
     for code, name in enumerate(others, start=1):
         pair = np.isin(codes, (0, code))
-        auc = roc_auc_score(codes[pair] == code, y[pair])
+        auc = roc_auc(codes[pair] == code, y[pair])
         if max(auc, 1 - auc) > LEAK:
             raise DataError(
                 f"{name}: the outcome tells who was in it (ROC AUC {auc:.2f}): was the arm noted afterwards?"
@@ -196,23 +196,17 @@ def policies(of: CrossFitted, *, rule: Rule | None = None, max_contacts: int | N
     told = {"model": model, "tree": of.tree, "response model": response}
     if rule is not None:
         told[rule.text] = rule.codes(of.experiment.table, arms)
-    chosen = {name: np.eye(K)[codes] for name, codes in told.items()}
-    chosen |= {f"{name} to all" if code else "nobody": one_arm(code, n, K) for code, name in enumerate(arms)}
-    return chosen
+    told |= {f"{name} to all" if code else "nobody": np.full(n, code) for code, name in enumerate(arms)}
+    return {name: deterministic(codes, K) for name, codes in told.items()}
 
 
-def compare(
-    of: CrossFitted, *, rule: Rule | None = None, max_contacts: int | None = None, against: Sequence[str] = ()
-) -> PolicyComparison:
+def compare(of: CrossFitted, *, rule: Rule | None = None, max_contacts: int | None = None) -> PolicyComparison:
     """All policies judged on everybody, the model's against each other one, paired.
 
     Args:
         of: The cross-fitted experiment.
         rule: In words.
         max_contacts: How many may get anything at the most.
-        against: Names of those to compare with; by default all.
     """
-    chosen = policies(of, rule=rule, max_contacts=max_contacts)
-    kept = {name: policy for name, policy in chosen.items() if not against or name == "model" or name in against}
-    at = of.experiment
-    return compare_policies(at.logged, kept, of.expected, arms=at.arms, probabilities=at.probabilities)
+    chosen, at = policies(of, rule=rule, max_contacts=max_contacts), of.experiment
+    return compare_policies(at.logged, chosen, of.expected, arms=at.arms, probabilities=at.probabilities)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -34,9 +32,9 @@ from training import cards
 from training.examples import write_feature_examples
 from training.labelled import snapshots_of
 from training.reference import write_reference
-from training.results import Comparison, Judged, TrainingResult, flat
+from training.results import Comparison, Judged, TrainingResult
 from training.splits import PropensitySplit, propensity_split
-from training.tracking import child_run, log_comparison, parent_run, pictures, register_challenger
+from training.tracking import child_run, log_comparison, pictures, training
 
 NAME = "value"
 METRIC = "tweedie_d2"
@@ -143,7 +141,7 @@ def train_value(workspace: Workspace, *, seed: int | None = None) -> TrainingRes
         "test_cutoff": f"{split.test:%Y-%m-%d}",
         "definitions_hash": rows.definitions_hash,
     }
-    with parent_run(workspace, NAME, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
+    with training(workspace, NAME, seed=seed, params=params) as run:
         with timed("choosing and judging what customers are worth"):
             chosen = choose(rows, seed)
             models = {name: fit(rows, name, seed) for name in sorted(candidates(rows), key=lambda one: one != chosen)}
@@ -153,10 +151,9 @@ def train_value(workspace: Workspace, *, seed: int | None = None) -> TrainingRes
         mlflow.log_params({"chosen": chosen, **_parameters(models[chosen].habits)})
         log_comparison(test)
         _draw(models[chosen], rows, workspace.settings.shop.currency)
-        folder = Path(scratch) / NAME
         with timed("refitting what customers are worth, one step on"):
             final = fit(rows, chosen, seed, live=True)
-            final.save(folder)
+            final.save(run.folder)
             ratio = test.rows[0].metrics["came_per_expected"]
             Card(
                 seed,
@@ -166,21 +163,17 @@ def train_value(workspace: Workspace, *, seed: int | None = None) -> TrainingRes
                 currency=workspace.settings.shop.currency,
                 definitions_hash=rows.definitions_hash,
                 came_per_expected=(ratio.estimate, ratio.low, ratio.high),
-            ).save(folder)
-            write_feature_examples(NAME, final, rows.test.features, folder)
+            ).save(run.folder)
+            write_feature_examples(NAME, final, rows.test.features, run.folder)
             asked = rows.test.features
-            write_reference(asked[final.features], final.predict(asked).value, NAME, folder)
-        version = register_challenger(
-            workspace,
-            NAME,
-            folder,
-            run_id=run_id,
+            write_reference(asked[final.features], final.predict(asked).value, NAME, run.folder)
+        return run.challenger(
+            test,
+            chosen=chosen,
             pyfunc="value.py",
             packages=("lightgbm", "mlflow", "numpy", "pandas", "scipy"),
-            metrics=flat(test.rows[0].metrics),
             tags={"definitions_hash": rows.definitions_hash},
         )
-    return TrainingResult(version=version, chosen=chosen, test=test)
 
 
 def value_rows(workspace: Workspace, *, seed: int = 0) -> ValueRows:

@@ -6,7 +6,7 @@ where the assignment's are not known; `policies` turns effects into who gets wha
 
 from models.uplift.assignment import AssignmentFit, estimated_probabilities
 from models.uplift.model import UpliftModel
-from models.uplift.policies import PolicyTree, best_arms, fit_policy_tree, one_arm, spend_at_most
+from models.uplift.policies import PolicyTree, best_arms, fit_policy_tree, spend_at_most
 from models.uplift.pooled import PooledEffects
 
 __all__ = [
@@ -17,6 +17,5 @@ __all__ = [
     "best_arms",
     "estimated_probabilities",
     "fit_policy_tree",
-    "one_arm",
     "spend_at_most",
 ]

@@ -20,16 +20,6 @@ MAX_ROWS = 200_000
 """That a tree is learnt from, a seeded draw."""
 
 
-def one_arm(arm: int, n: int, n_arms: int) -> np.ndarray:
-    """Everybody gets one arm, as chances (n, K).
-
-    Example:
-        >>> one_arm(1, 2, 3).tolist()
-        [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
-    """
-    return np.tile(np.eye(n_arms)[arm], (n, 1))
-
-
 def best_arms(profit: np.ndarray, *, max_contacts: int | None = None) -> np.ndarray:
     """The arm that earns each person's most, codes (n,); of equals the first, so that nothing beats for nothing.
 

@@ -62,7 +62,9 @@ def test_writing_nothing_loses_nothing(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("typed", [True, False])
 def test_csv_and_parquet_are_read_alike(tmp_path: Path, typed: bool) -> None:
-    table = pd.DataFrame({"churn": ["gone", "here"] * 20, "spend": ["1.5", "n/a"] * 20, "plan; or not": ["a", "b"] * 20})
+    table = pd.DataFrame(
+        {"churn": ["gone", "here"] * 20, "spend": ["1.5", "n/a"] * 20, "plan; or not": ["a", "b"] * 20}
+    )
     table.to_parquet(tmp_path / "a.parquet")
     table.set_index(table.index * 2).to_parquet(tmp_path / "a.pq")  # which pandas writes as a column
     table.to_csv(tmp_path / "a.csv", index=False)
@@ -95,6 +97,9 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "mail.xlsx").write_bytes(b"PK\x03\x04\x14\x00\x00\xff\xfe\x00\x9c" * 50)
     with pytest.raises(DataError, match=r"mail\.xlsx cannot be read"):
         read_rows(tmp_path / "mail.xlsx")
+    (tmp_path / "void.csv").touch()
+    with pytest.raises(DataError, match=r"void\.csv is empty"):
+        read_rows(tmp_path / "void.csv")
     (tmp_path / "empty.csv").write_text("a,b\n")
     with pytest.raises(DataError, match="has no rows"):
         read_rows(tmp_path / "empty.csv")

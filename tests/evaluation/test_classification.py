@@ -18,7 +18,6 @@ from evaluation.classification import (
     by_group,
     calibration_bins,
     calibration_noise,
-    compare,
     evaluate,
     fairness,
     lift_by_decile,
@@ -148,7 +147,7 @@ def test_a_paired_difference_is_surer_than_two_intervals():
     label, probability = drawn(3_000)
     noisy = np.clip(probability + np.random.default_rng(2).normal(0, 0.05, 3_000), 0, 1)
     one, other = evaluate(label, probability, resamples=200), evaluate(label, noisy, resamples=200)
-    gain = compare(label, probability, noisy, resamples=200)
+    gain = repeated(label, probability, against=noisy, resamples=200)
     assert gain.roc_auc.estimate == pytest.approx(one.roc_auc.estimate - other.roc_auc.estimate)
     assert gain.roc_auc.low > 0
     assert one.roc_auc.low < other.roc_auc.high

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from data.errors import DataError
+from evaluation.off_policy import deterministic
 from evaluation.policies import compare_policies, profit
 from features.rules import parse_rule
-from models.uplift import one_arm
 from training.uplift import compare, cross_fit, experiment
 
 
@@ -61,7 +61,7 @@ def test_an_outlier_that_is_half_of_the_money_is_shown_with_and_without():
     money = rng.exponential(1, n)
     money[1] = money.sum()
     of = experiment(pd.DataFrame({"x": rng.normal(size=n)}), np.where(arm == 1, "mail", "none"), money, control="none")
-    policies = {"mail": one_arm(1, n, 2), "nobody": one_arm(0, n, 2)}
+    policies = {"mail": deterministic(np.full(n, 1), 2), "nobody": deterministic(np.full(n, 0), 2)}
     found = compare_policies(of.logged, policies, np.full((n, 2), 1.0), arms=of.arms)
     (gain,) = found.gains
     assert found.largest_share == pytest.approx(0.5, abs=0.01)
@@ -77,7 +77,7 @@ def test_estimated_chances_are_used_where_nobody_drew():
     y = 2.0 * table["old"].to_numpy() + rng.normal(size=n)
     of = experiment(table, np.where(treated, "mail", "none"), y, control="none", assigned_at_random=False)
     assert not of.known
-    policies = {"all": one_arm(1, n, 2), "nobody": one_arm(0, n, 2)}
+    policies = {"all": deterministic(np.full(n, 1), 2), "nobody": deterministic(np.full(n, 0), 2)}
     (gain,) = compare_policies(of.logged, policies, np.full((n, 2), y.mean()), arms=of.arms).gains
     assert gain.gain.low < 0 < gain.gain.high
 
