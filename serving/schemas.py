@@ -10,10 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 MAX_FILTER = 1_000
 Filter = Annotated[str, StringConstraints(min_length=1, max_length=MAX_FILTER)]
+MOMENT = "what the person is doing, and what is known of them now"
 ONLY = "only items for which this holds, such as `category == 'tea' and price < 10`"
 MOST_DETAILS, MOST_SHOWN = 20, 64
 """Of what is wrong with a request: so many fields, and values of so many characters."""
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]+$")]
+
+DecisionId = Annotated[
+    str | None,
+    Field(
+        description="send it with outcomes; null where the decision could not be stored, and so is no evidence, or "
+        "where there was nothing to choose from"
+    ),
+]
 
 
 class Ask(BaseModel):
@@ -52,7 +61,35 @@ class PersonAsk(Ask):
     anonymous_id: Id | None = Field(None, description="the visitor")
 
 
-class RecommendAsk(PersonAsk):
+class ItemsPart(Ask):
+    """A list of items, alone or on a page."""
+
+    placement: Id = Field(
+        "default", description="where the items are shown, by that placement's rules; kept with the decision"
+    )
+    k: int = Field(10, ge=1, description="how many items; at most `serving.max_k`")
+    exclude: list[Id] = Field([], max_length=1000, description="items that must not be shown")
+    filter: Filter | None = Field(None, description=ONLY)
+
+
+class OfferPart(Ask):
+    """An offer, alone or on a page."""
+
+    placement: Id = Field("default", description="where it is shown; kept with the decision")
+    offers: list[Id] | None = Field(None, max_length=200, description="only these; all that there are if left out")
+    cart_value: float | None = Field(
+        None, ge=0, description="of the order under way: an offer that needs a larger one is left out"
+    )
+
+
+class VariantPart(Ask):
+    """A slot, alone or on a page."""
+
+    slot: Id = Field(description="what is to be filled, such as `subject`, `headline`, `hero`")
+    variants: list[Id] | None = Field(None, max_length=200, description="only these; all of the slot if left out")
+
+
+class RecommendAsk(ItemsPart, PersonAsk):
     """Items for a person, a visitor or nobody in particular."""
 
     model_config = ConfigDict(
@@ -65,13 +102,7 @@ class RecommendAsk(PersonAsk):
         }
     )
 
-    placement: Id = Field(
-        "default", description="where the items are shown, by that placement's rules; kept with the decision"
-    )
-    k: int = Field(10, ge=1, description="how many items")
-    context: Context = Context()
-    exclude: list[Id] = Field([], max_length=1000, description="items that must not be shown")
-    filter: Filter | None = Field(None, description=ONLY)
+    context: Context = Field(Context(), description=MOMENT)
 
 
 class RankedItem(BaseModel):
@@ -89,9 +120,7 @@ class RankedItem(BaseModel):
 class RecommendAnswer(Answer):
     """Items, best first."""
 
-    decision_id: str | None = Field(
-        description="send it with outcomes; null when the decision could not be stored and so is no evidence"
-    )
+    decision_id: DecisionId
     degraded: bool = Field(
         description="a fallback answered: the model is missing or broken, or the state cannot be used"
     )
@@ -104,15 +133,15 @@ class SimilarAsk(Ask):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"item_id": "85123A", "k": 5}]})
 
-    item_id: Id
-    k: int = Field(10, ge=1)
+    item_id: Id = Field(description="that the others are to be like; one that nobody knows is a 404")
+    k: int = Field(10, ge=1, description="how many items; at most `serving.max_k`")
     filter: Filter | None = Field(None, description=ONLY)
 
 
 class SimilarAnswer(Answer):
     """Items, the most alike first."""
 
-    degraded: bool
+    degraded: bool = Field(description="there is no usable model: what the same people buy answers")
     items: list[RankedItem]
 
 
@@ -121,9 +150,9 @@ class ScoreAsk(Ask):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_ids": ["17850"], "models": ["churn"]}]})
 
-    user_ids: list[Id] = Field(min_length=1, max_length=1000)
+    user_ids: list[Id] = Field(min_length=1, max_length=1000, description="of whom; answered in this order")
     models: list[Id] | None = Field(
-        None, min_length=1, max_length=50, description="labels, `send-time`; all that there are if left out"
+        None, min_length=1, max_length=50, description="labels, `value`, `send-time`; all that there are if left out"
     )
 
 
@@ -183,8 +212,8 @@ class UserScore(BaseModel):
     user_id: str
     scores: dict[str, Propensity] = Field(description="by label")
     value: Worth | None = Field(None, description="null where it was not asked for")
-    lifecycle_stage: str | None
-    segments: list[str]
+    lifecycle_stage: str | None = Field(description="such as `new`, `loyal`, `at risk`; null of somebody nobody knows")
+    segments: list[str] = Field(description="those of the settings that they are in")
     send_time: SendTime | None = Field(None, description="null where it was not asked for")
 
 
@@ -216,7 +245,11 @@ class EventsAsk(Ask):
         }
     )
 
-    events: list[dict[str, Any]] = Field(min_length=1, max_length=1000)
+    events: list[dict[str, Any]] = Field(
+        min_length=1,
+        max_length=1000,
+        description="each with `event_id`, `event`, `occurred_at`, `user_id` or `anonymous_id`, and any further column",
+    )
 
 
 class Refused(BaseModel):
@@ -224,17 +257,17 @@ class Refused(BaseModel):
 
     table: str
     position: int = Field(description="where in the request it stood, from 0")
-    id: str | None
-    field: str
-    message: str
+    id: str | None = Field(description="the row's own; null where it has none, or its person was erased")
+    field: str = Field(description="the column at fault")
+    message: str = Field(description="what is wrong with it")
 
 
 class EventsAnswer(Answer):
     """What became of each event; those accepted are on the disk."""
 
-    accepted: int
-    duplicates: int
-    refused: list[Refused]
+    accepted: int = Field(description="rows that are new")
+    duplicates: int = Field(description="rows whose id was known: nothing was changed")
+    refused: list[Refused] = Field(description="rows that were not stored, each with its reason")
 
 
 class OutcomesAsk(Ask):
@@ -259,7 +292,11 @@ class OutcomesAsk(Ask):
         }
     )
 
-    outcomes: list[dict[str, Any]] = Field(min_length=1, max_length=1000)
+    outcomes: list[dict[str, Any]] = Field(
+        min_length=1,
+        max_length=1000,
+        description="each with `outcome_id`, `decision_id`, `kind`, `at`, and `chosen_id`, `position`, `value`",
+    )
 
 
 class OutcomesAnswer(EventsAnswer):
@@ -283,7 +320,7 @@ class ConsentsAsk(Ask):
 class Holding(BaseModel):
     """Whether something is allowed."""
 
-    granted: bool
+    granted: bool = Field(description="whether it is allowed now")
     at: datetime | None = Field(description="when they said so; null where they did not, and it is assumed")
 
 
@@ -354,6 +391,13 @@ class ActionsAsk(Ask):
     channel: Id | None = Field(None, description="only what goes out on it")
 
 
+class RuleAgainst(BaseModel):
+    """A rule that speaks against something."""
+
+    rule: str = Field(description="its name, such as `consent`, `caps`, `ends_at` or `segment`")
+    reason: str = Field(description="why, in words")
+
+
 class ActionOffer(BaseModel):
     """The offer of a message."""
 
@@ -400,13 +444,11 @@ class DueAction(BaseModel):
     again: bool = Field(description="it was handed out before: whoever sent it already does not send it again")
 
 
-class HeldBack(BaseModel):
-    """Something that is due and is not done."""
+class HeldBack(RuleAgainst):
+    """Something that is due and is not done; by the rule `conflict` because another goes first."""
 
     action: str = Field(description="the trigger and its step, such as `cart_abandoned.1`")
     channel: str
-    rule: str = Field(description="that speaks against it; `conflict`: another goes first")
-    reason: str
 
 
 class WaitingJourney(BaseModel):
@@ -427,7 +469,7 @@ class ActionsAnswer(Answer):
     note: str | None = Field(description="why nothing is to be done")
 
 
-class OffersAsk(PersonAsk):
+class OffersAsk(OfferPart, PersonAsk):
     """The offer for a person, a visitor or a stranger, or none."""
 
     model_config = ConfigDict(
@@ -439,12 +481,7 @@ class OffersAsk(PersonAsk):
         }
     )
 
-    placement: Id = Field("default", description="where it is shown; kept with the decision")
     channel: Id = Field("web", description="on which the person hears of it: rules and costs go by it")
-    offers: list[Id] | None = Field(None, max_length=200, description="only these; all that there are if left out")
-    cart_value: float | None = Field(
-        None, ge=0, description="of the order under way: an offer that needs a larger one is left out"
-    )
     k: int = Field(1, ge=1, le=20, description="how many at the most; with more than one nothing is learnt from them")
 
 
@@ -465,27 +502,23 @@ class RankedOffer(BaseModel):
     reason: str = Field(description="the same in words")
 
 
-class WithheldOffer(BaseModel):
+class WithheldOffer(RuleAgainst):
     """An offer that may not be made."""
 
     offer_id: str
-    rule: str = Field(description="that speaks against it, such as `ends_at`, `segment`, `budget` or `consent`")
-    reason: str
 
 
 class OffersAnswer(Answer):
     """The offers to be made, best first; none where no offer is best."""
 
-    decision_id: str | None = Field(
-        description="send it with outcomes; null when the decision could not be stored and so is no evidence"
-    )
+    decision_id: DecisionId
     degraded: bool = Field(description="the model is missing or broken, or the state cannot be used")
     offers: list[RankedOffer]
     suppressed: list[WithheldOffer]
     note: str | None = Field(description="why there is no offer")
 
 
-class VariantsAsk(PersonAsk):
+class VariantsAsk(VariantPart, PersonAsk):
     """The wording or picture of a slot for a person, a visitor or a stranger."""
 
     model_config = ConfigDict(
@@ -497,12 +530,10 @@ class VariantsAsk(PersonAsk):
         }
     )
 
-    slot: Id = Field(description="what is to be filled, such as `subject`, `headline`, `hero`")
     campaign_id: Id | None = Field(
         None, description="of what is being sent or shown: its variants may be shown too, those of others may not"
     )
     channel: Id | None = Field(None, description="on which it is shown: a variant may suit one better than another")
-    variants: list[Id] | None = Field(None, max_length=200, description="only these; all of the slot if left out")
     offer_id: Id | None = Field(
         None,
         description="the offer shown beside, or `none`: a variant with another `offer_id` among its attributes is "
@@ -519,26 +550,21 @@ class RankedVariant(BaseModel):
 
     variant_id: str
     text: str = Field(description="its merge fields filled: with the person's own values, else with the fallbacks")
-    attributes: dict[str, Any]
+    attributes: dict[str, Any] = Field(description="as the table `variants` has them")
     probability: float = Field(description="with which it was to be shown to this person; kept with the decision")
     best: float = Field(description="chance that it is the best of them for this person, as far as is known")
 
 
-class WithheldVariant(BaseModel):
+class WithheldVariant(RuleAgainst):
     """A variant that may not be shown."""
 
     variant_id: str
-    rule: str = Field(description="that speaks against it, such as `ends_at`, `segment` or `campaign`")
-    reason: str
 
 
 class VariantsAnswer(Answer):
     """The variant to show, which is the first: it was drawn. The others follow by their chance."""
 
-    decision_id: str | None = Field(
-        description="send it with outcomes; null when the decision could not be stored and so is no evidence, or when "
-        "there is nothing to show"
-    )
+    decision_id: DecisionId
     degraded: bool = Field(description="the state cannot be used")
     variants: list[RankedVariant]
     suppressed: list[WithheldVariant]
@@ -546,30 +572,6 @@ class VariantsAnswer(Answer):
         description="trying the slot's variants on cannot gain more than 1 %, it is 95 % sure; null without variants"
     )
     note: str | None = Field(description="why there is no variant")
-
-
-class ItemsPart(Ask):
-    """A list of items on a page or in a message."""
-
-    placement: Id = Field("default", description="where the items are shown, by that placement's rules")
-    k: int = Field(10, ge=1, description="how many items")
-    exclude: list[Id] = Field([], max_length=1000, description="items that must not be shown")
-    filter: Filter | None = Field(None, description=ONLY)
-
-
-class OfferPart(Ask):
-    """The offer of a page or a message."""
-
-    placement: Id = Field("default", description="where it is shown; kept with the decision")
-    offers: list[Id] | None = Field(None, max_length=200, description="only these; all that there are if left out")
-    cart_value: float | None = Field(None, ge=0, description="of the order under way")
-
-
-class VariantPart(Ask):
-    """A slot of a page or a message."""
-
-    slot: Id = Field(description="what is to be filled")
-    variants: list[Id] | None = Field(None, max_length=200, description="only these; all of the slot if left out")
 
 
 class DecideAsk(PersonAsk):
@@ -592,7 +594,7 @@ class DecideAsk(PersonAsk):
 
     channel: Id = Field("web", description="on which all of it is shown or sent: rules and costs go by it")
     campaign_id: Id | None = Field(None, description="of what is sent or shown: variants of others are left out")
-    context: Context = Context()
+    context: Context = Field(Context(), description=MOMENT)
     format: Literal["text", "html"] = Field("text", description="`html` escapes what merge fields are filled with")
     offer: OfferPart | None = Field(None, description="one offer, or none; left out = without asking")
     variants: list[VariantPart] = Field([], max_length=20, description="one variant for each slot")
@@ -600,18 +602,11 @@ class DecideAsk(PersonAsk):
     send_time: bool = Field(False, description="tell when to send it too, and decide whether it may be sent then")
 
 
-class RuleAgainst(BaseModel):
-    """A rule that speaks against sending anything now."""
-
-    rule: str
-    reason: str
-
-
 class DecidedItems(BaseModel):
     """One list of items."""
 
     placement: str
-    decision_id: str | None = Field(description="send it with outcomes; null when it could not be stored")
+    decision_id: DecisionId
     items: list[RankedItem]
     note: str | None = Field(description="why there are no items")
 
@@ -620,7 +615,7 @@ class DecidedOffer(BaseModel):
     """The offer."""
 
     placement: str
-    decision_id: str | None = Field(description="send it with outcomes; null when it could not be stored")
+    decision_id: DecisionId
     offer: RankedOffer | None = Field(description="null = no offer is best, or none may be made")
     suppressed: list[WithheldOffer]
     note: str | None = Field(description="why there is no offer")
@@ -630,7 +625,7 @@ class DecidedVariant(BaseModel):
     """What stands in a slot."""
 
     slot: str
-    decision_id: str | None = Field(description="send it with outcomes; null when it could not be stored")
+    decision_id: DecisionId
     variant: RankedVariant | None = Field(description="null = none may be shown")
     suppressed: list[WithheldVariant]
     note: str | None = Field(description="why there is none")
@@ -788,9 +783,9 @@ class ErrorDetail(BaseModel):
 class ErrorBody(BaseModel):
     """What is wrong."""
 
-    code: str
-    message: str
-    details: list[ErrorDetail] = []
+    code: str = Field(description="for programs, such as `malformed`; docs/http.md lists them")
+    message: str = Field(description="for people: what is wrong, and what to do")
+    details: list[ErrorDetail] = Field([], description="the fields that are wrong")
 
 
 class ErrorAnswer(BaseModel):

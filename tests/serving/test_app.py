@@ -53,7 +53,7 @@ def test_every_route_of_the_contract_is_tried_here():
     ("body", "told"),
     [
         ({"k": 0}, "k: Input should be greater than or equal to 1, not 0"),
-        ({"kk": 1}, "kk: is no field here; there are user_id, anonymous_id, placement, k, context, exclude, filter"),
+        ({"kk": 1}, "kk: is no field here; there are user_id, anonymous_id, placement, k, exclude, filter, context"),
         ({"context": {"basket": []}}, "context.basket: is no field here; docs/http.md lists those there are"),
         ({"user_id": "a\0"}, "user_id: holds the character NUL, which cannot be stored"),
         ({"user_id": "x" * 10_000}, "user_id: String should have at most 512 characters"),
