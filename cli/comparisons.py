@@ -26,11 +26,14 @@ SHOWN_AT_A_CUT = ("ndcg_at", "recall_at", "coverage_at")
 def show(comparison: Comparison, title: str, *, console: Console | None = None) -> None:
     """Print one row per model, with 95 % intervals, and what the first gains over each other."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     shown = [name for name in comparison.rows[0].metrics if name in SHOWN or name.startswith(SHOWN_AT_A_CUT)]
     table = Table(
-        title=f"{title}\n{comparison.n_rows:,} people", title_justify="left", caption="\n".join(comparison.notes)
+        title=escape(f"{title}\n{comparison.n_rows:,} people"),
+        title_justify="left",
+        caption=escape("\n".join(comparison.notes)),
     )
     for column in (
         "model",
@@ -40,7 +43,7 @@ def show(comparison: Comparison, title: str, *, console: Console | None = None) 
         table.add_column(column)
     for row in comparison.rows:
         gain = "" if row.gain is None else _interval(row.gain, "+.3f")
-        table.add_row(row.name, *(_interval(row.metrics[name], ".3f") for name in shown), gain)
+        table.add_row(escape(row.name), *(_interval(row.metrics[name], ".3f") for name in shown), gain)
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
 

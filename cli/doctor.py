@@ -31,15 +31,16 @@ def doctor(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     Exit status 1 when something must be mended. Example: `attune doctor -w shop`
     """
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console()
     well = True
     for finding in findings(workspace):
         mark = "[green]ok[/]   " if finding.well else "[red]mend[/] "
-        console.print(f"{mark}{finding.what}: {finding.seen}")
+        console.print(f"{mark}{escape(finding.what)}: {escape(finding.seen)}")
         if not finding.well:
             well = False
-            console.print(f"     {finding.remedy}")
+            console.print(f"     {escape(finding.remedy)}")
     if not well:
         raise typer.Exit(1)
 

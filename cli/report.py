@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -152,7 +153,7 @@ def uplift(
             report = messages_report(shop, campaign=campaign, days=days)
         name = "-".join(["decisions", *sorted(set(kind or ()))])
         if campaign is not None:
-            name = "campaign-" + re.sub(r"[^\w.-]+", "-", campaign)
+            name = "campaign-" + _file_name(campaign)
         folder = to or shop.reports_dir
     else:
         if treatment is None or outcome is None:
@@ -194,6 +195,12 @@ def uplift(
         log_report(shop, "uplift", files, metrics=pages.metrics(report), params=asked)
     typer.echo(pages.text(report))
     typer.echo(f"The page: {files[0]}; its numbers: {files[1]}")
+
+
+def _file_name(campaign: str) -> str:
+    """A campaign's id as a file may be called; two campaigns never share one."""
+    plain = re.sub(r"[^\w.-]+", "-", campaign)
+    return plain if plain == campaign.replace(" ", "-") else f"{plain}-{sha256(campaign.encode()).hexdigest()[:6]}"
 
 
 def _costs(told: list[str] | None) -> dict[str, float] | float | None:

@@ -146,8 +146,12 @@ def read_rows(file: Path, columns: Sequence[str] = (), *, typed: bool = True) ->
     """
     import duckdb  # noqa: PLC0415 - as above
 
+    from data.tables import cause  # noqa: PLC0415 - as above
+
     if not file.is_file():
         raise DataError(f"{file} is no file. Give a Parquet or CSV file.")
+    if not file.stat().st_size:
+        raise DataError(f"{file} is empty. Export it again.")
     try:
         with duckdb.connect() as connection:
             if file.suffix.lower() in (".parquet", ".pq"):
@@ -158,8 +162,7 @@ def read_rows(file: Path, columns: Sequence[str] = (), *, typed: bool = True) ->
                 found = connection.read_csv(str(file), header=True, all_varchar=True)
             table: pd.DataFrame = found.df()
     except duckdb.Error as error:
-        why = str(error).splitlines()[0]
-        raise DataError(f"{file} cannot be read: {why} Give a Parquet or CSV file.") from error
+        raise DataError(f"{file} cannot be read: {cause(error)}. Give a whole Parquet or CSV file in UTF-8.") from error
     if missing := [name for name in columns if name not in table]:
         raise DataError(f"{file} has no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}.")
     if not len(table):

@@ -21,7 +21,8 @@ SHOWN = ("open rate", "click rate", "conversion rate", "unsubscribe rate")
 COUNTED = ("sent", "delivered", "opened", "clicked", "unsubscribed")
 SENTENCE = (
     "This cannot tell what the campaign earned: nobody comparable was left out. Hold out a share of the people next "
-    "time (setting holdout of [arms]) and ask the service whom to send it (/v1/actions, /v1/offers or /v1/variants)."
+    "time (setting holdout of [arms]) and ask the service whom to send it (/v1/actions, /v1/offers or /v1/variants). "
+    "If another tool left people out at random, import who they were as decisions."
 )
 
 
@@ -92,7 +93,9 @@ def sent_report(recipients: pd.DataFrame, *, campaign: str, horizon_days: float,
 def text(report: SentReport) -> str:
     """The findings as lines for a terminal."""
     lines = [SENTENCE, f"  {report.about}"]
-    lines += [f"  {m.name}: {Unit(m.unit, report.currency).level(m.value)}" for m in report.whole.values() if m.people]
+    for m in report.whole.values():
+        unit = Unit(m.unit, report.currency)
+        lines += [f"  {m.name}: {unit.level(m.value)} ({unit.range(m.value)})"] if m.people else []
     return "\n".join(lines)
 
 

@@ -48,6 +48,7 @@ class Metric:
         name: As a marketer says it; by default the column.
         lower_is_better: As of unsubscribes.
         guardrail: Must not get worse, whatever the first metric says.
+        tolerated: By how much a guardrail may.
     """
 
     outcome: str
@@ -56,6 +57,7 @@ class Metric:
     name: str = ""
     lower_is_better: bool = False
     guardrail: bool = False
+    tolerated: float = 0.0
 
     @property
     def told(self) -> str:
@@ -448,15 +450,25 @@ def _checked(
 
 
 def _guarded(verdict: Verdict, arm: str, comparisons: Sequence[Comparison]) -> Verdict:
-    """The verdict, unless the arm makes a guardrail worse."""
+    """The verdict, unless the arm surely makes a guardrail worse than is tolerated; less than that is told."""
     hit = [c for c in comparisons if c.arm == arm and c.metric.guardrail and c.harmful]
     if verdict.kind != "act" or not hit:
         return verdict
-    worse, told = hit[0].decisive.interval, hit[0].metric.told
-    moved = "raises" if worse.estimate > 0 else "lowers"
+    first = max(hit, key=lambda c: _least_worse(c) > c.metric.tolerated)  # one that forbids, else any
+    worse = first.decisive.interval.estimate
+    size = f"{abs(worse) * 100:.2g} points" if first.kind == "share" else f"{abs(worse):.3g}"
+    moved = f"It {'raises' if worse > 0 else 'lowers'} {first.metric.told} by {size}"
+    if _least_worse(first) <= first.metric.tolerated:
+        return replace(verdict, sentence=f"{verdict.sentence} {moved}.")
     gained = verdict.sentence.removeprefix(f"Act: {arm}. ").rstrip(".")
-    sentence = f"Do not: {arm}. It {moved} {told} by {abs(worse.estimate):.3g}, which must not get worse. {gained}."
+    sentence = f"Do not: {arm}. {moved}, which must not get worse. {gained}."
     return replace(verdict, kind="do not", sentence=sentence)
+
+
+def _least_worse(comparison: Comparison) -> float:
+    """By how much it is surely worse."""
+    low, high = comparison.decisive.interval.low, comparison.decisive.interval.high
+    return low if comparison.metric.lower_is_better else -high
 
 
 def _arms(words: pd.Series, treatment: str, control: str | None) -> tuple[str, ...]:
