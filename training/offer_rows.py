@@ -245,6 +245,8 @@ def _together(
     if len(arms) < 2 or counts.min() < least:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
         told += "".join(f"; {offer} is left out: {why}" for offer, why in left_out.items())
+        if strays := sum(choice not in had for choice, had in zip(chosen, sets, strict=True)):
+            told += f"; {strays} are of a choice that is not among their own candidates ({NOTHING} is one, too)"
         raise DataError(
             f"decisions by chance with a known outcome: {told}. No offer and at least one offer need {least} each "
             "([offers].min_decisions): raise [arms].random, or wait."
