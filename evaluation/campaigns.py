@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import CensoredData, ecdf
 
 from data.errors import DataError
+from evaluation.choices import HOLDOUT, NOTHING
 from evaluation.intervals import Interval, normal_mean, wilson
 
 Unit = Literal["share", "money"]
@@ -173,13 +174,11 @@ def campaign_measures(
     )
 
 
-def funnel(decisions: pd.DataFrame, *, nothing: str = "none", holdout: str = "holdout") -> tuple[Step, ...]:
+def funnel(decisions: pd.DataFrame) -> tuple[Step, ...]:
     """What became of each decision, each counted once: held back by a rule, left alone, chosen for, or sent.
 
     Args:
         decisions: `user_id, arm, chosen, suppressed` (a JSON list of objects with `rule`) and `sent`, a row each.
-        nothing: The choice that is none.
-        holdout: The arm that is left alone.
 
     Example:
         >>> rows = pd.DataFrame({"user_id": list("abc"), "arm": ["model", "model", "holdout"],
@@ -188,9 +187,9 @@ def funnel(decisions: pd.DataFrame, *, nothing: str = "none", holdout: str = "ho
         >>> [(step.name, step.decisions) for step in funnel(rows)]
         [('held back: no consent', 1), ('left alone', 1), ('sent', 1)]
     """
-    none = (decisions["chosen"] == nothing).to_numpy()
+    none = (decisions["chosen"] == NOTHING).to_numpy()
     rule = decisions["suppressed"].where(none).map(_first_rule, na_action="ignore").fillna("").to_numpy(object)
-    alone = none & (((rule == "") & (decisions["arm"] == holdout).to_numpy()) | (rule == HOLDOUT_RULE))
+    alone = none & (((rule == "") & (decisions["arm"] == HOLDOUT).to_numpy()) | (rule == HOLDOUT_RULE))
     sent = ~none & decisions["sent"].to_numpy(bool)
     kinds: list[tuple[str, str, np.ndarray]] = [
         *(

@@ -18,18 +18,16 @@ from evaluation.off_policy import MAX_SHARE, MIN_EFFECTIVE, Weights
 from evaluation.policies import PolicyComparison, PolicyGain, PolicyRow
 
 NOBODY = "nobody"
+HOLDOUT, NOTHING = "holdout", "none"
+"""What a log calls the arm that is left alone, and the choice that is none."""
 
 
-def compare_choices(
-    decisions: pd.DataFrame, *, first: str, holdout: str = "holdout", nothing: str = "none", level: float = 0.95
-) -> PolicyComparison:
+def compare_choices(decisions: pd.DataFrame, *, first: str, level: float = 0.95) -> PolicyComparison:
     """What an arm chose beside every other arm, every single choice for all, and nobody.
 
     Args:
         decisions: `user_id, arm, chosen, probability` (given the arm) and `reward`, a row per decision.
         first: The arm that the others are held against.
-        holdout: The arm that is left alone.
-        nothing: The choice that is none.
         level: Coverage.
 
     Example:
@@ -43,17 +41,17 @@ def compare_choices(
     arm, chosen = decisions["arm"].to_numpy(object), decisions["chosen"].to_numpy(object)
     reward, chance = decisions["reward"].to_numpy(np.float64), decisions["probability"].to_numpy(np.float64)
     person = pd.factorize(decisions["user_id"])[0]
-    treated = arm != holdout
-    choices = sorted(set(chosen[treated]) - {nothing})
+    treated = arm != HOLDOUT
+    choices = sorted(set(chosen[treated]) - {NOTHING})
     arms = [first, *(name for name in sorted(set(arm[treated])) if name != first)]
     weight = {name: (arm == name).astype(np.float64) for name in arms}
     shares = {name: pd.Series(chosen[arm == name]).value_counts(normalize=True).to_dict() for name in arms}
     if not treated.all():
-        weight[NOBODY], shares[NOBODY] = (~treated).astype(np.float64), {nothing: 1.0}
+        weight[NOBODY], shares[NOBODY] = (~treated).astype(np.float64), {NOTHING: 1.0}
     for choice in choices:
         weight[f"{choice} to all"] = np.where(treated & (chosen == choice), 1 / chance, 0.0)
         shares[f"{choice} to all"] = {choice: 1.0}
-    all_choices = (*choices, nothing)
+    all_choices = (*choices, NOTHING)
     judged = {name: _judge(w, reward, person, level) for name, w in weight.items()}
     rows = tuple(
         PolicyRow(name, {c: shares[name].get(c, 0.0) for c in all_choices}, value, value, weights)

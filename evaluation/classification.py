@@ -37,6 +37,8 @@ MANY_ROWS = 50_000
 """Above it resamples are drawn from bins."""
 FINE_BINS = 2_000
 """Of p, equal mass: an interval's ends move by less than a hundredth of its width."""
+NOISE_DRAWS = 50
+"""Of labels, to see what exactly right probabilities would show."""
 SMALL_GROUP = 50
 """Fewer people, or fewer than `SMALL_CLASS` of either label, say little: the group is marked and starts no gap."""
 SMALL_CLASS = 10
@@ -239,20 +241,19 @@ def roc_auc(label: np.ndarray, score: np.ndarray) -> float:
     return float(_roc_auc(label.astype(np.float64), score)(np.ones((1, len(label))))[0])
 
 
-def calibration_noise(probability: np.ndarray, *, draws: int = 50, seed: int = 0) -> float:
+def calibration_noise(probability: np.ndarray, *, seed: int = 0) -> float:
     """The calibration error that exactly right probabilities would show on so many rows: below it nothing is told.
 
     Args:
         probability: In [0, 1], shape (n,).
-        draws: Of labels, each with its probability; the mean over them.
-        seed: Of the draws.
+        seed: Of the labels that are drawn, each with its probability.
 
     Example:
         >>> round(calibration_noise(np.linspace(0, 1, 1000)), 3)
         0.033
     """
     rng, one = np.random.default_rng(seed), np.ones((1, len(probability)))
-    drawn = [(rng.random(len(probability)) < probability).astype(np.float64) for _ in range(draws)]
+    drawn = [(rng.random(len(probability)) < probability).astype(np.float64) for _ in range(NOISE_DRAWS)]
     return float(np.mean([_calibration_error(y, probability)(one)[0] for y in drawn]))
 
 

@@ -10,9 +10,11 @@ import pandas as pd
 
 from data.chance import some_rows
 from evaluation.classification import roc_auc
-from evaluation.intervals import Interval
+from evaluation.intervals import Interval, normal_mean
 
 Predict = Callable[[pd.DataFrame], np.ndarray]
+SHUFFLES = 5
+"""Of each feature."""
 MAX_ROWS = 2_000
 """Of a partial dependence: each point asks about all of them."""
 
@@ -40,21 +42,18 @@ def permutation_importance(
     label: np.ndarray,
     *,
     features: Sequence[str],
-    repeats: int = 5,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Mapping[str, Interval]:
     """What ROC AUC falls by when a feature is shuffled among the people (Breiman 2001; Fisher et al. 2019).
 
-    On rows that the model has not seen. Features that say the same stand in for each other, and each falls little.
+    On rows that the model has not seen. Features that say the same stand in for each other, and each falls little. The
+    interval is of the mean of a few shuffles (normal approximation).
 
     Args:
         predict: From features to probabilities.
         frame: Features, n rows.
         label: 0 or 1, shape (n,).
         features: Which are shuffled.
-        repeats: How often each; the interval is of their mean (normal approximation).
-        level: Coverage.
         seed: Of the shuffles.
 
     Example:
@@ -64,20 +63,15 @@ def permutation_importance(
         >>> found["knows"].low > 0.3, found["noise"].estimate
         (True, 0.0)
     """
-    from scipy.stats import norm  # noqa: PLC0415 - slow to import, and only this needs it
-
     rng = np.random.default_rng(seed)
     whole = roc_auc(label, predict(frame))
     found = {}
     for name in features:
         falls = []
-        for _ in range(repeats):
+        for _ in range(SHUFFLES):
             shuffled = frame[name].iloc[rng.permutation(len(frame))].set_axis(frame.index)
             falls.append(whole - roc_auc(label, predict(frame.assign(**{name: shuffled}))))
-        mean, half = float(np.mean(falls)), 0.0
-        if repeats > 1:
-            half = float(norm.ppf((1 + level) / 2) * np.std(falls, ddof=1) / np.sqrt(repeats))
-        found[name] = Interval.around(mean, half, level=level)
+        found[name] = normal_mean(np.array(falls))
     return found
 
 

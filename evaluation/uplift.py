@@ -173,17 +173,15 @@ def contrast(
     probabilities: np.ndarray,
     *,
     arm: int = 1,
-    control: int = 0,
     predicted: np.ndarray | None = None,
     level: float = 0.95,
 ) -> Contrast:
-    """Everybody's doubly robust effect of one arm against the control.
+    """Everybody's doubly robust effect of one arm against the control, arm 0.
 
     Args:
         logged: Who got which arm (`action`), and what came of it (`reward`).
         probabilities: Of every arm, known or estimated, (n, K).
         arm: Which is held against the control.
-        control: Which is the control.
         predicted: Outcome under each arm by a model that did not see the person, (n, K); by default each arm's mean.
         level: Coverage of the average's interval.
 
@@ -195,8 +193,8 @@ def contrast(
         >>> contrast(log, np.full((100, 2), 0.5)).average.estimate
         0.5
     """
-    treated, held_out = logged.action == arm, logged.action == control
-    for members, what in ((treated, f"arm {arm}"), (held_out, f"the control, arm {control},")):
+    treated, held_out = logged.action == arm, logged.action == 0
+    for members, what in ((treated, f"arm {arm}"), (held_out, "the control, arm 0,")):
         if members.sum() < MIN_ARM:
             raise DataError(
                 f"{what} has {members.sum()} people; an effect needs {MIN_ARM}. Leave the arm out, or wait."
@@ -204,7 +202,7 @@ def contrast(
     if np.ptp(logged.reward[treated | held_out]) == 0:
         raise DataError(f"the outcome is {logged.reward[0]:g} for everybody. Choose one that happened to some.")
     values = action_values(logged, probabilities, predicted)
-    effect = values[:, arm] - values[:, control]
+    effect = values[:, arm] - values[:, 0]
     return Contrast(treated, held_out, logged.reward, effect, normal_mean(effect, level=level))
 
 
@@ -360,9 +358,7 @@ def qini(
     return _area(kind, people, area, score=_ranking(people, score), against=against, level=level)
 
 
-def by_decile(
-    people: Contrast, score: np.ndarray, *, groups: int = DECILES, level: float = 0.95
-) -> tuple[UpliftGroup, ...]:
+def by_decile(people: Contrast, score: np.ndarray, *, level: float = 0.95) -> tuple[UpliftGroup, ...]:
     """The effect in tenths of the ranking, the highest scores first; equal scores share a tenth.
 
     Example:
@@ -373,7 +369,7 @@ def by_decile(
         >>> len(tenths), tenths[0].observed.estimate > tenths[-1].observed.estimate
         (10, True)
     """
-    where = _Bins(_ranking(people, score), groups).where
+    where = _Bins(_ranking(people, score), DECILES).where
     return tuple(_group(people, score, where == rank, rank + 1, level) for rank in range(where.max() + 1))
 
 

@@ -47,12 +47,13 @@ from features.snapshots import span
 from training.uplift_report import (
     MOST_GROUPS,
     MOST_LEARNT,
+    NOT_TRUSTED,
+    analysed,
     judge_who,
     learn,
+    people_per_day,
     plans_of,
     profits_of,
-    width_of,
-    with_nothing_done,
 )
 
 HOLDOUT, MODEL, USUAL, RANDOM = "holdout", "model", "usual", "random"
@@ -166,35 +167,22 @@ def campaign_report(
             f"all of these decisions were made in one arm ({people['arm'].iloc[0]}), so there is nobody to hold it "
             "against. Leave some people alone (settings [arms]) and report again when they were decided for."
         )
-    before = [name for name in people if name in (*NUMBERS, *attributes(settings.features), "place", "channel")]
-    experiment = read_experiment(
-        people,
-        treatment="arm",
-        control=control,
-        shares=_shares(people),
-        user="user_id",
-        segments=_groups(people, before),
-        before=before,
-    )
-    if late := len(told.people) - len(people):
-        experiment = replace(
-            experiment, left_out={**experiment.left_out, f"not yet watched for {asked.days:g} days": late}
-        )
+    experiment = _experiment(told, asked, control, attributes(settings.features))
     first, running = told.metrics[0], campaign is None
     values = as_numbers(experiment.rows[first.outcome], name=first.told)
     unit = told.units[first.told]
-    per_day = _people_per_day(experiment.rows["at"]) if running else None
+    per_day = people_per_day(experiment.rows["at"]) if running else None
     costs = _costs_by_arm(told, experiment, asked.days)
-    analysis = analyse(
+    analysis = analysed(
         experiment,
         told.metrics,
+        values,
+        unit,
         worth=costs or 0.0,
         planned_people=len(values) if running else None,
         people_per_day=per_day,
-        show=unit.shown(width_of(values, experiment.arm)),
         seed=seed,
     )
-    analysis = with_nothing_done(analysis, values, experiment.arm, seed=seed)
     analysis = replace(analysis, verdict=analysis.verdicts[arms[0]])
     found, left_out = _who(experiment, values, analysis, arms[0], unit, cost=costs.get(arms[0], 0.0))
     offers, no_offers = _offers(tables, told, asked, arms[0], unit)
@@ -210,12 +198,7 @@ def campaign_report(
         left_out=left_out,
         notes=(*_notes(told, experiment, settings.offers.contact_costs, running=running), *notes),
         run=_run(workspace, told, asked),
-        plans=plans_of(
-            analysis,
-            next(c for c in analysis.comparisons if c.arm == arms[0]),
-            worth=costs.get(arms[0], 0.0),
-            people_per_day=per_day,
-        ),
+        plans=plans_of(analysis, arms[0], worth=costs.get(arms[0], 0.0), people_per_day=per_day),
         campaign=Campaign(
             about=_about(decisions, campaign),
             asked=_in_words(arms, control),
@@ -373,6 +356,24 @@ def _sent(tables: Tables, until: datetime, rows: pd.DataFrame, costs: Mapping[st
     return sent.assign(cost=sent["channel"].map(costs).fillna(0.0).astype("float64"))
 
 
+def _experiment(told: _Rows, asked: _Asked, control: str, attributes: Sequence[str]) -> Experiment:
+    """The people who were watched long enough, by arm, with what was known of them before."""
+    people = told.watched(asked.days)
+    before = [name for name in people if name in (*NUMBERS, *attributes, "place", "channel")]
+    found = read_experiment(
+        people,
+        treatment="arm",
+        control=control,
+        shares=_shares(people),
+        user="user_id",
+        segments=_groups(people, before),
+        before=before,
+    )
+    if late := len(told.people) - len(people):
+        return replace(found, left_out={**found.left_out, f"not yet watched for {asked.days:g} days": late})
+    return found
+
+
 def _costs_by_arm(told: _Rows, experiment: Experiment, days: float | None) -> dict[str, float]:
     """What sending cost per person of each treated arm, more than of the control; empty where profit does not decide.
 
@@ -407,17 +408,12 @@ def _shares(people: pd.DataFrame) -> dict[str, float] | None:
     return {str(name): float(share) for name, share in told["max"].items()}
 
 
-def _people_per_day(at: pd.Series) -> float | None:
-    days = (at.max() - at.min()).days + 1
-    return len(at) / days if days > 1 else None
-
-
 def _who(
     experiment: Experiment, values: np.ndarray, analysis: Analysis, arm: str, unit: Unit, *, cost: float
 ) -> tuple[Who | None, str]:
     """Who gains from an arm; or why that is not told."""
     if analysis.verdict.kind == "not to be trusted":
-        return None, "Left out: a check failed, so nothing can be learnt from it."
+        return None, NOT_TRUSTED
     two = np.flatnonzero(np.isin(experiment.arm, (0, experiment.arms.index(arm))))
     drawn = two[some_rows(len(two), MOST_LEARNT, seed=0)]
     try:
@@ -447,7 +443,7 @@ def _offers(tables: Tables, told: _Rows, asked: _Asked, arm: str, unit: Unit) ->
     if first == "profit" and told.sent["cost"].any():
         cost = told.sent.groupby("decision_id")["cost"].sum()
         name, reward = "profit after cost", reward - cost.reindex(rows["decision_id"], fill_value=0.0).to_numpy()
-    choices = compare_choices(rows.assign(reward=reward), first=arm, holdout=HOLDOUT)
+    choices = compare_choices(rows.assign(reward=reward), first=arm)
     return (Offers(f"{name} within {days:g} days of a decision", unit, choices, chooser=CHOOSES[arm]),), ""
 
 

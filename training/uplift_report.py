@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from data.errors import DataError
 from evaluation.experiments import (
     Analysis,
     Check,
-    Comparison,
     Experiment,
     Metric,
     Period,
@@ -45,10 +44,22 @@ MOST_GROUPS = 8
 """Columns of words, or of few numbers, known before are looked at group by group, if they have so few."""
 SPLITS, MOST_SPLIT, TOO_OFTEN = 200, 20_000, 0.07
 """Random splits of an arm, of how many people at the most; a share of effects found that is too often."""
+NOT_TRUSTED = "Left out: a check failed, so nothing can be learnt from it."
+"""Said in the place of who gains."""
 LIMITS = (
     "It tells what happened to these people at that time; another season, list or mail may do otherwise.",
     "Effects beyond the time in which outcomes were counted are not in it.",
 )
+
+
+@dataclass(frozen=True, eq=False)
+class _Learnt:
+    """Who gains, what policies earn, and the tree; or why nothing is told of that."""
+
+    who: Who | None = None
+    offers: tuple[Offers, ...] = ()
+    tree: str = ""
+    left_out: str = ""
 
 
 def uplift_report(
@@ -110,55 +121,37 @@ def uplift_report(
         if name not in experiment.rows:
             raise DataError(f"no column {name!r}; there are {', '.join(map(str, experiment.rows.columns))}.")
     values = {name: as_numbers(experiment.rows[name], name=name) for name in names}
-    units = {name: unit_of(values[name], currency if name == money else "", is_money=name == money) for name in names}
-    analysis = analyse(
-        experiment,
-        metrics,
-        worth=0.0 if by_arm is None else {arm: cost / margin for arm, cost in by_arm.items()},
-        people_per_day=_people_per_day(experiment, date),
-        show=units[names[0]].shown(width_of(values[names[0]], experiment.arm)),
-        seed=seed,
+    units = {name: _unit_of(values[name], currency if name == money else "", is_money=name == money) for name in names}
+    first, at = values[names[0]], None if date is None else _times(experiment, date)
+    worth = {arm: cost / margin for arm, cost in (by_arm or {}).items()}
+    per_day = None if at is None else people_per_day(at)
+    analysis = analysed(
+        experiment, metrics, first, units[names[0]], worth=worth or 0.0, people_per_day=per_day, seed=seed
     )
-    analysis = with_nothing_done(analysis, values[names[0]], experiment.arm, seed=seed)
     promising = next(arm for arm, verdict in analysis.verdicts.items() if verdict is analysis.verdict)
-    periods = {} if date is None else _periods(experiment, values[names[0]], date)
-    found: Who | None = None
-    offers: tuple[Offers, ...] = ()
-    tree = left_out = ""
     if analysis.verdict.kind == "not to be trusted":
-        left_out = "Left out: a check failed, so nothing can be learnt from it."
+        learnt = _Learnt(left_out=NOT_TRUSTED)
     elif not before:
-        left_out = "Left out: name columns known before (--before) to learn who gains."
-    elif not np.ptp(values[names[0]]):
-        left_out = f"Left out: {names[0]} is the same for everybody, so nothing can be learnt from it."
+        learnt = _Learnt(left_out="Left out: name columns known before (--before) to learn who gains.")
+    elif not np.ptp(first):
+        why = f"{names[0]} is the same for everybody, so nothing can be learnt from it."
+        learnt = _Learnt(left_out=f"Left out: {why}")
     else:
-        drawn = some_rows(len(experiment.rows), MOST_LEARNT, seed=seed)
         earned = {} if by_arm is None else {"margin": margin, "costs": by_arm}
-        judged = {name: (values[name][drawn], units[name]) for name in names}
-        try:
-            fitted = learn(experiment, drawn, values[names[0]], before, earned=earned, seed=seed)
-            unit = units[names[0]] if by_arm is None else Unit("money", currency)
-            found = judge_who(fitted, promising, unit, rule=rule, seed=seed)
-            offers = _offers(fitted, unit, judged, rule, after_cost=by_arm is not None)
-            tree = str(fit_policy_tree(fitted.experiment.table, fitted.values, names=experiment.arms, seed=seed))
-        except DataError as error:
-            found, offers, left_out = None, (), f"Left out: {error}"
+        unit = units[names[0]] if by_arm is None else Unit("money", currency)
+        outcomes = {name: (values[name], units[name]) for name in names}
+        learnt = _learnt(experiment, outcomes, before, promising, unit, earned=earned, rule=rule, seed=seed)
     return UpliftReport(
         analysis=analysis,
         units=units,
-        plans=plans_of(
-            analysis,
-            next(c for c in analysis.comparisons if c.arm == promising),
-            worth=0.0 if by_arm is None else by_arm[promising] / margin,
-            people_per_day=_people_per_day(experiment, date),
-        ),
+        plans=plans_of(analysis, promising, worth=worth.get(promising, 0.0), people_per_day=per_day),
         profits=() if by_arm is None else profits_of(analysis, by_arm, margin=margin),
-        who=found,
-        offers=offers,
-        tree=tree,
-        periods=periods,
-        left_out=left_out,
-        notes=tuple(_notes(experiment, found is not None, by_arm is not None)),
+        who=learnt.who,
+        offers=learnt.offers,
+        tree=learnt.tree,
+        periods={} if at is None else _periods(experiment, first, at),
+        left_out=learnt.left_out,
+        notes=tuple(_notes(experiment, learnt.who is not None, by_arm is not None)),
         run=run,
     )
 
@@ -218,17 +211,30 @@ def judge_who(fitted: CrossFitted, arm: str, unit: Unit, *, rule: Rule | None = 
     return who(people, score, arm=arm, unit=unit, others=others, seed=seed)
 
 
-def with_nothing_done(analysis: Analysis, outcome: np.ndarray, arm: np.ndarray, *, seed: int = 0) -> Analysis:
-    """The analysis with one more check: the largest arm split at random again and again, as unequally as the arms are.
+def analysed(
+    experiment: Experiment, metrics: Sequence[Metric], outcome: np.ndarray, unit: Unit, *, seed: int, **how: Any
+) -> Analysis:
+    """The analysis of an experiment, and one more check.
+
+    Args:
+        experiment: Whose.
+        metrics: The first decides.
+        outcome: Of the first, (n,).
+        unit: Of that.
+        seed: Of all that is drawn.
+        how: As `evaluation.experiments.analyse` has it.
+    """
+    sizes = np.bincount(experiment.arm)
+    width = float(4 * outcome.std() * np.sqrt(1 / sizes[0] + 1 / sizes[1:].max()))  # about that of an interval
+    found = analyse(experiment, metrics, show=unit.shown(width), seed=seed, **how)
+    return replace(found, checks=(*found.checks, _nothing_done(outcome, experiment.arm, seed)))
+
+
+def _nothing_done(outcome: np.ndarray, arm: np.ndarray, seed: int) -> Check:
+    """The largest arm split at random again and again, as unequally as the arms are.
 
     All of them were treated alike, so an effect should be found in one of twenty splits. Where it is found far more
     often, intervals on these amounts are too narrow; it warns, and changes no verdict.
-
-    Args:
-        analysis: Of the experiment.
-        outcome: What decides, (n,).
-        arm: Codes, 0 = control, (n,).
-        seed: Of the splits.
     """
     sizes = np.bincount(arm)
     alike = outcome[arm == sizes.argmax()]
@@ -237,21 +243,19 @@ def with_nothing_done(analysis: Analysis, outcome: np.ndarray, arm: np.ndarray, 
     name = "nothing done, nothing found"
     first, second = np.split(np.random.default_rng(seed).permutation(alike), [round(share * len(alike))])
     if len(first) < 2 or not difference_of_means(first, second).enough:
-        check = Check(name, "not checked", "Too few people alike have the outcome.")
-    else:
-        found = aa_simulation(alike, treated_share=share, draws=SPLITS, seed=seed).found
-        told = (
-            f"People of one arm were split at random {SPLITS} times, with nothing done to either part; an effect was "
-            f"found in {found.estimate:.1%} of the splits ({found.low:.1%} to {found.high:.1%}), and 5 % is right."
-        )
-        often = found.low > TOO_OFTEN
-        remedy = "Intervals on these amounts are too narrow: wait for more people, or look at the capped numbers."
-        check = Check(name, "warning" if often else "passed", told, remedy if often else "", value=found.estimate)
-    return replace(analysis, checks=(*analysis.checks, check))
+        return Check(name, "not checked", "Too few people alike have the outcome.")
+    found = aa_simulation(alike, treated_share=share, draws=SPLITS, seed=seed).found
+    told = (
+        f"People of one arm were split at random {SPLITS} times, with nothing done to either part; an effect was "
+        f"found in {found.estimate:.1%} of the splits ({found.low:.1%} to {found.high:.1%}), and 5 % is right."
+    )
+    often = found.low > TOO_OFTEN
+    remedy = "Intervals on these amounts are too narrow: wait for more people, or look at the capped numbers."
+    return Check(name, "warning" if often else "passed", told, remedy if often else "", value=found.estimate)
 
 
 def plans_of(
-    analysis: Analysis, comparison: Comparison, *, worth: float = 0.0, people_per_day: float | None = None
+    analysis: Analysis, arm: str, *, worth: float = 0.0, people_per_day: float | None = None
 ) -> tuple[Plan, ...]:
     """How many people, both arms together, it takes to be sure of the effect seen, and of half of it.
 
@@ -259,11 +263,11 @@ def plans_of(
 
     Args:
         analysis: Of the experiment.
-        comparison: Of the arm and metric in question.
+        arm: Whose effect on the first metric is in question.
         worth: What an effect must be worth.
         people_per_day: How many come.
     """
-    found = comparison.decisive
+    found = next(comparison for comparison in analysis.comparisons if comparison.arm == arm).decisive
     gap = abs(found.interval.estimate - worth)
     if analysis.verdict.kind not in ("keep testing", "cannot tell") or not (gap > 0 and found.standard_error > 0):
         return ()
@@ -276,17 +280,37 @@ def plans_of(
     )
 
 
-def unit_of(y: np.ndarray, currency: str, *, is_money: bool) -> Unit:
+def _unit_of(y: np.ndarray, currency: str, *, is_money: bool) -> Unit:
     """How numbers of an outcome are written."""
     if is_money:
         return Unit("money", currency)
     return Unit("share" if np.isin(y, (0, 1)).all() else "amount")
 
 
-def width_of(y: np.ndarray, arm: np.ndarray) -> float:
-    """About how wide an interval of a difference is, for the digits of the verdict."""
-    sizes = np.bincount(arm)
-    return float(4 * y.std() * np.sqrt(1 / sizes[0] + 1 / sizes[1:].max()))
+def _learnt(
+    experiment: Experiment,
+    outcomes: Mapping[str, tuple[np.ndarray, Unit]],
+    before: Sequence[str],
+    arm: str,
+    unit: Unit,
+    *,
+    earned: Mapping[str, Any],
+    rule: Rule | None,
+    seed: int,
+) -> _Learnt:
+    """What models say of people they did not see; of the outcomes, with their units, the first is learnt."""
+    drawn = some_rows(len(experiment.rows), MOST_LEARNT, seed=seed)
+    (values, _), *_ = outcomes.values()
+    judged = {name: (y[drawn], its_unit) for name, (y, its_unit) in outcomes.items()}
+    try:
+        fitted = learn(experiment, drawn, values, before, earned=earned, seed=seed)
+        return _Learnt(
+            judge_who(fitted, arm, unit, rule=rule, seed=seed),
+            _offers(fitted, unit, judged, rule, after_cost=bool(earned)),
+            str(fit_policy_tree(fitted.experiment.table, fitted.values, names=experiment.arms, seed=seed)),
+        )
+    except DataError as error:
+        return _Learnt(left_out=f"Left out: {error}")
 
 
 def _offers(
@@ -337,10 +361,8 @@ def profits_of(analysis: Analysis, costs: Mapping[str, float], *, margin: float 
     )
 
 
-def _people_per_day(experiment: Experiment, date: str | None) -> float | None:
-    if date is None:
-        return None
-    at = _times(experiment, date)
+def people_per_day(at: pd.Series) -> float | None:
+    """How many joined a day; None where all did on one."""
     days = (at.max() - at.min()).days + 1
     return len(at) / days if days > 1 else None
 
@@ -352,8 +374,7 @@ def _times(experiment: Experiment, date: str) -> pd.Series:
         raise DataError(f"{date}: not all are dates: {error}. Write them like 2026-01-31.") from error
 
 
-def _periods(experiment: Experiment, y: np.ndarray, date: str) -> dict[str, tuple[Period, ...]]:
-    at = _times(experiment, date)
+def _periods(experiment: Experiment, y: np.ndarray, at: pd.Series) -> dict[str, tuple[Period, ...]]:
     control = experiment.arm == 0
     return {
         arm: over_time(y[experiment.arm == code], y[control], at[experiment.arm == code], at[control])

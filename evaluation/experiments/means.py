@@ -152,7 +152,7 @@ def difference_of_ratios(
     return _difference(_Arm.of_ratio(treated, treated_per), _Arm.of_ratio(control, control_per), level)
 
 
-def cap_of(values: np.ndarray, *, share: float = CAP_SHARE) -> float:
+def cap_of(values: np.ndarray) -> float:
     """The amount at which money is capped, the same for all arms: a quantile of |values| over those not zero.
 
     It is one of the amounts, below the largest wherever two differ; infinite where all are zero.
@@ -162,7 +162,7 @@ def cap_of(values: np.ndarray, *, share: float = CAP_SHARE) -> float:
         30.0
     """
     amounts = np.abs(values[values != 0])
-    return float(np.quantile(amounts, share, method="lower")) if len(amounts) else np.inf
+    return float(np.quantile(amounts, CAP_SHARE, method="lower")) if len(amounts) else np.inf
 
 
 def as_numbers(column: pd.Series, *, name: str, missing: float = 0.0) -> np.ndarray:

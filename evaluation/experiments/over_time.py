@@ -11,6 +11,8 @@ from data.errors import DataError
 from evaluation.experiments.means import Difference, difference_of_means
 from evaluation.experiments.sequential import AlwaysValid, always_valid
 
+PERIOD_DAYS = 7
+
 
 @dataclass(frozen=True, slots=True)
 class Period:
@@ -35,8 +37,6 @@ def over_time(
     treated_at: pd.Series,
     control_at: pd.Series,
     *,
-    period_days: int = 7,
-    planned_people: int | None = None,
     level: float = 0.95,
 ) -> tuple[Period, ...]:
     """The difference of means by when people were assigned, from the first day that both arms have people.
@@ -46,8 +46,6 @@ def over_time(
         control: Outcomes, shape (m,).
         treated_at: When each was assigned, n times.
         control_at: The same, m times.
-        period_days: Length of a period.
-        planned_people: In the whole experiment; by default, all of these.
         level: Coverage of each interval; of `running`, over all periods together.
 
     Raises:
@@ -63,9 +61,8 @@ def over_time(
     if not as_many or treated_at.isna().any() or control_at.isna().any():
         raise DataError(f"{len(treated)} and {len(control)} outcomes need as many times of assignment, none missing.")
     first = min(treated_at.min(), control_at.min()).normalize()
-    length = pd.Timedelta(days=period_days)
+    length = pd.Timedelta(days=PERIOD_DAYS)
     ours, theirs = (((at - first) // length).to_numpy() for at in (treated_at, control_at))
-    planned = planned_people or len(treated) + len(control)
     periods = []
     for number in range(int(max(ours.max(), theirs.max())) + 1):
         until = [treated[ours <= number], control[theirs <= number]]
@@ -78,7 +75,7 @@ def over_time(
                 start=str((first + number * length).date()),
                 difference=difference_of_means(*here, level=level) if all(map(len, here)) else None,
                 so_far=so_far,
-                running=always_valid(so_far, planned_people=planned, level=level),
+                running=always_valid(so_far, planned_people=len(treated) + len(control), level=level),
             )
         )
     return tuple(periods)

@@ -147,9 +147,7 @@ class PolicyTree:
         return "\n".join(lines)
 
 
-def fit_policy_tree(
-    table: pd.DataFrame, values: np.ndarray, *, names: Sequence[str], penalty: float = 0.0, seed: int = 0
-) -> PolicyTree:
+def fit_policy_tree(table: pd.DataFrame, values: np.ndarray, *, names: Sequence[str], seed: int = 0) -> PolicyTree:
     """The best of all trees of two levels over quantile splits, by doubly robust value (Athey, Wager 2021).
 
     Exact: the sums of every pair of questions come from one matrix product, and every pair is looked at.
@@ -158,7 +156,6 @@ def fit_policy_tree(
         table: What was known of the people, whatever columns.
         values: What each arm would have earned, doubly robust, (n, K).
         names: Of the arms.
-        penalty: Value per person that each question must add.
         seed: Of the draw where there are many people.
 
     Example:
@@ -185,7 +182,7 @@ def fit_policy_tree(
     )  # (root, child, K + 1): yes-yes, yes-no, no-yes, no-no
     leaves = [_leaf(part) for part in quadrants]
     slight = 1e-9 * float(np.abs(yes[0, :-1]).max() + np.abs(values).sum())  # of equals the one that asks less
-    asked = (penalty * n + slight) * (np.arange(len(B.T)) > 0)
+    asked = slight * (np.arange(len(B.T)) > 0)
     under_yes = np.where(_big(quadrants[0], n) & _big(quadrants[1], n), leaves[0] + leaves[1] - asked, -np.inf)
     under_no = np.where(_big(quadrants[2], n) & _big(quadrants[3], n), leaves[2] + leaves[3] - asked, -np.inf)
     total = under_yes.max(axis=1) + under_no.max(axis=1) - asked
