@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,14 @@ def write_report(path: Path, *, page: Callable[[], str], numbers: Callable[[], o
     """
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path}: {path.suffix or 'no suffix'!r} is no kind of report; end it on .html or .json.")
-    if path.suffix == ".html":
-        told = page()
-    else:
-        told = json.dumps(_plain(numbers()), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    told = page() if path.suffix == ".html" else as_json(numbers())
     with replacing(path) as beside:
         beside.write_text(told, encoding="utf-8")
+
+
+def as_json(numbers: object) -> str:
+    """Mappings, sequences, arrays, numbers, times and text as JSON; null where a number is none."""
+    return json.dumps(_plain(numbers), indent=1, ensure_ascii=False, allow_nan=False, default=datetime.isoformat) + "\n"
 
 
 def render(template: Path, **values: Any) -> str:

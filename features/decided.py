@@ -105,12 +105,26 @@ def decided(
     if rows.empty:
         raise DataError(f"no decision of kind {', '.join(kinds)} is known before {until:%Y-%m-%d}. {REMEDY}")
     rows = rows.sort_values(["at", "decision_id"], ignore_index=True)
-    named = rows.pop("context").map(_context)
+    named = rows.pop("context").map(context_of)
     rows["chosen"] = rows["chosen"].fillna(NOTHING)
     rows["probability"] = rows["probability"].fillna(1.0)
     rows["campaign"] = named.map(lambda c: c.get("campaign_id")).fillna(rows.pop("message_campaign"))
     rows["channel"] = named.map(lambda c: c.get("channel"))
     return rows if campaign is None else _of(rows, campaign, known)
+
+
+def context_of(told: object) -> Mapping[str, object]:
+    """A decision's context; what is no JSON object tells nothing.
+
+    Example:
+        >>> context_of('{"channel": "email"}'), context_of(None)
+        ({'channel': 'email'}, {})
+    """
+    try:
+        found = json.loads(told) if isinstance(told, str) else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def responses(
@@ -302,15 +316,6 @@ def _of(rows: pd.DataFrame, campaign: str, known: Tables) -> pd.DataFrame:
     alike = pd.MultiIndex.from_frame(rows[["kind", "place"]]).isin(pd.MultiIndex.from_frame(ours[["kind", "place"]]))
     meanwhile = rows["at"].between(ours["at"].min(), ours["at"].max())
     return rows[(rows["campaign"] == campaign) | (rows["campaign"].isna() & alike & meanwhile)].reset_index(drop=True)
-
-
-def _context(told: object) -> Mapping[str, object]:
-    """A decision's context; what is no JSON object tells nothing."""
-    try:
-        found = json.loads(told) if isinstance(told, str) else {}
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _bought(known: Tables, margin: float | None = None) -> ir.Table:

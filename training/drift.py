@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +16,7 @@ from data.settings import Drift as Thresholds
 from data.workspace import Workspace
 from evaluation import plots
 from evaluation.drift import Drift, drift, ordered
+from evaluation.pages import as_json
 from features.snapshots import build, span
 from registry.versions import Registry, Version
 from training.reference import REFERENCE, read_reference
@@ -115,7 +114,7 @@ def check_drift(workspace: Workspace, *, now: datetime | None = None) -> DriftRe
     found = tuple(_model_drift(champion, everybody, thresholds, end, now) for champion in champions)
     report = DriftReport(end, thresholds.warn, thresholds.alarm, found)
     with replacing(workspace.reports_dir / REPORT) as beside:
-        beside.write_text(json.dumps(_plain(report), indent=1), encoding="utf-8")
+        beside.write_text(as_json({**asdict(report), "alarms": report.alarms}), encoding="utf-8")
     for model, champion in zip(found, champions, strict=True):
         _picture(workspace, report, model, champion.version)
     return report
@@ -159,12 +158,3 @@ def _model_drift(
         label_delay_days=(now - (end - horizon)) / timedelta(days=1),
         notes=tuple(notes),
     )
-
-
-def _plain(report: DriftReport) -> dict[str, object]:
-    """As JSON has it: no NaN."""
-    told = {**asdict(report), "at": report.at.isoformat(), "alarms": report.alarms}
-    for model in told["models"]:
-        for one in (*model["features"], *([model["score"]] if model["score"] else [])):
-            one["psi"] = None if math.isnan(one["psi"]) else one["psi"]
-    return told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -187,6 +187,43 @@ def snapshots_of(workspace: Workspace, asked: Sequence[datetime]) -> dict[dateti
         except (DataError, WorkspaceError):
             continue  # it is refused when it is itself trained
     return {snapshot.cutoff: snapshot for snapshot in build(workspace, sorted(cutoffs))}
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturesBefore:
+    """What was known of people just before something happened to them.
+
+    Attributes:
+        table: A row for each; missing of whom nothing was known yet.
+        definitions_hash: Of the features.
+    """
+
+    table: pd.DataFrame
+    definitions_hash: str
+
+
+def features_before(workspace: Workspace, happened: pd.DataFrame, *, most_cutoffs: int) -> FeaturesBefore:
+    """The features of people at the last midnight looked at before each row, from the second day of the data on.
+
+    Args:
+        workspace: Checked.
+        happened: `user_id` and `at`, a row each.
+        most_cutoffs: Midnights to look at, at the most; with more days than these, several days share one.
+    """
+    day = timedelta(days=1)
+    first = pd.Timestamp(span(workspace.checked).first + day)  # before, nothing was known of anybody
+    days = happened["at"].dt.floor("D")
+    start = max(days.min(), first)
+    step = max(1, -(-((days.max() - start) // day + 1) // most_cutoffs))
+    cutoffs = start + ((days - start) // day // step) * step * day
+    known = cutoffs >= first
+    snapshots = snapshots_of(workspace, sorted({cutoff.to_pydatetime() for cutoff in cutoffs[known]}))
+    parts = [pd.DataFrame(index=happened.index[~known])]
+    for cutoff, rows in happened[known].groupby(cutoffs[known]):
+        features = snapshots[cutoff.to_pydatetime()].frame().set_index("user_id")
+        parts.append(features.reindex(rows["user_id"]).set_index(rows.index))
+    table = pd.concat([part for part in parts if len(part)]).sort_index()
+    return FeaturesBefore(table, next(iter(snapshots.values())).definitions_hash if snapshots else "")
 
 
 def _directions(workspace: Workspace, label: str, declaration: Declaration, columns: Sequence[str]) -> dict[str, int]:

@@ -12,15 +12,15 @@ import pandas as pd
 from data.errors import DataError
 from data.tables import Tables
 from data.workspace import Workspace
-from features.decided import brought
+from features.decided import brought, context_of
 from features.definitions import slugs
 from features.snapshots import span, steady_features, stored_categories
 from models.offers import NOTHING
-from training.labelled import snapshots_of
+from training.labelled import features_before
 
 RANDOM = "random"
 MAX_CUTOFFS = 52
-"""Moments at which people are looked at, at the most; with more days than these, several days share one."""
+"""Moments at which people are looked at, at the most."""
 KEPT = 0.5
 """Share of the decisions that must stay when one more offer is learnt about."""
 DAY = timedelta(days=1)
@@ -103,7 +103,7 @@ def offer_rows(workspace: Workspace) -> OfferRows:
     made = made[kept].reset_index(drop=True)
     codes = pd.Index(arms).get_indexer(made["chosen"])
     even = made["even"].to_numpy()
-    snapshots, table = _known(workspace, made)
+    known = features_before(workspace, made, most_cutoffs=MAX_CUTOFFS)
     categories = stored_categories(workspace)
     costs = made["channel"].map(settings.contact_costs).fillna(0.0).to_numpy(dtype=np.float64)
     if not tables.has("orders", "unit_price"):
@@ -112,7 +112,7 @@ def offer_rows(workspace: Workspace) -> OfferRows:
     profit = brought(tables, end, made, value="profit", horizon_days=days, margin=margin).to_numpy(dtype=np.float64)
     orders, by_message = over_message(tables, end, made, profit, days, margin=margin)
     return OfferRows(
-        table=table,
+        table=known.table.reset_index(drop=True),
         steady=steady_features(tables, workspace.settings.features, categories=categories),
         user=made["user_id"].to_numpy(dtype=object),
         at=made["at"],
@@ -126,7 +126,7 @@ def offer_rows(workspace: Workspace) -> OfferRows:
         arms=arms,
         horizon_days=settings.horizon_days,
         end=end,
-        definitions_hash=snapshots,
+        definitions_hash=known.definitions_hash,
         notes=(*notes, *_unknown(workspace)),
         about=likings(tables, categories),
     )
@@ -175,7 +175,10 @@ def _by_chance(workspace: Workspace, until: datetime) -> pd.DataFrame:
     columns = ["decision_id", "user_id", "at", "arm", "candidates", "placement", "context"]
     rows = one.select(*columns, chosen=one.chosen[0], probability=one.probability[0]).execute()
     first = span(workspace.checked).first + DAY  # before, nothing was known of anybody
-    alone = ~rows["context"].map(lambda told: isinstance(told, str) and '"k":' in told)  # not one of several at once
+    context = rows.pop("context").map(context_of)
+    # Where the context tells no channel the placement does: for a message it is one.
+    rows["channel"] = context.map(lambda told: told.get("channel") or None).fillna(rows.pop("placement"))
+    alone = ~context.map(lambda told: "k" in told)  # not one of several at once
     rows = rows[alone & (rows["probability"] < 1) & (rows["at"] >= first) & (rows["at"] <= until)]
     if rows.empty:
         raise DataError(
@@ -185,15 +188,7 @@ def _by_chance(workspace: Workspace, until: datetime) -> pd.DataFrame:
     rows = rows.sort_values(["at", "decision_id"], ignore_index=True)
     # A draw of the arm random is even; an imported one may not be, and then says so.
     rows["even"] = (rows["arm"] == RANDOM) & np.isclose(rows["probability"] * rows["candidates"].map(len), 1, atol=1e-4)
-    rows["channel"] = _channels(rows.pop("context"), rows.pop("placement"))
     return rows[_first_in_each_horizon(rows, timedelta(days=workspace.settings.offers.horizon_days))]
-
-
-def _channels(context: pd.Series, placement: pd.Series) -> pd.Series:
-    """The channel that the context tells; else the placement, which for a message is one."""
-    told = context.map(lambda text: text if isinstance(text, str) else "{}")
-    named = told.str.extract(r'"channel":\s*"([^"]+)"', expand=False)
-    return named.fillna(placement)
 
 
 def _first_in_each_horizon(rows: pd.DataFrame, horizon: timedelta) -> np.ndarray:
@@ -264,20 +259,6 @@ def _probabilities(codes: np.ndarray, chosen: np.ndarray, even: np.ndarray, n_ar
     found = np.tile(rest[:, None], (1, n_arms))
     found[np.arange(len(codes)), codes] = np.where(even, 1 / n_arms, chosen)
     return found
-
-
-def _known(workspace: Workspace, made: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    """Hash of the features, and for each decision those of the last midnight looked at, which is before it."""
-    days = made["at"].dt.floor("D")
-    step = max(1, -(-((days.max() - days.min()) // DAY + 1) // MAX_CUTOFFS))
-    cutoffs = days.min() + ((days - days.min()) // DAY // step) * step * DAY
-    snapshots = snapshots_of(workspace, sorted({cutoff.to_pydatetime() for cutoff in cutoffs}))
-    parts = []
-    for cutoff, rows in made.groupby(cutoffs):
-        features = snapshots[cutoff.to_pydatetime()].frame().set_index("user_id")
-        parts.append(features.reindex(rows["user_id"]).set_index(rows.index))
-    hashed = next(iter(snapshots.values())).definitions_hash
-    return hashed, pd.concat(parts).sort_index().reset_index(drop=True)
 
 
 def _unknown(workspace: Workspace) -> list[str]:

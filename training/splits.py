@@ -68,8 +68,8 @@ class PropensitySplit:
         return bool(self.earlier(self.seen))
 
 
-def recommender_split(start: datetime, end: datetime, *, horizon_days: int, folds: int = 2) -> RecommenderSplit:
-    """Cutoffs one horizon apart, back from the end: the last judges, the `folds` before it choose.
+def recommender_split(start: datetime, end: datetime, *, horizon_days: int) -> RecommenderSplit:
+    """Cutoffs one horizon apart, back from the end: the last judges, the two before it choose.
 
     Raises:
         DataError: the history is shorter than three horizons; says what is there and what is needed.
@@ -84,7 +84,7 @@ def recommender_split(start: datetime, end: datetime, *, horizon_days: int, fold
     horizon = timedelta(days=horizon_days)
     _need(start, end, 3 * horizon_days, f"a recommender judged on {horizon_days} days", "recommender.horizon_days")
     test = end - horizon
-    validation = [test - fold * horizon for fold in range(folds, 0, -1)]
+    validation = (test - 2 * horizon, test - horizon)
     return RecommenderSplit(tuple(cutoff for cutoff in validation if cutoff - start >= horizon), test, end)
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -17,14 +14,15 @@ from data.errors import DataError
 from data.progress import timed
 from data.workspace import Workspace
 from evaluation.off_policy import Logged, PolicyValue, difference, doubly_robust
+from features.decided import context_of
 from features.snapshots import span
 from features.variants import answered, discount, situation
 from models.variants import Context, Evidence, Variant, VariantModel, shown
 from training import cards
 from training.examples import write_variant_examples
-from training.labelled import snapshots_of
-from training.results import Comparison, Judged, TrainingResult, flat
-from training.tracking import child_run, log_comparison, parent_run, register_challenger
+from training.labelled import features_before
+from training.results import Comparison, Judged, TrainingResult
+from training.tracking import child_run, log_comparison, training
 
 NAME, METRIC = "variants", "reward"
 JUDGED_DAYS, JUDGED_SHARE = 42, 0.25
@@ -77,30 +75,25 @@ def train_variants(workspace: Workspace, *, seed: int | None = None) -> Training
     seed = workspace.settings.training.seed if seed is None else seed
     rows = variant_rows(workspace)
     params = {"test_cutoff": f"{rows.test:%Y-%m-%d}", "reward": workspace.settings.variants.reward}
-    with parent_run(workspace, NAME, seed=seed, params=params) as run_id, tempfile.TemporaryDirectory() as scratch:
+    with training(workspace, NAME, seed=seed, params=params) as run:
         with timed("fitting and judging the variants"):
             model = fitted(workspace, rows, until=rows.test, known=rows.test)
             test = compared(workspace, {VariantModel.name: model}, rows)
         for row in test.rows:
             child_run(row.name, params=model.spread if row.name == VariantModel.name else {}, metrics=row.metrics)
         log_comparison(test)
-        folder = Path(scratch) / NAME
         with timed("refitting the variants on all decisions"):
             final = fitted(workspace, rows, until=rows.settled, known=rows.end)
-            final.save(folder)
-            Card(seed, rows.settled, JUDGED_DAYS).save(folder)
-            write_variant_examples(final, list(rows.variants.values()), folder)
+            final.save(run.folder)
+            Card(seed, rows.settled, JUDGED_DAYS).save(run.folder)
+            write_variant_examples(final, list(rows.variants.values()), run.folder)
         mlflow.log_params({f"spread_{group}": value for group, value in final.spread.items()})
-        version = register_challenger(
-            workspace,
-            NAME,
-            folder,
-            run_id=run_id,
+        return run.challenger(
+            test,
+            chosen=VariantModel.name,
             pyfunc="variants.py",
             packages=("mlflow", "numpy", "pandas", "scipy"),
-            metrics=flat(test.rows[0].metrics),
         )
-    return TrainingResult(version=version, chosen=VariantModel.name, test=test)
 
 
 def fitted(workspace: Workspace, rows: VariantRows, *, until: datetime, known: datetime) -> VariantModel:
@@ -203,7 +196,9 @@ def variant_rows(workspace: Workspace) -> VariantRows:
             f"decisions about variants reach from {made['at'].min():%Y-%m-%d} to {made['at'].max():%Y-%m-%d}, and "
             f"what comes of them is known {workspace.settings.variants.window_hours:g} hours later: too short a time."
         )
-    return VariantRows(made, came, _situations(workspace, made), variants, live, test, settled, end)
+    known = features_before(workspace, made, most_cutoffs=MAX_CUTOFFS)
+    seen = situation(known.table, [context_of(told).get("channel") for told in made["context"]])
+    return VariantRows(made, came, seen, variants, live, test, settled, end)
 
 
 def _candidates(names: object, slot: list[str], chosen: str) -> tuple[str, ...]:
@@ -240,31 +235,6 @@ def _variants(workspace: Workspace, made: pd.DataFrame, end: datetime) -> tuple[
     gone = {name: Variant(str(name), str(slot)) for name, slot in slots.items() if name not in found}
     live = frozenset(row["variant_id"] for row in words if row["ends_at"] is None or row["ends_at"] > end)
     return {**found, **gone}, live
-
-
-def _situations(workspace: Workspace, made: pd.DataFrame) -> pd.DataFrame:
-    """The situation of each decision; the people as they were at the last of a few moments before it."""
-    channels = [_channel(told) for told in made["context"]]
-    first = span(workspace.checked).first + DAY  # before, nothing was known of anybody
-    days = made["at"].dt.floor("D")
-    start = max(days.min(), pd.Timestamp(first))
-    step = max(1, -(-((days.max() - start) // DAY + 1) // MAX_CUTOFFS))
-    cutoffs = start + ((days - start) // DAY // step) * step * DAY
-    known = cutoffs >= pd.Timestamp(first)
-    snapshots = snapshots_of(workspace, sorted({cutoff.to_pydatetime() for cutoff in cutoffs[known]}))
-    parts = [pd.DataFrame(index=made.index[~known])]
-    for cutoff, rows in made[known].groupby(cutoffs[known]):
-        features = snapshots[cutoff.to_pydatetime()].frame().set_index("user_id")
-        parts.append(features.reindex(rows["user_id"]).set_index(rows.index))
-    return situation(pd.concat([part for part in parts if len(part)]).sort_index(), channels)
-
-
-def _channel(told: object) -> str | None:
-    try:
-        found = json.loads(told) if isinstance(told, str) else {}
-    except ValueError:
-        return None
-    return found.get("channel") if isinstance(found, dict) else None
 
 
 def _of_slots(rows: VariantRows) -> dict[str, list[int]]:
