@@ -39,7 +39,9 @@ UNKNOWN_NOTE = "nothing is known of this id: no row of any table names it, and w
 
 
 def explain(engine: Engine, user_id: str) -> ExplainAnswer:
-    """Everything that the checked tables and the live state have of one person; who was erased has nothing.
+    """Everything that the checked tables and the live state have of a user, or of a visitor by their anonymous id.
+
+    Who was erased has nothing.
 
     Raises:
         StateUnavailableError: the state cannot be read.
@@ -49,7 +51,7 @@ def explain(engine: Engine, user_id: str) -> ExplainAnswer:
     rows = {} if erased else _rows(engine, user_id)
     visitors = _visitors(rows.get("identities"), user_id)
     attributes = _attributes(rows.get("users"), {} if erased else _extra(engine, user_id))
-    known = _known(rows, user_id, visitors)
+    known = _known(rows, user_id, {user_id, *visitors})
     return ExplainAnswer(
         request_id="",
         model_version=version,
@@ -68,8 +70,11 @@ def explain(engine: Engine, user_id: str) -> ExplainAnswer:
 
 
 def _rows(engine: Engine, user_id: str) -> Mapping[str, pa.Table]:
+    """By table; the id may be a visitor's, whose events name no user."""
     if engine.profiles is not None:
-        return engine.profiles.rows([user_id], OF_PEOPLE)
+        rows = engine.profiles.rows([user_id], OF_PEOPLE)
+        both = [rows["events"], engine.profiles.visits(user_id)]
+        return {**rows, "events": pa.concat_tables(both, promote_options="permissive")}
     with engine.state.reading() as connection:
         return {
             name: pa.Table.from_batches(

@@ -208,6 +208,13 @@ class Profiles:
                 rows["events"] = pa.concat_tables([rows["events"], anonymous], promote_options="permissive")
         return {**rows, "items": self._items}
 
+    def visits(self, anonymous_id: str) -> pa.Table:
+        """What a visitor did who was not known then; in any thread."""
+        with self._connection.cursor() as connection:
+            connection.execute("SET TimeZone='UTC'")
+            did = self._known(connection, "events", "anonymous_id", self._there([anonymous_id]))
+        return did.filter(pc.is_null(did["user_id"]))
+
     def _known(self, connection: duckdb.DuckDBPyConnection, name: str, column: str, ids: Sequence[str]) -> pa.Table:
         """The rows of a table with one of `ids`; a row that both have as the state has it."""
         state = state_tables[name]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 MAX_FILTER = 1_000
 Filter = Annotated[str, StringConstraints(min_length=1, max_length=MAX_FILTER)]
+WHOSE = "the customer, or a visitor by their anonymous id"
 MOMENT = "what the person is doing, and what is known of them now"
 ONLY = "only items for which this holds, such as `category == 'tea' and price < 10`"
 MOST_DETAILS, MOST_SHOWN = 20, 64
@@ -310,7 +311,7 @@ class ConsentsAsk(Ask):
         json_schema_extra={"examples": [{"user_id": "17850", "consents": {"email": True, "personalisation": False}}]}
     )
 
-    user_id: Id = Field(description="the customer, or a visitor by their anonymous id")
+    user_id: Id = Field(description=WHOSE)
     consents: dict[Id, bool] = Field(
         {}, max_length=50, description="by purpose: `marketing`, `personalisation`, or a channel such as `email`"
     )
@@ -342,7 +343,7 @@ class PreferencesAsk(Ask):
         }
     )
 
-    user_id: Id = Field(description="the customer, or a visitor by their anonymous id")
+    user_id: Id = Field(description=WHOSE)
     preferences: dict[Id, Id | list[Id] | None] = Field(
         {},
         max_length=50,
@@ -662,7 +663,7 @@ class EraseAsk(Ask):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "17850", "keep_orders": True}]})
 
-    user_id: Id
+    user_id: Id = Field(description=WHOSE)
     keep_orders: bool = Field(
         False, description="leave their orders as a guest's, for shops that must keep their books"
     )
@@ -697,7 +698,7 @@ class ExplainAsk(Ask):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "17850"}]})
 
-    user_id: Id
+    user_id: Id = Field(description=WHOSE)
 
 
 class KnownRows(BaseModel):

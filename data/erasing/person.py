@@ -235,7 +235,9 @@ def _removed(connection: sa.Connection, user_id: str, visitors: Sequence[str]) -
             if "user_id" in table.c
         },
         tables["events"]: sa.or_(
-            events.user_id == user_id, sa.and_(events.user_id.is_(None), events.anonymous_id.in_(visitors))
+            # The id itself may be a visitor's who never became known.
+            events.user_id == user_id,
+            sa.and_(events.user_id.is_(None), events.anonymous_id.in_(ids)),
         ),
     }
     counts = {table.name: _rowcount(connection, table.delete().where(which)) for table, which in conditions.items()}

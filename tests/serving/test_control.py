@@ -68,6 +68,16 @@ def test_nothing_is_known_of_a_stranger(shared):
     assert explained(shared, "u2").note is None
 
 
+def test_a_visitor_may_see_what_is_known_of_them_and_be_erased(shared, now):
+    shared.post("/v1/events", {"events": [event("of a visitor", now, anonymous_id="visitor-9")]})
+    shared.post("/v1/consents", {"user_id": "visitor-9", "consents": {"personalisation": False}})
+    known = {table.table: table.rows for table in explained(shared, "visitor-9").known}
+    assert known == {"events": 1, "consents": 1}
+    assert erased(shared, "visitor-9")["state"] == {"events": 1, "consents": 1}
+    told = explained(shared, "visitor-9")
+    assert (told.erased, told.known) == (True, [])
+
+
 def test_the_answer_is_bounded_however_much_is_known(shared, now):
     for start in range(0, 3000, 1000):
         shared.post("/v1/events", {"events": [event(f"e{start + i}", now, user_id="u5") for i in range(1000)]})
