@@ -13,7 +13,7 @@ import pandas as pd
 
 from evaluation.intervals import Interval
 from evaluation.pages import render, write_report
-from evaluation.uplift_report import Unit
+from evaluation.units import Unit
 
 Z_95 = 1.96
 NO_CHANNEL = "no channel"

@@ -14,8 +14,8 @@ from scipy.stats import CensoredData, ecdf
 from data.errors import DataError
 from evaluation.choices import HOLDOUT, NOTHING
 from evaluation.intervals import Interval, normal_mean, wilson
+from evaluation.units import Kind
 
-Unit = Literal["share", "money"]
 FEW = 100
 """A measure of fewer people is told as small."""
 
@@ -37,7 +37,7 @@ class Measure:
 
     name: str
     definition: str
-    unit: Unit
+    unit: Kind
     guardrail: bool
     attribute: str
     group: str
@@ -329,7 +329,7 @@ NEEDED = (
     "watched_days",
 )
 GUARDRAILS = ("unsubscribe rate",)
-MEASURES: dict[str, tuple[str, Unit, How]] = {
+MEASURES: dict[str, tuple[str, Kind, How]] = {
     "open rate": (
         "messages opened by the person, of those delivered whose open no machine hid",
         "share",

@@ -6,7 +6,7 @@ ids alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -145,9 +145,7 @@ class RecommenderReport:
     @property
     def best_baseline(self) -> Ranker:
         """The one with the highest NDCG, beside the first model."""
-        return max(
-            (r for r in self.rankers[1:] if r.is_baseline), key=lambda r: np.nan_to_num(r.measures["ndcg"].estimate)
-        )
+        return best_baseline(self.rankers)
 
     @property
     def sentence(self) -> str:
@@ -166,6 +164,11 @@ class RecommenderReport:
         if gain.high < 0:
             return f"Do not use it: {best.name}, a simple rule, is better: {told}."
         return f"The data cannot tell it from {best.name}, a simple rule: {told}. {hits}."
+
+
+def best_baseline(rankers: Sequence[Ranker]) -> Ranker:
+    """The baseline with the highest NDCG, the first of all left out."""
+    return max((r for r in rankers[1:] if r.is_baseline), key=lambda r: np.nan_to_num(r.measures["ndcg"].estimate))
 
 
 def text(report: RecommenderReport) -> str:

@@ -13,7 +13,8 @@ from evaluation.campaigns import Measure, campaign_measures
 from evaluation.experiments import Verdict
 from evaluation.intervals import Interval
 from evaluation.pages import render, write_report
-from evaluation.uplift_report import Run, Unit
+from evaluation.units import Unit
+from evaluation.uplift_report import Run
 
 TEMPLATE = Path(__file__).with_name("sent_report.html.jinja")
 SHOWN = ("open rate", "click rate", "conversion rate", "unsubscribe rate")

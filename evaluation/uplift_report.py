@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from evaluation.experiments import Analysis, Comparison, Period, Plan, SegmentEf
 from evaluation.intervals import Interval
 from evaluation.pages import render, write_report
 from evaluation.policies import PolicyComparison, PolicyGain
+from evaluation.units import Unit
 from evaluation.uplift import (
     Area,
     Contrast,
@@ -40,121 +40,8 @@ SURE = 0.01
 THOUSAND = 1000
 FIRST = tuple(tenth / 10 for tenth in range(1, 11))
 """Shares of the people, the first in the model's order."""
-TINY = 1e-12
-"""What is smaller is zero but for rounding."""
 MOST_POINTS, MOST_DAYS = 80, 5
 """Of a line of a chart, where more would only make the page large; of a table, where a phone has no place for more."""
-
-Kind = Literal["share", "amount", "ratio", "money"]
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """How numbers of one outcome are written: as exactly as the data supports.
-
-    Attributes:
-        kind: A share of people, an amount, a ratio, or money.
-        currency: Of money, written behind it; may be empty.
-    """
-
-    kind: Kind
-    currency: str = ""
-
-    def level(self, i: Interval) -> str:
-        """A value of an arm: `14.6 %`.
-
-        Example:
-            >>> Unit("share").level(Interval(0.14567, 0.142, 0.149, 0.95)), Unit("money", "EUR").level(
-            ...     Interval(1234.5678, 1200.0, 1270.0, 0.95))
-            ('14.6 %', '1,230 EUR')
-        """
-        factor, behind = (100.0, " %") if self.kind == "share" else (1.0, self._behind)
-        return self._told(i.estimate * factor, _places(i, factor)) + behind
-
-    def change(self, i: Interval, *, times: float = 1.0) -> str:
-        """A difference, with its sign: `+4.6 points`; of many people, as in "per 1,000", shares are counts: `+46`.
-
-        Example:
-            >>> found = Interval(0.04567, 0.04, 0.052, 0.95)
-            >>> Unit("share").change(found), Unit("share").change(found, times=1000)
-            ('+4.6 points', '+46')
-        """
-        factor = self._factor(times)
-        return self._told(i.estimate * factor, _places(i, factor), sign="+") + (
-            self._behind if times == 1 else self._of_many
-        )
-
-    def ends(self, i: Interval, *, times: float = 1.0) -> str:
-        """Between which it lies: `+4.0 to +5.2`."""
-        factor = self._factor(times)
-        low, high = (self._told(end * factor, _places(i, factor), sign="+") for end in (i.low, i.high))
-        return f"{low} to {high}"
-
-    def amount(self, x: float, width: float) -> str:
-        """A difference without a plus sign, as exactly as an interval of this width supports.
-
-        Example:
-            >>> Unit("money", "EUR").amount(2.071, 5.3), Unit("share").amount(0.0204, 0.01)
-            ('2.1 EUR', '2.0 points')
-        """
-        factor = self._factor(1)
-        places = _places(Interval.around(0.0, width / 2), factor)
-        places += x != 0 and round(x * factor, places) == 0
-        return self._told(x * factor, places) + self._behind
-
-    def range(self, i: Interval) -> str:
-        """Between which a value of an arm lies: `14.2 to 14.9 %`."""
-        factor, behind = (100.0, " %") if self.kind == "share" else (1.0, self._behind)
-        low, high = (self._told(end * factor, _places(i, factor)) for end in (i.low, i.high))
-        return f"{low} to {high}{behind}"
-
-    def shown(self, width: float) -> ShowAmount:
-        """Writes differences whose interval is so wide, for a verdict."""
-        return ShowAmount(self, width)
-
-    def axis(self, x: float, *, times: float = 1.0) -> str:
-        """At a chart's axis."""
-        return f"{x * self._factor(times):,.6g}".replace("-", "−")
-
-    @property
-    def name(self) -> str:
-        """Of differences."""
-        return self._behind.strip()
-
-    def _factor(self, times: float) -> float:
-        return 100.0 if self.kind == "share" and times == 1 else times
-
-    @property
-    def _behind(self) -> str:
-        return " points" if self.kind == "share" else self._of_many
-
-    @property
-    def _of_many(self) -> str:
-        return f" {self.currency}" if self.currency else ""
-
-    @staticmethod
-    def _told(x: float, places: int, *, sign: str = "") -> str:
-        if not np.isfinite(x):
-            return "–"
-        rounded = round(x, places) + 0.0  # no minus zero
-        return f"{rounded:{sign if rounded else ''},.{max(0, places)}f}".replace("-", "−")
-
-
-@dataclass(frozen=True, slots=True)
-class ShowAmount:
-    """Writes an amount of a unit, as exactly as an interval of this width supports.
-
-    Attributes:
-        unit: Of what.
-        width: Of the interval, in the outcome's own unit.
-    """
-
-    unit: Unit
-    width: float
-
-    def __call__(self, x: float) -> str:
-        """Without a plus sign."""
-        return self.unit.amount(x, self.width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -664,13 +551,3 @@ def _time_chart(periods: tuple[Period, ...], unit: Unit, arm: str, x_title: str)
 def _rounded(count: float) -> str:
     """A count that is only about right: two digits of it."""
     return f"{float(f'{count:.2g}'):,.0f}"
-
-
-def _places(i: Interval, factor: float) -> int:
-    """Decimals that an interval supports: the last one is worth a tenth of its half, or little more."""
-    half = abs(i.high - i.low) * factor / 2
-    if not np.isfinite(half) or half == 0:
-        return 2
-    places = int(-np.floor(np.log10(half / 3)))
-    hidden = any(abs(end) > TINY and round(end * factor, places) == 0 for end in (i.low, i.high))
-    return places + hidden  # an end that is not zero is not written as zero

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import ibis
 import pandas as pd
@@ -113,7 +114,7 @@ def decided(
     return rows if campaign is None else _of(rows, campaign, known)
 
 
-def context_of(told: object) -> Mapping[str, object]:
+def context_of(told: object) -> Mapping[str, Any]:
     """A decision's context; what is no JSON object tells nothing.
 
     Example:

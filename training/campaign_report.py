@@ -30,7 +30,8 @@ from evaluation.experiments import (
 from evaluation.experiments.means import Difference, as_numbers
 from evaluation.intervals import Interval
 from evaluation.sent_report import SentReport, sent_report
-from evaluation.uplift_report import Offers, Run, Unit, UpliftReport, Who
+from evaluation.units import Unit
+from evaluation.uplift_report import Offers, Run, UpliftReport, Who
 from features.campaigns import recipients
 from features.decided import (
     KINDS,

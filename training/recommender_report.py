@@ -13,7 +13,7 @@ from data.progress import timed
 from data.workspace import Workspace
 from evaluation.intervals import Interval, mean, paired_difference
 from evaluation.ranking import RankingQuality
-from evaluation.recommender_report import Example, People, Ranker, RecommenderReport, Shares, Shown
+from evaluation.recommender_report import Example, People, Ranker, RecommenderReport, Shares, Shown, best_baseline
 from features.snapshots import span
 from models.recommenders import Recommender
 from registry.versions import CHALLENGER, CHAMPION, Registry
@@ -65,9 +65,9 @@ def recommender_report(workspace: Workspace, *, seed: int = 0) -> RecommenderRep
     }
     quality = {name: rows.measured(ranked, rows.known.items) for name, ranked in lists.items()}
     resamples = settings.training.bootstrap
-    rankers = tuple(_ranker(who, quality, contestants[0].name, resamples) for who in contestants)
     first = contestants[0].name
-    best = max((r for r in rankers[1:] if r.is_baseline), key=lambda r: np.nan_to_num(r.measures["ndcg"].estimate)).name
+    rankers = tuple(_ranker(who, quality, first, resamples) for who in contestants)
+    best = best_baseline(rankers).name
     had = rows.known.matrix
     owners = np.bincount(had.indices[had.data > 0], minlength=len(rows.known.items))
     taken = np.bincount(rows.held_out.indices, minlength=len(rows.items))[: len(rows.known.items)]

@@ -31,8 +31,9 @@ from evaluation.experiments import (
 from evaluation.experiments.means import as_numbers
 from evaluation.off_policy import Logged
 from evaluation.policies import compare_policies
+from evaluation.units import Unit
 from evaluation.uplift import comparable, contrast
-from evaluation.uplift_report import Offers, Profit, Run, Unit, UpliftReport, Who, who
+from evaluation.uplift_report import Offers, Profit, Run, UpliftReport, Who, who
 from features.rules import Rule
 from models.uplift import fit_policy_tree
 from training import uplift

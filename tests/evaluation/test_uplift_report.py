@@ -17,8 +17,9 @@ from evaluation.experiments import Metric, analyse, over_time, read_experiment
 from evaluation.intervals import Interval
 from evaluation.off_policy import Logged, deterministic
 from evaluation.policies import compare_policies
+from evaluation.units import Unit
 from evaluation.uplift import contrast
-from evaluation.uplift_report import Offers, Profit, Run, Unit, UpliftReport, Who, text, who, write
+from evaluation.uplift_report import Offers, Profit, Run, UpliftReport, Who, text, who, write
 
 N = 6000
 RUN = Run("mail <b>.csv", "ab" * 32, N, "0.1.0", {"treatment": "arm"})
