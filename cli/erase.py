@@ -32,7 +32,7 @@ def erase(
     opened = Workspace.open(workspace)
     receipt = run(opened, State.of(opened), user, keep_orders=keep_orders)
     for place, rows in {**receipt.state, **receipt.files}.items():
-        typer.echo(f"{place:40} {rows:>12,} rows removed")
+        typer.echo(f"{place:40} {rows:>12,} {'row' if rows == 1 else 'rows'} removed")
     if receipt.orders_kept:
         typer.echo(f"{receipt.orders_kept:,} order lines stay, without the person.")
     if not receipt.rows:

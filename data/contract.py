@@ -304,7 +304,7 @@ CONSENTS = TableSpec(
     happened_at="at",
     columns=_columns("""
         user_id*
-        purpose* marketing, personalisation, or a channel's name
+        purpose* marketing, personalisation, or a channel's name; a message needs a yes to its channel
         granted*:bool
         at*:time
     """),

@@ -23,7 +23,7 @@ def attune(workspace, *words):
 
 def test_it_says_what_was_removed_and_where_the_receipt_is(workspace):
     told = attune(workspace, "ann")
-    assert "tables/orders.csv 1 rows removed" in told
+    assert "tables/orders.csv 1 row removed" in told
     [receipt] = workspace.erasures_dir.iterdir()
     assert receipt.name in told
     assert "attune score" in told
