@@ -8,7 +8,7 @@ import ibis
 from ibis.expr import types as ir
 
 from data.tables import Tables
-from features.definitions import Feature, Group, Moment, epoch_seconds, exact, share, slugs, total
+from features.definitions import SECONDS_PER_DAY, Feature, Group, Moment, epoch_seconds, exact, share, slugs, total
 from features.purchases import purchases, with_category
 
 WINDOWS_DAYS = (1, 7, 30, 90)
@@ -134,7 +134,7 @@ def _returns(recent: ir.Table, known: Tables, at: Moment) -> ir.Table:
     """One row per customer and category: on how many of the last 30 days it was touched."""
     rows = _with_known_category(recent.filter(at.within(recent.occurred_at, 30)), known)
     age_seconds = epoch_seconds(at.cutoff) - epoch_seconds(rows.occurred_at)
-    days = rows.select("user_id", "category", days_ago=(age_seconds / 86_400).floor().cast("int64")).distinct()
+    days = rows.select("user_id", "category", days_ago=(age_seconds / SECONDS_PER_DAY).floor().cast("int64")).distinct()
     return days.group_by("user_id", "category").agg(days=days.count(where=days.days_ago < 30))
 
 

@@ -10,10 +10,9 @@ from ibis.expr import types as ir
 
 from data.errors import DataError
 from data.tables import Tables, cutoff_literal
-from features.definitions import epoch_seconds, exact
+from features.definitions import SECONDS_PER_DAY, epoch_seconds, exact
 from features.purchases import purchases
 
-SECONDS_PER_DAY = 86_400
 NO_CAMPAIGN, DECIDED = "(no campaign)", "(decided)"
 
 

@@ -13,7 +13,7 @@ from ibis.expr import types as ir
 
 from data.errors import DataError
 from data.tables import Tables, cutoff_literal
-from features.definitions import epoch_seconds, exact
+from features.definitions import SECONDS_PER_DAY, epoch_seconds, exact
 from features.purchases import purchases
 
 KINDS = ("offer", "variant", "action")
@@ -21,7 +21,6 @@ KINDS = ("offer", "variant", "action")
 NOTHING = "none"
 """What is chosen where nothing is sent or offered."""
 BEFORE_DAYS = 90
-SECONDS_PER_DAY = 86_400
 WEEK_DAYS = 7
 REMEDY = (
     "Ask /v1/offers, /v1/variants or /v1/actions for them, run `attune sync` and `attune check`, "

@@ -34,6 +34,9 @@ CONTROLS = ("control", "none", "no e-mail", "no email", "no offer", "holdout", "
 USERS = ("user_id", "customer_id", "person_id", "subscriber_id", "client_id", "user", "customer", "person")
 """What columns of ids are called, where it is not said."""
 
+PROMISING = ("not to be trusted", "act", "keep testing", "cannot tell", "do not")
+"""Kinds of verdicts: the first that an arm has is the experiment's."""
+
 MetricKind = Literal["share", "amount", "ratio"]
 
 
@@ -306,17 +309,12 @@ def analyse(
     before = experiment.rows[list(experiment.before)]
     balance = checks.balance(experiment.arm, before, experiment.arms)
     found = _checked(experiment, balance, metrics, values, seed)
-    first = metrics[0]
+    first, treated_arms = metrics[0], len(experiment.arms) - 1
     verdicts = {}
-    for comparison in comparisons[: len(experiment.arms) - 1]:
+    for comparison in comparisons[:treated_arms]:
         chosen = comparison.decisive
-        corrected = 1 - (1 - level) / (len(experiment.arms) - 1)
-        interval = chosen.at(corrected)
-        if planned_people is not None:
-            interval = always_valid(chosen, planned_people=_planned(experiment, comparison, planned_people),
-                                    level=corrected).interval  # fmt: skip
         verdict = decide(
-            interval,
+            _interval(experiment, comparison, planned_people, 1 - (1 - level) / treated_arms),
             people=chosen.n_treated + chosen.n_control,
             action=comparison.arm,
             what=_per_person(comparison),
@@ -329,29 +327,14 @@ def analyse(
             checks=found,
         )
         verdicts[comparison.arm] = _guarded(verdict, comparison.arm, comparisons)
-    segments = {}
-    if experiment.segments and first.per is None:
-        outcome, groups = values[first.outcome], experiment.rows[list(experiment.segments)]
-        for code in range(1, len(experiment.arms)):
-            treated, control = experiment.arm == code, experiment.arm == 0
-            segments[experiment.arms[code]] = segment_effects(
-                outcome[treated],
-                outcome[control],
-                groups[treated],
-                groups[control],
-                arms=len(experiment.arms) - 1,
-                level=level,
-            )
-    order = ("not to be trusted", "act", "keep testing", "cannot tell", "do not")
     sign = -1 if first.lower_is_better else 1
-    verdict = min(verdicts.values(), key=lambda v: (order.index(v.kind), -sign * v.interval.estimate))
     return Analysis(
-        verdict=verdict,
+        verdict=min(verdicts.values(), key=lambda v: (PROMISING.index(v.kind), -sign * v.interval.estimate)),
         verdicts=verdicts,
         comparisons=tuple(comparisons),
         checks=found,
         balance=balance,
-        segments=segments,
+        segments={} if first.per is not None else _segments(experiment, values[first.outcome], level),
         arms=experiment.counts,
         left_out=experiment.left_out,
     )
@@ -402,22 +385,49 @@ def _compare(  # noqa: PLR0917 - all are needed
         largest_share=largest_share(either),
         detectable=detectable((adjusted or raw).standard_error, level=level),
     )
+    return replace(found, running=_running(experiment, found, planned_people, level))
+
+
+def _running(
+    experiment: Experiment, comparison: Comparison, planned_people: int | None, level: float
+) -> AlwaysValid | None:
+    """What may be read at any time, by how many of all planned people are in the two arms; None without a plan."""
     if planned_people is None:
-        return found
-    planned = _planned(experiment, found, planned_people)
-    return replace(found, running=always_valid(found.decisive, planned_people=planned, level=level))
+        return None
+    two = comparison.raw.n_treated + comparison.raw.n_control
+    planned = max(1, round(planned_people * two / len(experiment.arm)))
+    return always_valid(comparison.decisive, planned_people=planned, level=level)
+
+
+def _interval(experiment: Experiment, comparison: Comparison, planned_people: int | None, level: float) -> Interval:
+    """Which a verdict follows, at another level than the comparison's own."""
+    running = _running(experiment, comparison, planned_people, level)
+    return comparison.decisive.at(level) if running is None else running.interval
+
+
+def _segments(experiment: Experiment, outcome: np.ndarray, level: float) -> dict[str, Segments]:
+    """By treated arm: an outcome group by group."""
+    if not experiment.segments:
+        return {}
+    groups, control = experiment.rows[list(experiment.segments)], experiment.arm == 0
+    return {
+        arm: segment_effects(
+            outcome[treated],
+            outcome[control],
+            groups[treated],
+            groups[control],
+            arms=len(experiment.arms) - 1,
+            level=level,
+        )
+        for code, arm in enumerate(experiment.arms[1:], start=1)
+        for treated in [experiment.arm == code]
+    }
 
 
 def _per_person(comparison: Comparison) -> str:
     """The metric as a sentence has it: an amount is one a person has."""
     told = comparison.metric.told
     return told if comparison.kind != "amount" or " per " in told else f"{told} per person"
-
-
-def _planned(experiment: Experiment, comparison: Comparison, planned_people: int) -> int:
-    """How many of all planned people are in this comparison's two arms."""
-    two = comparison.raw.n_treated + comparison.raw.n_control
-    return max(1, round(planned_people * two / len(experiment.arm)))
 
 
 def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
