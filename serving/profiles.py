@@ -169,7 +169,9 @@ class Profiles:
             frame = self._online.compute(self.rows(user_ids), datetime.now(UTC))
         except (duckdb.Error, DataError) as error:
             if len(user_ids) == 1:
-                log.error("the features of user %r cannot be computed: %s", user_ids[0], error)  # noqa: TRY400
+                # Whose they are, and the values in the error, are not for every log.
+                log.error("the features of a customer cannot be computed: %s", type(error).__name__)  # noqa: TRY400
+                log.debug("they are those of %r", user_ids[0], exc_info=error)
                 return {}
             half = len(user_ids) // 2
             return self._computed(user_ids[:half]) | self._computed(user_ids[half:])
