@@ -10,13 +10,11 @@ from datetime import datetime
 
 import numpy as np
 import pandas as pd
-import sqlalchemy as sa
 
 from data.errors import WorkspaceError
 from data.settings import Settings
 from data.state import State
 from data.state.reads import Newest
-from data.state.schema import tables as state_tables
 from data.tables import Tables
 from features.expressions import Expression
 from features.rules import Rule, parse_rule
@@ -30,6 +28,7 @@ from serving.decisions.rules import PERSONALISATION, Contact, Person, Suppressed
 from serving.offered import Offered
 from serving.profiles import Profiles, Row
 from serving.schemas import OffersAsk
+from serving.upserted import changed, records
 
 COLUMNS = (
     "offer_id", "name", "kind", "cost", "min_spend", "category", "channels", "segment", "starts_at", "ends_at",
@@ -103,14 +102,10 @@ class Offering:
         Raises:
             StateUnavailableError: it cannot be read.
         """
-        table = state_tables["offers"]
-        with self._state.reading() as connection:
-            newest = (self._newest or Newest()).of(connection, table.name)
-            if newest is self._newest:
-                return
-            found = connection.execute(sa.select(*(table.c[name] for name in COLUMNS))).all()
-        changed = _of_rows(pd.DataFrame(found, columns=list(COLUMNS), dtype=object))
-        offers = {**self._checked, **changed}
+        if (found := changed(self._state, "offers", COLUMNS, self._newest)) is None:
+            return
+        newest, rows = found
+        offers = {**self._checked, **_of_rows(rows)}
         self.offers = {name: offers[name] for name in sorted(offers) if name != NOTHING}
         self._newest = newest
 
@@ -270,8 +265,7 @@ def _said(rule: Rule, frame: pd.DataFrame) -> np.ndarray:
 def _of_rows(rows: pd.DataFrame) -> dict[str, Offer]:
     """Offers by id; that of nothing is always there and is not among them."""
     found = {}
-    for row in rows.to_dict("records"):
-        told = {str(name): None if _missing(value) else value for name, value in row.items()}
+    for told in records(rows):
         if told["kind"] == NOTHING:
             continue
         offer = Offer(
@@ -288,7 +282,3 @@ def _of_rows(rows: pd.DataFrame) -> dict[str, Offer]:
         )
         found[offer.offer_id] = offer
     return found
-
-
-def _missing(value: object) -> bool:
-    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))

@@ -36,6 +36,7 @@ from serving.decisions.rules import PERSONALISATION, Person, consents
 from serving.decisions.variants import Unfit, Wording, chances, drawn, unfit
 from serving.profiles import Profiles
 from serving.schemas import RankedVariant, VariantsAsk, WithheldVariant
+from serving.upserted import changed, records
 
 log = logging.getLogger("attune")
 
@@ -189,14 +190,10 @@ class Varying:
         Raises:
             StateUnavailableError: it cannot be read.
         """
-        table = state_tables["variants"]
-        with self._state.reading() as connection:
-            newest = (self._newest or Newest()).of(connection, table.name)
-            if newest is self._newest:
-                return
-            found = connection.execute(sa.select(*(table.c[name] for name in COLUMNS))).all()
-        changed = _wordings(pd.DataFrame(found, columns=list(COLUMNS), dtype=object))
-        wordings = {**self._checked, **changed}
+        if (found := changed(self._state, "variants", COLUMNS, self._newest)) is None:
+            return
+        newest, rows = found
+        wordings = {**self._checked, **_wordings(rows)}
         if wordings != self._wordings:
             self._wordings = wordings
             self._prepare()
@@ -434,8 +431,7 @@ class Varying:
 
 def _wordings(rows: pd.DataFrame) -> dict[str, Wording]:
     found = {}
-    for row in rows.to_dict("records"):
-        told = {name: None if _missing(value) else value for name, value in row.items()}
+    for told in records(rows):
         variant = Variant(
             str(told["variant_id"]),
             str(told["slot"]),
@@ -445,10 +441,6 @@ def _wordings(rows: pd.DataFrame) -> dict[str, Wording]:
         )
         found[variant.variant_id] = Wording(variant, told["segment"], told["starts_at"], told["ends_at"])
     return found
-
-
-def _missing(value: object) -> bool:
-    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
 
 
 def _fields(texts: Any) -> list[str]:
