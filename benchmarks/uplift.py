@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.beside_peers import PYTHON, ROOT
 from benchmarks.result import Result
 from data.errors import DataError
 from data.files import read_rows
@@ -34,8 +35,6 @@ from features.rules import parse_rule
 from models.uplift.model import MIN_ARM
 from training.uplift import FOLDS, compare, cross_fit, experiment
 
-ROOT = Path(__file__).resolve().parent.parent
-PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 SEEDS = 5
 RESAMPLES = 500
 LEAST_PEOPLE = 2 * MIN_ARM

@@ -30,7 +30,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
 from data.errors import DataError
-from evaluation.intervals import Interval, Statistic, bootstrap, normal_mean, wilson
+from evaluation.intervals import Interval, Statistic, bootstrap, mean_of, normal_mean, wilson
 
 BINS = 10
 MANY_ROWS = 50_000
@@ -219,11 +219,11 @@ def repeated(
     sides = [(1.0, probabilities), *([(-1.0, against)] if against is not None else [])]
     checked = [(sign, [_checked(y, p)[1] for p in np.atleast_2d(side)]) for sign, side in sides]
 
-    def mean_of(measure: Measure) -> Statistic:
+    def over_repeats(measure: Measure) -> Statistic:
         parts = [(sign / len(ps), measure(y, p)) for sign, ps in checked for p in ps]
         return lambda weights: sum((share * part(weights) for share, part in parts), np.zeros(len(weights)))
 
-    statistics = {name: mean_of(measure) for name, measure in MEASURES.items()}
+    statistics = {name: over_repeats(measure) for name, measure in MEASURES.items()}
     return _bootstrapped(statistics, len(y), level=level, resamples=resamples, seed=seed)
 
 
@@ -468,17 +468,13 @@ def _average_precision(y: np.ndarray, p: np.ndarray) -> Statistic:
     return statistic
 
 
-def _mean_of(loss: np.ndarray) -> Statistic:
-    return lambda weights: weights @ loss / weights.sum(axis=1)
-
-
 def _log_loss(y: np.ndarray, p: np.ndarray) -> Statistic:
     held = np.clip(p, EPSILON, 1 - EPSILON)
-    return _mean_of(-np.where(y == 1, np.log(held), np.log1p(-held)))
+    return mean_of(-np.where(y == 1, np.log(held), np.log1p(-held)))
 
 
 def _brier(y: np.ndarray, p: np.ndarray) -> Statistic:
-    return _mean_of((p - y) ** 2)
+    return mean_of((p - y) ** 2)
 
 
 def _calibration_error(y: np.ndarray, p: np.ndarray) -> Statistic:

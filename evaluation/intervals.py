@@ -84,7 +84,7 @@ def bootstrap(
 
     Example:
         >>> values = np.array([1.0, 2.0, 3.0])
-        >>> str(bootstrap(lambda w: w @ values / w.sum(axis=1), 3))
+        >>> str(bootstrap(mean_of(values), 3))
         '2.0000 [1.0000, 3.0000]'
     """
     if groups is not None and groups.shape != (n,):
@@ -96,6 +96,21 @@ def bootstrap(
     drawn = np.concatenate([statistic(weights) for weights in blocks])
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), level)
+
+
+def mean_of(values: np.ndarray) -> Statistic:
+    """The weighted mean of a value per unit, (n,)."""
+
+    def weighted_mean(weights: np.ndarray) -> np.ndarray:
+        result: np.ndarray = weights @ values / weights.sum(axis=1)
+        return result
+
+    return weighted_mean
+
+
+def difference_of(first: Statistic, second: Statistic) -> Statistic:
+    """How much more the first is on the same units."""
+    return lambda weights: first(weights) - second(weights)
 
 
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
@@ -121,7 +136,7 @@ def mean(values: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed
         1.0
     """
     known = values[~np.isnan(values)]
-    return bootstrap(_mean_of(known), len(known), level=level, resamples=resamples, seed=seed)
+    return bootstrap(mean_of(known), len(known), level=level, resamples=resamples, seed=seed)
 
 
 def normal_mean(values: np.ndarray, *, level: float = 0.95) -> Interval:
@@ -154,14 +169,6 @@ def paired_difference(
     if first.shape != second.shape or (np.isnan(first) != np.isnan(second)).any():
         raise DataError(f"{first.shape} and {second.shape} values are not of the same users; measure both on the same.")
     return mean(first - second, level=level, resamples=resamples, seed=seed)
-
-
-def _mean_of(values: np.ndarray) -> Statistic:
-    def weighted_mean(weights: np.ndarray) -> np.ndarray:
-        result: np.ndarray = weights @ values / weights.sum(axis=1)
-        return result
-
-    return weighted_mean
 
 
 def _weights(n: int, groups: np.ndarray | None, resamples: int, seed: int) -> Iterator[np.ndarray]:

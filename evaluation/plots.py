@@ -110,8 +110,7 @@ def groups_chart(path: Path, groups: Sequence[GroupQuality], *, what: str) -> No
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     for row, (group, wrong) in enumerate(zip(large, off, strict=True)):
         i, color = group.rate, ORANGE if wrong else BLUE
-        axes.plot([100 * i.low, 100 * i.high], [-row, -row], color=color, linewidth=2)
-        axes.plot(100 * i.estimate, -row, "o", color=color)
+        _dot(axes, -row, i.scaled(100.0), color)
         axes.plot(100 * group.mean_probability, -row, "|", color="black", markersize=11, markeredgewidth=2)
     for color, name in ((BLUE, "happened"), (ORANGE, "surely not as predicted")):
         axes.plot([], [], "o-", color=color, label=name)
@@ -165,8 +164,7 @@ def comparison(path: Path, intervals: Mapping[str, Interval], *, metric: str, hi
     for row, name in enumerate(order):
         i = known[name]
         color = ORANGE if name == highlight else BLUE
-        axes.plot([i.low, i.high], [row, row], color=color, linewidth=2)
-        axes.plot(i.estimate, row, "s" if name == highlight else "o", color=color)
+        _dot(axes, row, i, color, marker="s" if name == highlight else "o")
     axes.set_yticks(range(len(order)), order)
     level = f" with its {100 * known[order[0]].level:.0f} % interval" if order else ""
     axes.set_xlabel(metric + level)
@@ -189,8 +187,7 @@ def gains(path: Path, differences: Mapping[str, Interval], *, metric: str, over:
     for row, name in enumerate(order):
         i = differences[name]
         color = BLUE if i.low > 0 else ORANGE if i.high < 0 else GREY
-        axes.plot([i.low, i.high], [row, row], color=color, linewidth=2)
-        axes.plot(i.estimate, row, "o", color=color)
+        _dot(axes, row, i, color)
     axes.set_yticks(range(len(order)), order)
     axes.set_xlabel(f"{metric} above {over}, paired, with its {100 * differences[order[0]].level:.0f} % interval")
     _write(figure, path)
@@ -271,6 +268,12 @@ def _panel(title: str, *, height: float = 4.2) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _dot(axes: Axes, row: float, i: Interval, color: str, *, marker: str = "o") -> None:
+    """A value with its interval, lying in a row."""
+    axes.plot([i.low, i.high], [row, row], color=color, linewidth=2)
+    axes.plot(i.estimate, row, marker, color=color)
+
+
 def _write(figure: Figure, path: Path) -> None:
     with replacing(path) as beside:
         figure.savefig(beside, format="png", dpi=144, metadata={"Software": None})
@@ -284,8 +287,7 @@ def importance_chart(path: Path, importance: Mapping[str, Interval], *, what: st
     for row, name in enumerate(order):
         i = importance[name]
         color = BLUE if i.low > 0 else GREY
-        axes.plot([i.low, i.high], [row, row], color=color, linewidth=2)
-        axes.plot(i.estimate, row, "o", color=color)
+        _dot(axes, row, i, color)
     axes.axvline(0, color=GREY, linestyle="--", linewidth=1)
     axes.set_yticks(range(len(order)), order)
     axes.set_xlabel(f"ROC AUC lost without it, on later data: {what}")

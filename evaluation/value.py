@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.intervals import Interval, Statistic, bootstrap
+from evaluation.intervals import Interval, Statistic, bootstrap, mean_of
 
 POWER = 1.5
 """Of the Tweedie deviance: between a count's (1) and a positive amount's (2)."""
@@ -57,14 +57,13 @@ def tweedie_d2(came: np.ndarray, expected: np.ndarray) -> Statistic:
 
 def mae(came: np.ndarray, expected: np.ndarray) -> Statistic:
     """Mean absolute error. What is smallest in it is the median, which for most customers is nothing."""
-    off = np.abs(expected - came)
-    return lambda weights: weights @ off / weights.sum(axis=1)
+    return mean_of(np.abs(expected - came))
 
 
 def rmse(came: np.ndarray, expected: np.ndarray) -> Statistic:
     """Root mean squared error; a few who spend much decide it."""
-    off = (expected - came) ** 2
-    return lambda weights: np.sqrt(weights @ off / weights.sum(axis=1))
+    squared = mean_of((expected - came) ** 2)
+    return lambda weights: np.sqrt(squared(weights))
 
 
 def came_per_expected(came: np.ndarray, expected: np.ndarray) -> Statistic:
@@ -94,8 +93,7 @@ def top_tenth_share(came: np.ndarray, expected: np.ndarray) -> Statistic:
 
 def coverage(came: np.ndarray, low: np.ndarray, high: np.ndarray) -> Statistic:
     """Share of the customers who ended within their interval, ends included."""
-    inside = ((low <= came) & (came <= high)).astype(np.float64)
-    return lambda weights: weights @ inside / weights.sum(axis=1)
+    return mean_of(((low <= came) & (came <= high)).astype(np.float64))
 
 
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], Statistic]] = {
@@ -106,17 +104,6 @@ MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], Statistic]] = {
     "top_tenth_share": top_tenth_share,
 }
 """Of what came and what was expected, float64 of shape (n,) each."""
-
-
-def measured(statistic: Statistic, n: int, *, resamples: int = 1000) -> Interval:
-    """A statistic of n customers with its 95 % interval over them.
-
-    Example:
-        >>> came = np.array([0.0, 0.0, 30.0, 10.0])
-        >>> print(measured(mae(came, np.full(4, 10.0)), 4))
-        10.0000 [2.5000, 17.5000]
-    """
-    return bootstrap(statistic, n, resamples=resamples)
 
 
 def value_by_decile(
@@ -139,13 +126,9 @@ def value_by_decile(
     whole = max(float(came.sum()), 1e-300)
     found = []
     for rank, rows in enumerate(np.array_split(order, min(groups, len(came))), start=1):
-        mean = bootstrap(_mean(came[rows]), len(rows), resamples=resamples)
+        mean = bootstrap(mean_of(came[rows]), len(rows), resamples=resamples)
         found.append(ValueDecile(rank, len(rows), float(expected[rows].mean()), mean, float(came[rows].sum()) / whole))
     return found
-
-
-def _mean(values: np.ndarray) -> Statistic:
-    return lambda weights: weights @ values / weights.sum(axis=1)
 
 
 def _deviance(came: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from data.progress import timed
 from data.settings import Propensity as Declaration
 from data.workspace import Workspace
 from evaluation import classification
-from evaluation.intervals import Interval, Statistic, bootstrap
+from evaluation.intervals import Interval, Statistic, bootstrap, difference_of
 from features.snapshots import span
 from models.baselines import BaseRate, LogisticRFM
 from models.calibration import Calibration
@@ -343,8 +343,7 @@ def _measure(measure: str, who: str, answers: _Answers) -> Statistic:
 
 def _gained(first: str, other: str, answers: _Answers) -> Statistic:
     """What the first gains in ROC AUC over the other on the same people."""
-    of_first, of_other = (_measure(METRIC, who, answers) for who in (first, other))
-    return lambda weights: of_first(weights) - of_other(weights)
+    return difference_of(*(_measure(METRIC, who, answers) for who in (first, other)))
 
 
 def baselines_of(seen: Rows) -> dict[str, Scorer]:

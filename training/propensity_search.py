@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from data.errors import DataError
 from data.progress import telling
 from evaluation.classification import MEASURES, roc_auc
-from evaluation.intervals import Interval, bootstrap
+from evaluation.intervals import Interval, bootstrap, difference_of
 from models.propensity import LearningRows, Propensity
 from training.labelled import LabelledRows, Rows
 
@@ -196,8 +196,7 @@ class _Fold:
 
     def gain(self, first: np.ndarray, other: np.ndarray) -> Any:
         """The difference of two scores in ROC AUC, for many weightings of the rows."""
-        of_first, of_other = self._measure(first), self._measure(other)
-        return lambda weights: of_first(weights) - of_other(weights)
+        return difference_of(self._measure(first), self._measure(other))
 
     @cached_property
     def n(self) -> int:

@@ -13,7 +13,7 @@ import pandas as pd
 from data.errors import DataError
 from data.progress import timed
 from data.workspace import Workspace
-from evaluation.intervals import Interval, bootstrap
+from evaluation.intervals import Interval, bootstrap, mean_of
 from features.hours import SETTLED_DAYS, habits
 from features.snapshots import span
 from models.timing import HOURS, Engagement, Timing, choose
@@ -184,7 +184,7 @@ def compared(workspace: Workspace, models: Mapping[str, Timing], rows: SendRows)
     def measured(values: np.ndarray) -> Interval:
         if why:
             return Interval.around(np.nan)
-        return bootstrap(lambda w: w @ values / w.sum(axis=1), len(values), groups=person, resamples=resamples)
+        return bootstrap(mean_of(values), len(values), groups=person, resamples=resamples)
 
     judged = tuple(
         Judged(

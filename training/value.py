@@ -18,7 +18,7 @@ from data.progress import timed, track
 from data.tables import Tables, cutoff_literal
 from data.workspace import Workspace
 from evaluation import plots
-from evaluation.intervals import Interval, Statistic, bootstrap
+from evaluation.intervals import Interval, bootstrap, difference_of
 from evaluation.value import MEASURES, coverage, mae, value_by_decile
 from features.definitions import total
 from features.labels import FOREVER
@@ -345,9 +345,9 @@ def compared(workspace: Workspace, models: Mapping[str, CustomerValue], rows: Va
         gain = None
         if name != first:
             own, theirs = ({one: MEASURES[one](test.money, money[who]) for one in GAINS} for who in (first, name))
-            gain = bootstrap(_less(own[METRIC], theirs[METRIC]), n, resamples=resamples)
+            gain = bootstrap(difference_of(own[METRIC], theirs[METRIC]), n, resamples=resamples)
             for error in GAINS[1:]:  # the smaller, the better
-                metrics[f"{error}_gain"] = bootstrap(_less(theirs[error], own[error]), n, resamples=resamples)
+                metrics[f"{error}_gain"] = bootstrap(difference_of(theirs[error], own[error]), n, resamples=resamples)
         recipe = _recipe(models[name]) if name in models else name
         return Judged(name, recipe, name in BASELINES, metrics, gain)
 
@@ -404,11 +404,6 @@ def _customers(tables: Tables, frame: pd.DataFrame, cutoff: datetime, horizon_da
     )
     told = came.execute().set_index("user_id").reindex(frame["user_id"]).fillna(0.0)
     return Customers(features, told["orders"].to_numpy(np.float64), np.maximum(told["money"].to_numpy(np.float64), 0.0))
-
-
-def _less(first: Statistic, second: Statistic) -> Statistic:
-    """How much more the first is, on the same customers."""
-    return lambda weights: first(weights) - second(weights)
 
 
 def _recipe(model: CustomerValue) -> str:

@@ -22,6 +22,7 @@ from evaluation.classification import (
     fairness,
     lift_by_decile,
     repeated,
+    roc_auc,
 )
 from evaluation.intervals import bootstrap
 
@@ -141,6 +142,13 @@ def test_the_interval_of_auc_is_delongs():
     found = evaluate(label, probability).roc_auc
     assert found.low == pytest.approx(found.estimate - 1.96 * error, abs=0.1 * error)
     assert found.high == pytest.approx(found.estimate + 1.96 * error, abs=0.1 * error)
+
+
+def test_the_roc_auc_of_scores_of_any_scale_is_scikit_learns():
+    label, score = np.array([1, 0, 1, 0, 1, 0]), np.array([-1.0, -1.0, 4.0, -7.0, 0.5, 0.5])
+    assert roc_auc(label, score) == pytest.approx(metrics.roc_auc_score(label, score))
+    assert roc_auc(label, np.full(6, -np.inf)) == 0.5
+    assert np.isnan(roc_auc(np.ones(6), score))
 
 
 def test_a_paired_difference_is_surer_than_two_intervals():

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import d2_tweedie_score
 
+from evaluation.intervals import bootstrap
 from evaluation.plots import value_by_decile_chart, value_calibration
 from evaluation.value import (
     MEASURES,
     came_per_expected,
     coverage,
     mae,
-    measured,
     rmse,
     top_tenth_share,
     tweedie_d2,
@@ -30,7 +30,7 @@ def foreseen() -> tuple[np.ndarray, np.ndarray]:
 
 
 def one(statistic) -> float:
-    return measured(statistic, 400, resamples=100).estimate
+    return bootstrap(statistic, 400, resamples=100).estimate
 
 
 def test_the_share_of_the_deviance_is_that_of_scikit_learn_and_weights_count_rows(foreseen) -> None:
