@@ -94,7 +94,6 @@ class _Asked:
     since: datetime | None
     days: float | None
     margin: float | None
-    seed: int
 
     @property
     def within_days(self) -> float:
@@ -157,7 +156,7 @@ def campaign_report(
     """
     tables, settings = workspace.checked, workspace.settings
     days = WITHIN_DAYS if days is None and campaign else days
-    asked = _Asked(campaign, tuple(kinds), since, days, settings.offers.margin, seed)
+    asked = _Asked(campaign, tuple(kinds), since, days, settings.offers.margin)
     decisions, notes = _decisions(tables, asked, settings.arms.period_days)
     told = _rows(tables, decisions, asked, workspace)
     people = told.watched(asked.days)
