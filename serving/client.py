@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from serving.schemas import (
     ActionsAnswer,
@@ -119,12 +120,14 @@ class Route(Generic[P, A]):
         """JSON of what was given; the rest is left to the service.
 
         Raises:
-            ServiceError: the service would refuse the fields.
+            ServiceError: the service would refuse the fields, or one is nothing that JSON has.
         """
         try:
             return self.ask(**fields).model_dump_json(exclude_unset=True)
         except ValidationError as error:
             wrong = malformed(error, inspect.signature(self.ask).parameters)
+        except PydanticSerializationError as error:
+            wrong = ErrorBody(code="malformed", message=f"{error}; send text, numbers, truths, times, lists and dicts.")
         raise ServiceError(wrong)
 
     def read(self, answer: httpx.Response) -> A:
@@ -206,6 +209,9 @@ class Client(Routes):
             timeout_seconds: Of one attempt.
             retries: So often at most something is asked again.
             transport: What sends; httpx's own if left out.
+
+        Raises:
+            ServiceError: this cannot be a key.
         """
         self._http = httpx.Client(base_url=url, headers=_headers(key), timeout=timeout_seconds, transport=transport)
         self._retries = retries
@@ -297,6 +303,9 @@ class AsyncClient(Routes):
 
 
 def _headers(key: str) -> dict[str, str]:
+    key = key.strip()  # read from a file it ends with a line
+    if not (key.isascii() and key.isprintable()):  # httpx would tell the key in its error
+        raise ServiceError(ErrorBody(code="malformed", message="key: holds what no key of `attune keys create` holds."))
     return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
 

@@ -46,7 +46,7 @@ LEARN_SECONDS, LEARN_SHARE = 30.0, 0.02
 MOST_DECISIONS = 100_000
 """Looked at, the newest: enough to tell variants apart, and bounded work."""
 FRAMES_KEPT = 64
-FRESH = "variants, nothing learnt before"
+FRESH = "variants (nothing learnt before)"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class Failing:
         self.answers = list(answers)
         self.asked = 0
 
-    def __call__(self, _request):
+    def __call__(self, request):
+        self.headers = request.headers
         self.asked += 1
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -88,6 +89,22 @@ def test_a_wrong_field_is_told_before_anything_is_sent():
     with service.client() as client, pytest.raises(ServiceError, match="k: Input should be a valid int") as caught:
         client.recommend(k="three")
     assert (caught.value.code, caught.value.status, service.asked) == ("malformed", None, 0)
+
+
+def test_what_json_does_not_have_is_told_before_anything_is_sent():
+    with Failing().client() as client, pytest.raises(ServiceError, match="Unable to serialize unknown type"):
+        client.events(events=[{"event_id": object()}])
+
+
+def test_a_key_with_a_slip_is_mended_or_refused_and_never_told():
+    service = Failing(httpx.Response(200, json=ANSWER))
+    with service.client(key="attune_1_secret\n") as client:
+        client.recommend()
+    assert service.headers["authorization"] == "Bearer attune_1_secret"
+    for key in ("attune_1_se\ncret", "attune_1_secrét"):
+        with pytest.raises(ServiceError) as caught:
+            Client(key=key)
+        assert "attune_1" not in str(caught.value)
 
 
 def test_a_method_tells_what_it_takes():
