@@ -31,7 +31,7 @@ def features(
     from rich.table import Table
 
     from data.workspace import Workspace
-    from features.snapshots import build, unavailable
+    from features.snapshots import build, lacking
 
     opened = Workspace.open(workspace)
     snapshots = build(opened, None if at is None else [cutoff.replace(tzinfo=UTC) for cutoff in at])
@@ -43,10 +43,7 @@ def features(
         table.add_row(f"{snapshot.cutoff:%Y-%m-%d %H:%M}", f"{snapshot.rows:,}", str(len(snapshot.columns)))
     console.print(table)
     console.print(f"They are in {snapshots[0].path.parent}.", soft_wrap=True)
-    tables = opened.checked
-    missing = Counter(feature.lacks(tables)[0] for feature in unavailable(tables, opened.settings.features))
-    for lacking, count in missing.items():
-        needed = lacking.replace("|", " or ")
+    for needed, count in Counter(lacking(opened.checked, opened.settings.features).values()).items():
         features = "1 feature goes" if count == 1 else f"{count} features go"
         console.print(f"- {features} without {needed}, which this shop did not bring", soft_wrap=True)
     console.print(f"Next: `attune train --workspace {workspace}`", soft_wrap=True)

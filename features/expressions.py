@@ -98,8 +98,21 @@ class Expression:
         """Whether the condition holds for one customer's features."""
         return bool(self.mask({name: np.asarray([value]) for name, value in row.items()})[0])
 
-    def check(self, features: Iterable[str], *, called: str = "feature", told: str = "") -> None:
-        """Refuse a name that is no feature (or no whatever they are called); `told` says what there is.
+    def check(
+        self,
+        features: Iterable[str],
+        *,
+        called: str = "feature",
+        told: str = "",
+        lacking: Mapping[str, str] | None = None,
+    ) -> None:
+        """Refuse a name that is no feature (or no whatever they are called).
+
+        Args:
+            features: The names that there are.
+            called: What they are called.
+            told: What there is, in words.
+            lacking: Features that there would be, and what the shop would have to bring.
 
         Raises:
             WorkspaceError: says which, where, and what may have been meant.
@@ -107,6 +120,8 @@ class Expression:
         known = list(features)
         for node in self._name_nodes:
             if node.id not in known:
+                if needed := (lacking or {}).get(node.id):
+                    raise WorkspaceError(f"{self.place}: {node.id!r} needs {needed}, which this shop did not bring.")
                 near = difflib.get_close_matches(node.id, known, n=1)
                 every = "docs/features.md names them all." if called == "feature" else f"There are {', '.join(known)}."
                 hint = f"; did you mean {near[0]!r}?" if near else f". {told or every}"

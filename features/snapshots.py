@@ -151,6 +151,11 @@ def unavailable(tables: Tables, settings: config.Features) -> list[Feature]:
     return [feature for group in groups for feature in group.features if feature.lacks(tables)]
 
 
+def lacking(tables: Tables, settings: config.Features) -> dict[str, str]:
+    """The features that this shop's tables are too poor for, and what each lacks, such as `orders.discount`."""
+    return {f.name: f.lacks(tables)[0].replace("|", " or ") for f in unavailable(tables, settings)}
+
+
 def definitions_hash(tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> str:
     """SHA-256 of the features' SQL over these tables' columns: another definition, another hash.
 

@@ -19,7 +19,7 @@ from data.workspace import Workspace
 from features.expressions import parse
 from features.labels import SPEND, read
 from features.labels import label as labels
-from features.snapshots import Snapshot, build, span, unavailable
+from features.snapshots import Snapshot, build, lacking, span
 from training.splits import PropensitySplit, propensity_split
 
 
@@ -98,6 +98,7 @@ def labelled_rows(workspace: Workspace, label: str, *, end: datetime | None = No
     population = parse(declaration.population, place=f"propensity.{label}.population")
     snapshots, tables = snapshots_of(workspace, split.cutoffs), workspace.checked
     monotone = _directions(workspace, label, declaration, snapshots[split.test].columns)
+    population.check(snapshots[split.test].columns, lacking=lacking(tables, workspace.settings.features))
     by_cutoff = {}
     for cutoff in track(split.cutoffs, f"labels of {label}"):
         frame = snapshots[cutoff].frame()
@@ -236,9 +237,9 @@ def _directions(workspace: Workspace, label: str, declaration: Declaration, colu
     if both := set(found) & set(declaration.falls_with):
         raise WorkspaceError(f"propensity.{label}: {min(both)!r} is in rises_with and in falls_with. Leave it in one.")
     found |= dict.fromkeys(declaration.falls_with, -1)
-    lacking = {feature.name for feature in unavailable(workspace.checked, workspace.settings.features)}
+    off = lacking(workspace.checked, workspace.settings.features)
     for name in found:
-        if name not in columns and name not in lacking:
+        if name not in columns and name not in off:
             near = difflib.get_close_matches(name, columns, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "docs/features.md names them all."
             raise WorkspaceError(f"propensity.{label}: {name!r} of rises_with or falls_with is no feature; {hint}")

@@ -24,7 +24,7 @@ from features.expressions import Expression, parse
 from features.reach import reach
 from features.segments import STAGES, lifecycle_of
 from features.segments import parsed as segments_of
-from features.snapshots import Snapshot, build, span
+from features.snapshots import Snapshot, build, lacking, span
 from models.stored import StoredPropensity, load_propensity
 from models.worth import CustomerValue
 from registry.versions import Registry, Version
@@ -257,7 +257,12 @@ class Bulk:
             if name in workspace.settings.propensity and name not in self.champions:
                 raise DataError(_without_champion(name))
         told = f"There are {', '.join(self.columns[1:])}, and the features of docs/features.md."
-        self.where.check([*self.columns[1:], *self.snapshot.columns], called="column", told=told)
+        self.where.check(
+            [*self.columns[1:], *self.snapshot.columns],
+            called="column",
+            told=told,
+            lacking=lacking(workspace.checked, workspace.settings.features),
+        )
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,11 @@ def test_an_unknown_name_is_explained_with_its_place_and_the_nearest_name():
     )
 
 
+def test_a_feature_that_the_shop_is_too_poor_for_is_told_by_what_it_needs():
+    with pytest.raises(WorkspaceError, match="'sent_90d' needs messages, which this shop did not bring"):
+        parse("sent_90d > 0").check(["spend_90d"], lacking={"sent_90d": "messages"})
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

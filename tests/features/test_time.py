@@ -15,7 +15,7 @@ from data.settings import Features
 from data.tables import Tables
 from features.behaviour import EVENTS
 from features.online import OnlineFeatures
-from features.snapshots import features, snapshot, unavailable
+from features.snapshots import features, lacking, snapshot
 
 CUTOFF = datetime(2026, 3, 1, tzinfo=UTC)
 POOLS = {
@@ -53,7 +53,7 @@ def tables_of(rows: dict[str, list[dict]]) -> Tables:
 def online() -> OnlineFeatures:
     """The snapshot's SQL, compiled once: the same that `snapshot` runs."""
     everything = tables_of({})
-    assert not unavailable(everything, SETTINGS)
+    assert not lacking(everything, SETTINGS)
     return OnlineFeatures(everything, SETTINGS, categories=["drinks", "kitchen"])
 
 
@@ -190,5 +190,5 @@ def test_every_time_of_every_table_that_features_read_is_covered(online):
 
 
 def test_the_property_covers_every_feature_there_is():
-    assert not unavailable(tables_of({}), SETTINGS)
+    assert not lacking(tables_of({}), SETTINGS)
     assert len(features(tables_of({}), SETTINGS)) > 150

@@ -56,6 +56,7 @@ def test_where_reads_scores_features_stages_and_segments_and_csv_says_the_same(
         ("churn >", r"--where: 'churn >' cannot be read at column 8"),
         ("churm > .5", r"--where: 'churm' is no column \(column 1\); did you mean 'churn'"),
         ("zzz > .5", r"'zzz' is no column.*There are churn, lifecycle, frequent, and the features of docs/features.md"),
+        ("sent_90d > 0", r"--where: 'sent_90d' needs messages, which this shop did not bring"),
         ("churn > 'a lot'", "cannot be compared"),
         ("purchase > .5", "'purchase' has no champion.*attune train propensity --label purchase"),
         ("__import__('os')", "is not allowed"),
