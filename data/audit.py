@@ -149,7 +149,7 @@ class Outsized:
         what = self.what.removesuffix("s") if self.number == 1 else self.what
         return (
             f"{self.number:,} {what} {do} {self.share:.0%} of all {self.of} (the largest: {self.largest}): means and "
-            "rankings follow. If that is a test, a mistake or a machine, take it out and import again."
+            "rankings may follow. If that is a test, a mistake or a machine, take it out and import again."
         )
 
 
@@ -221,6 +221,7 @@ class Audit:
         tables: Each table that was brought, in the contract's order.
         unread: Files in `tables/` that are no table of the contract.
         guest_share: Share of order lines without a user; None without orders.
+        visitor_share: Share of events by visitors who never became known; None without events.
         event_names: Event names outside the contract, the commonest first.
         lookalikes: Users who are probably one person.
         outsized: What holds so much of the money or the events that means follow it.
@@ -233,6 +234,7 @@ class Audit:
     tables: tuple[TableAudit, ...]
     unread: tuple[str, ...]
     guest_share: float | None
+    visitor_share: float | None
     event_names: tuple[EventName, ...]
     lookalikes: tuple[Lookalikes, ...]
     outsized: tuple[Outsized, ...]
@@ -302,12 +304,24 @@ def audit(
         tables=tuple(tables),
         unread=unread,
         guest_share=1 - orders.present("user_id") if orders and orders.good else None,
+        visitor_share=_visitor_share(good),
         event_names=_event_names(good),
         lookalikes=lookalikes(good),
         outsized=outsized(good),
         gaps=tuple(gap for gap in GAPS if _is_open(gap, by_name)),
         failures=tuple(_failures(by_name, settings)),
     )
+
+
+def _visitor_share(good: Mapping[str, ir.Table]) -> float | None:
+    events, identities = good.get("events"), good.get("identities")
+    if events is None:
+        return None
+    unknown = events.user_id.isnull() if "user_id" in events.columns else ibis.literal(value=True)
+    if identities is not None and "anonymous_id" in events.columns:
+        unknown &= ~events.anonymous_id.isin(identities.anonymous_id)
+    told = events.aggregate(rows=events.count(), unknown=unknown.cast("int64").sum()).to_pyarrow().to_pylist()[0]
+    return told["unknown"] / told["rows"] if told["rows"] else None
 
 
 def _event_names(good: Mapping[str, ir.Table]) -> tuple[EventName, ...]:
@@ -475,6 +489,11 @@ def notes(audit: Audit) -> list[str]:
     said = []
     if audit.guest_share:
         said.append(f"{audit.guest_share:.1%} of order lines are guests': they feed popularity and co-purchase only.")
+    if audit.visitor_share:
+        said.append(
+            f"{audit.visitor_share:.1%} of events are of visitors who never became known: no model learns from them. "
+            "Where hardly anybody signs in, name the visitor's id as user_id."
+        )
     said += [
         f"{alike.pairs:,} pair{'s' * (alike.pairs != 1)} of users share one {alike.evidence} "
         f"and are probably one person (such as {', '.join(' and '.join(pair) for pair in alike.examples)})."

@@ -79,6 +79,15 @@ def test_guests_are_counted_apart(audited) -> None:
     assert audited(orders=orders(1, 1, 1, 1, user_id=["ann", None, "bob", "cem"])).guest_share == 0.25
 
 
+def test_visitors_who_never_became_known_are_counted(audited) -> None:
+    did = events(4, 3, 2, 1, anonymous_id=["v1", "v2", "v3", None]).assign(user_id=[None, None, None, "ann"])
+    identities = pd.DataFrame({"anonymous_id": ["v1"], "user_id": ["ann"], "at": [NOW]})
+    assert audited(events=did).visitor_share == 0.75
+    assert audited(events=did, identities=identities).visitor_share == 0.5
+    assert audited(events=did.drop(columns="user_id")).visitor_share == pytest.approx(2 / 3), "one row is of nobody"
+    assert audited(events=events(1)).visitor_share == 0
+
+
 def test_unknown_event_names_are_kept_and_counted(audited) -> None:
     found = audited(events=events(1, 2, 3, 4, event=["wheel_spun", "page_viewed", "wheel_spun", "a_b"]))
     assert found.event_names == (EventName("wheel_spun", 2), EventName("a_b", 1))
