@@ -126,9 +126,7 @@ class Campaign:
     missing: Mapping[str, str]
 
 
-def campaign_measures(
-    rows: pd.DataFrame, *, horizon_days: float, by: Sequence[str] = (), level: float = 0.95
-) -> tuple[Measure, ...]:
+def campaign_measures(rows: pd.DataFrame, *, horizon_days: float, by: Sequence[str] = ()) -> tuple[Measure, ...]:
     """Every measure, of everybody and then of each group of each column of `by`.
 
     Rates of messages are ratios of sums with people as units (delta method), as one person's messages are no
@@ -138,7 +136,6 @@ def campaign_measures(
         rows: A row per recipient, as `features.campaigns.recipients` has it.
         horizon_days: The same as there.
         by: Columns such as `channel` or a segment; what is missing is a group of its own.
-        level: Coverage.
 
     Raises:
         DataError: a column that is not there.
@@ -167,7 +164,7 @@ def campaign_measures(
             name in GUARDRAILS,
             attribute,
             group,
-            *measure(part, horizon_days, level),
+            *measure(part, horizon_days),
         )
         for attribute, group, part in groups
         for name, (definition, unit, measure) in MEASURES.items()
@@ -275,19 +272,19 @@ def time_to_conversion(days: np.ndarray, watched_days: np.ndarray, *, level: flo
 
 
 Asked = tuple[int, Interval]
-How = Callable[[pd.DataFrame, float, float], Asked]
-"""From recipients, the horizon and a level to how many people are asked about, and the value."""
+How = Callable[[pd.DataFrame, float], Asked]
+"""From recipients and the horizon to how many people are asked about, and the value."""
 
 
 def _rate(part: str, whole: str) -> How:
-    def measure(rows: pd.DataFrame, horizon_days: float, level: float) -> Asked:  # noqa: ARG001 - one shape for all
+    def measure(rows: pd.DataFrame, horizon_days: float) -> Asked:  # noqa: ARG001 - one shape for all
         y, x = (rows[name].to_numpy(dtype=np.float64) for name in (part, whole))
         people = int((x > 0).sum())
         if (x <= 1).all():
-            return people, wilson(int(y.sum()), int(x.sum()), level=level)
+            return people, wilson(int(y.sum()), int(x.sum()))
         ratio = y.sum() / x.sum()
-        found = normal_mean(ratio + (y - ratio * x) / x.mean(), level=level)
-        return people, Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0), level)
+        found = normal_mean(ratio + (y - ratio * x) / x.mean())
+        return people, Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0), found.level)
 
     return measure
 
@@ -296,25 +293,25 @@ def _watched(rows: pd.DataFrame, horizon_days: float) -> pd.DataFrame:
     return rows[rows["watched_days"] >= horizon_days]
 
 
-def _conversion(rows: pd.DataFrame, horizon_days: float, level: float) -> Asked:
+def _conversion(rows: pd.DataFrame, horizon_days: float) -> Asked:
     orders = _watched(rows, horizon_days)["orders"]
-    return len(orders), wilson(int((orders > 0).sum()), len(orders), level=level)
+    return len(orders), wilson(int((orders > 0).sum()), len(orders))
 
 
-def _repeat(rows: pd.DataFrame, horizon_days: float, level: float) -> Asked:
+def _repeat(rows: pd.DataFrame, horizon_days: float) -> Asked:
     orders = _watched(rows, horizon_days)["orders"]
     buyers = orders[orders > 0]
-    return len(buyers), wilson(int((buyers > 1).sum()), len(buyers), level=level)
+    return len(buyers), wilson(int((buyers > 1).sum()), len(buyers))
 
 
-def _revenue(rows: pd.DataFrame, horizon_days: float, level: float) -> Asked:
+def _revenue(rows: pd.DataFrame, horizon_days: float) -> Asked:
     revenue = _watched(rows, horizon_days)["revenue"].dropna().to_numpy(dtype=np.float64)
-    return len(revenue), normal_mean(revenue, level=level)
+    return len(revenue), normal_mean(revenue)
 
 
-def _lifetime(rows: pd.DataFrame, horizon_days: float, level: float) -> Asked:  # noqa: ARG001 - one shape for all
+def _lifetime(rows: pd.DataFrame, horizon_days: float) -> Asked:  # noqa: ARG001 - one shape for all
     spend = rows["spend_life"].dropna().to_numpy(dtype=np.float64)
-    return len(spend), normal_mean(spend, level=level)
+    return len(spend), normal_mean(spend)
 
 
 NEEDED = (

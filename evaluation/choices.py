@@ -22,13 +22,12 @@ HOLDOUT, NOTHING = "holdout", "none"
 """What a log calls the arm that is left alone, and the choice that is none."""
 
 
-def compare_choices(decisions: pd.DataFrame, *, first: str, level: float = 0.95) -> PolicyComparison:
+def compare_choices(decisions: pd.DataFrame, *, first: str) -> PolicyComparison:
     """What an arm chose beside every other arm, every single choice for all, and nobody.
 
     Args:
         decisions: `user_id, arm, chosen, probability` (given the arm) and `reward`, a row per decision.
         first: The arm that the others are held against.
-        level: Coverage.
 
     Example:
         >>> rows = pd.DataFrame({"user_id": range(400), "arm": ["random", "holdout"] * 200,
@@ -52,7 +51,7 @@ def compare_choices(decisions: pd.DataFrame, *, first: str, level: float = 0.95)
         weight[f"{choice} to all"] = np.where(treated & (chosen == choice), 1 / chance, 0.0)
         shares[f"{choice} to all"] = {choice: 1.0}
     all_choices = (*choices, NOTHING)
-    judged = {name: _judge(w, reward, person, level) for name, w in weight.items()}
+    judged = {name: _judge(w, reward, person) for name, w in weight.items()}
     rows = tuple(
         PolicyRow(name, {c: shares[name].get(c, 0.0) for c in all_choices}, value, value, weights)
         for name, (value, _, weights) in judged.items()
@@ -60,7 +59,7 @@ def compare_choices(decisions: pd.DataFrame, *, first: str, level: float = 0.95)
     gains = tuple(
         PolicyGain(first, other, gain, gain, None, _apart(shares[first], shares[other], all_choices))
         for other in list(judged)[1:]
-        for gain in [_difference(judged[first], judged[other], level)]
+        for gain in [_difference(judged[first], judged[other])]
     )
     size = np.abs(reward)
     counts = {choice: int((chosen == choice).sum()) for choice in all_choices}
@@ -72,12 +71,12 @@ _Judged = tuple[Interval, np.ndarray, Weights]
 """The value, what each person contributes to its error, and how far the log can speak."""
 
 
-def _judge(w: np.ndarray, reward: np.ndarray, person: np.ndarray, level: float) -> _Judged:
+def _judge(w: np.ndarray, reward: np.ndarray, person: np.ndarray) -> _Judged:
     value = float(w @ reward / w.sum())
     by_person = np.bincount(person, w * (reward - value) / w.mean()) * (person.max() + 1) / len(w)
     weights = _weights(np.bincount(person, w), len(w))
-    found = _around(value, by_person, level)
-    return (Interval.around(np.nan, level=level) if weights.refused else found), by_person, weights
+    found = _around(value, by_person)
+    return (Interval.around(np.nan) if weights.refused else found), by_person, weights
 
 
 def _weights(w: np.ndarray, n: int) -> Weights:
@@ -90,13 +89,13 @@ def _weights(w: np.ndarray, n: int) -> Weights:
     return Weights(n, effective, float(w.max()), share, float(w.sum() / n), np.nan, refused)
 
 
-def _difference(one: _Judged, other: _Judged, level: float) -> Interval:
-    return _around(one[0].estimate - other[0].estimate, one[1] - other[1], level)
+def _difference(one: _Judged, other: _Judged) -> Interval:
+    return _around(one[0].estimate - other[0].estimate, one[1] - other[1])
 
 
-def _around(value: float, by_person: np.ndarray, level: float) -> Interval:
-    error = normal_mean(by_person, level=level)
-    return Interval.around(value, (error.high - error.low) / 2, level=level)
+def _around(value: float, by_person: np.ndarray) -> Interval:
+    error = normal_mean(by_person)
+    return Interval.around(value, (error.high - error.low) / 2)
 
 
 def _apart(one: dict[str, float], other: dict[str, float], choices: Sequence[str]) -> float:

@@ -34,6 +34,8 @@ from evaluation.intervals import Interval, normal_mean
 from evaluation.off_policy import Logged, action_values
 
 GROUPS = 1_000
+LEVEL = 0.95
+"""Coverage of every interval here."""
 BINS = 200
 """Of the ranking, equal in people: what the resamples know of it."""
 DECILES = 10
@@ -174,7 +176,6 @@ def contrast(
     *,
     arm: int = 1,
     predicted: np.ndarray | None = None,
-    level: float = 0.95,
 ) -> Contrast:
     """Everybody's doubly robust effect of one arm against the control, arm 0.
 
@@ -183,7 +184,6 @@ def contrast(
         probabilities: Of every arm, known or estimated, (n, K).
         arm: Which is held against the control.
         predicted: Outcome under each arm by a model that did not see the person, (n, K); by default each arm's mean.
-        level: Coverage of the average's interval.
 
     Raises:
         DataError: an arm is missing or has under 30 people, or the outcome never changes.
@@ -203,12 +203,10 @@ def contrast(
         raise DataError(f"the outcome is {logged.reward[0]:g} for everybody. Choose one that happened to some.")
     values = action_values(logged, probabilities, predicted)
     effect = values[:, arm] - values[:, 0]
-    return Contrast(treated, held_out, logged.reward, effect, normal_mean(effect, level=level))
+    return Contrast(treated, held_out, logged.reward, effect, normal_mean(effect))
 
 
-def gain_curve(
-    people: Contrast, score: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> GainCurve:
+def gain_curve(people: Contrast, score: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> GainCurve:
     """G(q) with bands, and the best share to treat.
 
     For money, make the contrast of profits: outcome x margin - cost of the arm.
@@ -216,7 +214,6 @@ def gain_curve(
     Args:
         people: The experiment.
         score: The ranking, (n,), by a model that did not see the person.
-        level: Coverage.
         resamples: How many.
         seed: Of the resamples.
 
@@ -234,11 +231,11 @@ def gain_curve(
     drawn = [bins.drawn(values, resamples, seed) for values in (np.ones(len(score)), people.effect)]
     gain = _gains(bins.counts[None], sums[None], share)[0]
     draws = _gains(drawn[0], drawn[1], share)
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     spread = draws.std(axis=0)
     away = np.abs(draws - draws.mean(axis=0)) / np.where(spread > 0, spread, np.inf)
-    wide = np.quantile(away.max(axis=1), level) * spread
+    wide = np.quantile(away.max(axis=1), LEVEL) * spread
     best, bests = int(gain.argmax()), draws.argmax(axis=1)
     ends = np.quantile(share[bests], [tail, 1 - tail])
     over = draws[:, best] - draws[:, -1]
@@ -251,9 +248,9 @@ def gain_curve(
         band_low=gain - wide,
         band_high=gain + wide,
         random=share * gain[-1],
-        best_share=Interval(float(share[best]), float(ends[0]), float(ends[1]), level),
-        best_gain=Interval(float(gain[best]), float(low[best]), float(high[best]), level),
-        over_all=_interval(float(gain[best] - gain[-1]), over, level),
+        best_share=Interval(float(share[best]), float(ends[0]), float(ends[1]), LEVEL),
+        best_gain=Interval(float(gain[best]), float(low[best]), float(high[best]), LEVEL),
+        over_all=_interval(float(gain[best] - gain[-1]), over),
         above_random=_p_above(float(area), areas),
         n=len(score),
     )
@@ -265,7 +262,6 @@ def rate(
     *,
     weighting: Literal["autoc", "rate_qini"] = "autoc",
     against: np.ndarray | None = None,
-    level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Area:
@@ -278,7 +274,6 @@ def rate(
         score: The ranking, (n,).
         weighting: Which.
         against: Another ranking of the same people: the answer is the paired difference.
-        level: Coverage.
         resamples: How many.
         seed: Of the resamples.
     """
@@ -295,7 +290,7 @@ def rate(
         estimate = over_diagonal(bins.sums(ones)[None], bins.sums(people.effect)[None])[0]
         return estimate, over_diagonal(*(bins.drawn(values, resamples, seed) for values in (ones, people.effect)))
 
-    return _area(weighting, people, area, score=_ranking(people, score), against=against, level=level)
+    return _area(weighting, people, area, score=_ranking(people, score), against=against)
 
 
 def qini(
@@ -304,7 +299,6 @@ def qini(
     *,
     against: np.ndarray | None = None,
     kind: Literal["qini", "auuc"] = "qini",
-    level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Area:
@@ -319,7 +313,6 @@ def qini(
         score: The ranking, (n,).
         against: Another ranking of the same people: the answer is the paired difference.
         kind: Which of the two curves.
-        level: Coverage.
         resamples: How many.
         seed: Of the resamples.
 
@@ -355,10 +348,10 @@ def qini(
         value, draws = over_diagonal(ranking[kept])
         return value / perfect, draws / perfect_draws
 
-    return _area(kind, people, area, score=_ranking(people, score), against=against, level=level)
+    return _area(kind, people, area, score=_ranking(people, score), against=against)
 
 
-def by_decile(people: Contrast, score: np.ndarray, *, level: float = 0.95) -> tuple[UpliftGroup, ...]:
+def by_decile(people: Contrast, score: np.ndarray) -> tuple[UpliftGroup, ...]:
     """The effect in tenths of the ranking, the highest scores first; equal scores share a tenth.
 
     Example:
@@ -370,10 +363,10 @@ def by_decile(people: Contrast, score: np.ndarray, *, level: float = 0.95) -> tu
         (10, True)
     """
     where = _Bins(_ranking(people, score), DECILES).where
-    return tuple(_group(people, score, where == rank, rank + 1, level) for rank in range(where.max() + 1))
+    return tuple(_group(people, score, where == rank, rank + 1) for rank in range(where.max() + 1))
 
 
-def uplift_at(people: Contrast, score: np.ndarray, share: float, *, level: float = 0.95) -> UpliftGroup:
+def uplift_at(people: Contrast, score: np.ndarray, share: float) -> UpliftGroup:
     """The effect in the top share of the ranking; people with the last score are all in it.
 
     Raises:
@@ -383,16 +376,15 @@ def uplift_at(people: Contrast, score: np.ndarray, share: float, *, level: float
         raise DataError(f"share is {share}; give one above 0, at most 1, such as 0.3.")
     last = int(np.ceil(share * len(people))) - 1
     least = -np.partition(-_ranking(people, score), last)[last]
-    return _group(people, score, score >= least, 1, level)
+    return _group(people, score, score >= least, 1)
 
 
-def calibration(people: Contrast, score: np.ndarray, *, level: float = 0.95) -> UpliftCalibration:
+def calibration(people: Contrast, score: np.ndarray) -> UpliftCalibration:
     """Predicted against true effects: are they right on average, and in size?
 
     Args:
         people: The experiment.
         score: Predicted effects in units of the outcome, (n,).
-        level: Coverage.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -403,21 +395,21 @@ def calibration(people: Contrast, score: np.ndarray, *, level: float = 0.95) -> 
         True
     """
     n = len(_ranking(people, score))
-    shift = normal_mean(people.effect - score, level=level)
+    shift = normal_mean(people.effect - score)
     parts = by_decile(people, score)
     errors = [abs(part.predicted - part.observed.estimate) for part in parts]
     error = float(np.average(errors, weights=[part.n for part in parts]))
     x = score - score.mean()
     spread = float(x @ x)
     if spread <= n * (1e-12 * max(1.0, float(np.abs(score).max()))) ** 2:  # all are scored alike
-        return UpliftCalibration(shift, Interval.around(np.nan, level=level), np.nan, error, n)
+        return UpliftCalibration(shift, Interval.around(np.nan), np.nan, error, n)
     slope = float(x @ people.effect) / spread
     residual = people.effect - people.effect.mean() - slope * x
     standard_error = float(np.sqrt(x**2 @ residual**2 * n / (n - 2))) / spread
-    half = norm.ppf((1 + level) / 2) * standard_error
+    half = norm.ppf((1 + LEVEL) / 2) * standard_error
     return UpliftCalibration(
         shift=shift,
-        slope=Interval.around(slope, half, level=level),
+        slope=Interval.around(slope, half),
         differs=float(norm.sf(slope / standard_error)) if standard_error else 0.0,
         error=error,
         n=n,
@@ -517,7 +509,6 @@ def _area(
     *,
     score: np.ndarray,
     against: np.ndarray | None,
-    level: float,
 ) -> Area:
     value, draws = area(score)
     if against is not None:
@@ -525,7 +516,7 @@ def _area(
         value, draws = value - other, draws - other_draws
     return Area(
         name=name,
-        value=_interval(value, draws, level),
+        value=_interval(value, draws),
         standard_error=float(draws.std()),
         above_random=_p_above(value, draws),
         n=len(people),
@@ -534,7 +525,7 @@ def _area(
     )
 
 
-def _group(people: Contrast, score: np.ndarray, here: np.ndarray, rank: int, level: float) -> UpliftGroup:
+def _group(people: Contrast, score: np.ndarray, here: np.ndarray, rank: int) -> UpliftGroup:
     treated, control = here & people.treated, here & people.control
     return UpliftGroup(
         rank=rank,
@@ -544,7 +535,7 @@ def _group(people: Contrast, score: np.ndarray, here: np.ndarray, rank: int, lev
         rate_treated=float(people.outcome[treated].mean()) if treated.any() else np.nan,
         rate_control=float(people.outcome[control].mean()) if control.any() else np.nan,
         predicted=float(score[here].mean()),
-        observed=normal_mean(people.effect[here], level=level),
+        observed=normal_mean(people.effect[here]),
     )
 
 
@@ -554,9 +545,9 @@ def _ranking(people: Contrast, score: np.ndarray) -> np.ndarray:
     return score
 
 
-def _interval(estimate: float, draws: np.ndarray, level: float) -> Interval:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high), level)
+def _interval(estimate: float, draws: np.ndarray) -> Interval:
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(estimate, float(low), float(high), LEVEL)
 
 
 def _p_above(estimate: float, draws: np.ndarray) -> float:

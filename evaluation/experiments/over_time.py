@@ -36,8 +36,6 @@ def over_time(
     control: np.ndarray,
     treated_at: pd.Series,
     control_at: pd.Series,
-    *,
-    level: float = 0.95,
 ) -> tuple[Period, ...]:
     """The difference of means by when people were assigned, from the first day that both arms have people.
 
@@ -46,7 +44,6 @@ def over_time(
         control: Outcomes, shape (m,).
         treated_at: When each was assigned, n times.
         control_at: The same, m times.
-        level: Coverage of each interval; of `running`, over all periods together.
 
     Raises:
         DataError: a time is missing, or there are not as many times as outcomes.
@@ -69,13 +66,13 @@ def over_time(
         if not all(map(len, until)):
             continue
         here = [treated[ours == number], control[theirs == number]]
-        so_far = difference_of_means(*until, level=level)
+        so_far = difference_of_means(*until)
         periods.append(
             Period(
                 start=str((first + number * length).date()),
-                difference=difference_of_means(*here, level=level) if all(map(len, here)) else None,
+                difference=difference_of_means(*here) if all(map(len, here)) else None,
                 so_far=so_far,
-                running=always_valid(so_far, planned_people=len(treated) + len(control), level=level),
+                running=always_valid(so_far, planned_people=len(treated) + len(control)),
             )
         )
     return tuple(periods)
