@@ -52,6 +52,7 @@ from serving.varying import Varied
 from serving.writer import Writer
 
 log = logging.getLogger("attune")
+A = TypeVar("A")
 T = TypeVar("T")
 
 THREADS = 4
@@ -104,16 +105,16 @@ class Service:
         self.engine: Engine | None = None
         self.trouble = "The service is still loading."
         self.items: Gathering[RecommendAsk, Recommended, tuple[Recommended, bool]] = Gathering(
-            lambda asks: self.in_thread(self.ready.recommend_each, asks), partial(log_decisions, self)
+            partial(self._decided, Engine.recommend_each), partial(log_decisions, self)
         )
         self.offers: Gathering[OffersAsk, Offered, tuple[Offered, bool]] = Gathering(
-            lambda asks: self.in_thread(self.ready.offers_each, asks), partial(give_offers, self)
+            partial(self._decided, Engine.offers_each), partial(give_offers, self)
         )
         self.variants: Gathering[VariantsAsk, Varied, tuple[Varied, bool]] = Gathering(
-            lambda asks: self.in_thread(self.ready.variants_each, asks), partial(log_decisions, self)
+            partial(self._decided, Engine.variants_each), partial(log_decisions, self)
         )
         self.actions: Gathering[ActionsAsk, Acted, Acted | None] = Gathering(
-            lambda asks: self.in_thread(self.ready.act_each, asks), partial(hand_out, self)
+            partial(self._decided, Engine.act_each), partial(hand_out, self)
         )
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attune")
         self._writer: Writer | None = None
@@ -138,6 +139,9 @@ class Service:
             raise not_ready(self.trouble)
         return self.engine
 
+    def _decided(self, decide: Callable[[Engine, list[A]], Sequence[T]], asks: list[A]) -> Sequence[T]:
+        return decide(self.ready, asks)
+
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """Run what blocks, off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
@@ -151,8 +155,10 @@ class Service:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        for gathering in (self.items, self.offers, self.variants, self.actions):
+            gathering.close()
         if self._writer is not None:
-            await self._writer.close()
+            self._writer.close()
         self._threads.shutdown()
         if self.engine is not None:
             self.engine.state.close()

@@ -102,8 +102,13 @@ class Offered:
 
     @property
     def limited(self) -> bool:
-        """Whether anything that may be given is to be counted, and so to be on the disk before it is told."""
+        """Whether anything that may be given is to be counted."""
         return any(map(self._is_limited, self.offers))
+
+    @property
+    def gives_limited(self) -> bool:
+        """Whether anything that is given is counted, and so to be on the disk before it is told."""
+        return any(map(self._is_limited, self.given.chosen))
 
     def store(self, connection: sa.Connection) -> Offered:
         """As `store_offers`, of one person."""
@@ -245,12 +250,27 @@ class Offered:
         )
 
 
-def store_offers(connection: sa.Connection, asked: Sequence[Offered]) -> list[Offered]:
-    """Take what the given offers use up and store the decisions, in one transaction; what is given in the end."""
+class NotFlushedError(Exception):
+    """Something limited would be given, and it would not be on the disk before it is told."""
+
+
+def store_offers(connection: sa.Connection, asked: Sequence[Offered], *, flushed: bool = True) -> list[Offered]:
+    """Take what the given offers use up and store the decisions, in one transaction; what is given in the end.
+
+    Args:
+        connection: From `State.writing`.
+        asked: Whose.
+        flushed: Whether the transaction waits for the disk.
+
+    Raises:
+        NotFlushedError: it must, for something limited is given.
+    """
     counts: dict[Counted, float] = {}
     if any(one.limited for one in asked):
         counts = used(connection, (GIVEN, REDEMPTIONS, BUDGET), user_ids={one._who for one in asked})
     found = [one._counted(connection, counts) for one in asked]
+    if not flushed and any(one.gives_limited for one in found):
+        raise NotFlushedError
     append(connection, "decisions", [one.decision for one in found])
     return found
 

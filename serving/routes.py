@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from data import erasing
@@ -25,7 +25,7 @@ from serving.choices import consent_rows, consents_of, preference_rows
 from serving.contacting import Acted
 from serving.decisions.rules import ANY, Person
 from serving.explaining import explain
-from serving.offered import Offered, store_offers
+from serving.offered import NotFlushedError, Offered, store_offers
 from serving.recommending import FieldError
 from serving.schemas import (
     ActionsAnswer,
@@ -71,8 +71,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("attune")
 Logged = TypeVar("Logged", "Recommended", "Varied")
 
-DECISION_PATIENCE_SECONDS = 0.25
-NOT_IN_TIME = "the state did not take them in time"
+PATIENCE_SECONDS = 0.25
+"""So long decisions wait for their turn to be stored."""
 
 
 @dataclass(frozen=True)
@@ -109,37 +109,50 @@ async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> Re
     )
 
 
-async def log_decisions(service: Service, found: Sequence[Logged]) -> list[tuple[Logged, bool]]:
+def log_decisions(service: Service, found: Sequence[Logged]) -> list[tuple[Logged, bool]]:
     """What was found, and whether its decision could be stored, if it has one."""
     decisions = [one.decision for one in found if one.decision is not None]
-    stored = not decisions or await _stored(service, decisions)
+    stored = not decisions or _stored(service, decisions)
     return [(one, stored or one.decision is None) for one in found]
 
 
-async def give_offers(service: Service, offered: Sequence[Offered]) -> list[tuple[Offered, bool]]:
+def give_offers(service: Service, offered: Sequence[Offered]) -> list[tuple[Offered, bool]]:
     """The offers that are given once what is limited was counted, and whether that could be stored."""
-    flush = any(one.limited for one in offered)
+
+    def store(*, flush: bool) -> list[Offered]:
+        return service.writer.commit(
+            partial(store_offers, asked=offered, flushed=flush), flush=flush, patience_seconds=PATIENCE_SECONDS
+        )
+
     try:
-        async with asyncio.timeout(DECISION_PATIENCE_SECONDS):
-            given = await service.writer.write(lambda connection: store_offers(connection, offered), flush=flush)
-    except (StateUnavailableError, TimeoutError) as error:
-        log.warning("decisions could not be stored: %s", str(error) or NOT_IN_TIME)
-        service.metrics.decisions_lost.inc(len(offered))
+        try:
+            given = store(flush=any(one.gives_limited for one in offered))
+        except NotFlushedError:  # what was to be given is used up, and the next best is limited too
+            given = store(flush=True)
+    except StateUnavailableError as error:
+        _lost(service, len(offered), error)
         return [(one.unstored(), False) for one in offered]
     return [(one, True) for one in given]
 
 
-async def _stored(service: Service, decisions: Sequence[Mapping[str, Any]]) -> bool:
+def _stored(service: Service, decisions: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the decisions are stored; what is not is no evidence."""
     # Not flushed: an answer must not wait for the disk, and a power cut takes the last moments of decisions at most.
-    storing = service.writer.write(lambda connection: append(connection, "decisions", decisions), flush=False)
     try:
-        await asyncio.wait_for(storing, DECISION_PATIENCE_SECONDS)
-    except (StateUnavailableError, TimeoutError) as error:
-        log.warning("decisions could not be stored: %s", str(error) or NOT_IN_TIME)
-        service.metrics.decisions_lost.inc(len(decisions))
+        service.writer.commit(
+            lambda connection: append(connection, "decisions", decisions),
+            flush=False,
+            patience_seconds=PATIENCE_SECONDS,
+        )
+    except StateUnavailableError as error:
+        _lost(service, len(decisions), error)
         return False
     return True
+
+
+def _lost(service: Service, n: int, error: StateUnavailableError) -> None:
+    log.warning("decisions could not be stored: %s", error)
+    service.metrics.decisions_lost.inc(n)
 
 
 async def _similar(service: Service, ask: SimilarAsk, request_id: str) -> SimilarAnswer:
@@ -151,7 +164,7 @@ async def _similar(service: Service, ask: SimilarAsk, request_id: str) -> Simila
 
 async def _score(service: Service, ask: ScoreAsk, request_id: str) -> ScoreAnswer:
     found = await service.in_thread(service.ready.score, ask)
-    if found.decisions and not await _stored(service, found.decisions):
+    if found.decisions and not await service.in_thread(_stored, service, found.decisions):
         for user in found.users:
             if user.send_time is not None:
                 user.send_time.decision_id = None
@@ -179,10 +192,10 @@ async def _actions(service: Service, ask: ActionsAsk, request_id: str) -> Action
     )
 
 
-async def hand_out(service: Service, found: Sequence[Acted]) -> Sequence[Acted | Exception | None]:
+def hand_out(service: Service, found: Sequence[Acted]) -> Sequence[Acted | Exception | None]:
     """What is to be done in the end, see `Acted.store`."""
     try:
-        return await service.writer.write(lambda connection: [one.store(connection) for one in found])
+        return service.writer.commit(lambda connection: [one.store(connection) for one in found], flush=True)
     except StateUnavailableError as error:
         return [error] * len(found)  # of all: none is to be tried alone
 
@@ -220,12 +233,14 @@ async def _decide(service: Service, ask: DecideAsk, request_id: str) -> DecideAn
     begun = await service.in_thread(lambda: deciding.begin(engine, ask, now=datetime.now(UTC)))
     decisions = [begun.refusal] if begun.held_back else [found.decision for found in begun.items]
     decisions += [] if begun.time_row is None else [begun.time_row]
-    [(offered, counted)] = [(None, True)] if begun.offered is None else await give_offers(service, [begun.offered])
+    [(offered, counted)] = (
+        [(None, True)] if begun.offered is None else await service.in_thread(give_offers, service, [begun.offered])
+    )
     varied: list[Varied] = []
     if not begun.held_back:
         varied = await service.in_thread(deciding.vary, engine, begun, deciding.offer_of(offered))
         decisions += [found.decision for found in varied if found.decision is not None]
-    stored = not decisions or await _stored(service, decisions)
+    stored = not decisions or await service.in_thread(_stored, service, decisions)
     parts: list[Recommended | Varied | Offered] = [*begun.items, *varied, *([] if offered is None else [offered])]
     versions = [part.model_version for part in parts]
     versions += [] if begun.time_row is None else [begun.time_row["model_version"]]

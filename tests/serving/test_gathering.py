@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
@@ -19,82 +21,105 @@ class Slow:
 
     def __init__(self):
         self.groups = []
-        self.may_go_on = asyncio.Event()
+        self.begun, self.may_go_on = threading.Event(), threading.Event()
 
-    async def decide(self, asks):
+    def decide(self, asks):
         self.groups.append(asks)
-        await self.may_go_on.wait()
+        self.begun.set()
+        assert self.may_go_on.wait(10)
         return [ValueError(ask) if ask == "bad" else ask.upper() for ask in asks]
 
-    async def store(self, found):
+    def store(self, found):
         if "POISON" in found:
             raise KeyError(found[0])
         return [f"{one} of {len(found)}" for one in found]
 
 
-async def asked(slow, *asks, cancelled=()):
+def asked(slow, *asks, cancelled=()):
     """The answers to a first ask and, while that is decided about, to further ones."""
-    gathering = Gathering(slow.decide, slow.store)
-    waiting = []
-    for ask in asks:
-        waiting.append(asyncio.create_task(gathering.answer(ask)))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    for number in cancelled:
-        waiting[number].cancel()
-    slow.may_go_on.set()
-    return await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def run():
+        with closing(Gathering(slow.decide, slow.store)) as gathering:
+            waiting = [asyncio.create_task(gathering.answer(asks[0]))]
+            await asyncio.to_thread(slow.begun.wait, 10)
+            waiting += [asyncio.create_task(gathering.answer(ask)) for ask in asks[1:]]
+            await asyncio.sleep(0)
+            for number in cancelled:
+                waiting[number].cancel()
+            await asyncio.sleep(0)
+            slow.may_go_on.set()
+            return await asyncio.gather(*waiting, return_exceptions=True)
+
+    return asyncio.run(run())
 
 
 def test_the_first_does_not_wait_and_the_others_go_together():
-    async def run():
-        slow = Slow()
-        return slow, await asked(slow, "a", "b", "c")
-
-    slow, answers = asyncio.run(run())
+    slow = Slow()
+    assert asked(slow, "a", "b", "c") == ["A of 1", "B of 2", "C of 2"]
     assert slow.groups == [["a"], ["b", "c"]]
-    assert answers == ["A of 1", "B of 2", "C of 2"]
 
 
 def test_a_group_is_bounded():
-    async def run():
-        slow = Slow()
-        return slow, await asked(slow, *map(str, range(2 * MOST)))
-
-    slow, answers = asyncio.run(run())
+    slow = Slow()
+    answers = asked(slow, *map(str, range(2 * MOST)))
     assert [len(group) for group in slow.groups] == [1, MOST, MOST - 1]
     assert [answer.split()[0] for answer in answers] == [str(number) for number in range(2 * MOST)]
 
 
 def test_a_bad_one_fails_alone_whether_it_is_decided_or_stored():
-    async def run():
-        return await asked(Slow(), "first", "a", "bad", "poison", "b")
-
-    first, a, bad, poison, b = asyncio.run(run())
+    first, a, bad, poison, b = asked(Slow(), "first", "a", "bad", "poison", "b")
     assert (first, a, b) == ("FIRST of 1", "A of 1", "B of 1")
     assert isinstance(bad, ValueError)
     assert isinstance(poison, KeyError)
 
 
 def test_who_gave_up_is_not_decided_about():
-    async def run():
-        slow = Slow()
-        return slow, await asked(slow, "a", "b", "c", cancelled=[1])
-
-    slow, answers = asyncio.run(run())
+    slow = Slow()
+    assert asked(slow, "a", "b", "c", cancelled=[1])[2] == "C of 1"
     assert slow.groups == [["a"], ["c"]]
-    assert answers[2] == "C of 1"
 
 
 def test_what_fails_for_all_is_told_to_all():
-    async def gone(_):
+    def gone(_):
         raise StateUnavailableError("gone")
 
     async def run():
-        gathering = Gathering(gone, gone)
-        return await asyncio.gather(*(gathering.answer(number) for number in range(3)), return_exceptions=True)
+        with closing(Gathering(gone, gone)) as gathering:
+            return await asyncio.gather(*(gathering.answer(number) for number in range(3)), return_exceptions=True)
 
     assert [type(error) for error in asyncio.run(run())] == [StateUnavailableError] * 3
+
+
+def test_while_a_group_is_stored_the_next_is_decided_about():
+    storing, decided = threading.Event(), threading.Event()
+
+    def decide(asks):
+        if asks == ["b"]:
+            decided.set()
+        return asks
+
+    def store(found):
+        storing.set()
+        return [decided.wait(10) for _ in found]
+
+    async def run():
+        with closing(Gathering(decide, store)) as gathering:
+            first = asyncio.create_task(gathering.answer("a"))
+            await asyncio.to_thread(storing.wait, 10)
+            return await asyncio.gather(first, gathering.answer("b"))
+
+    assert asyncio.run(run()) == [True, True]
+
+
+def test_who_waits_when_it_is_closed_is_answered():
+    async def run():
+        gathering = Gathering(list, list)
+        waiting = [asyncio.create_task(gathering.answer(number)) for number in range(40)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(gathering.close)
+        return await asyncio.gather(*waiting)
+
+    assert asyncio.run(run()) == list(range(40))
 
 
 ASKS = [
