@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -221,25 +221,8 @@ class Varying:
         """
         refuse_channel(ask.channel, self._settings)
         slot = self._slots.get(ask.slot)
-        wordings = {} if slot is None else slot.wordings
         tokens, segments = self._about(person, ask.channel)
-        candidates, against = [], []
-        for wording in wordings.values():
-            wrong = unfit(
-                wording,
-                now=now,
-                campaign_id=ask.campaign_id,
-                segments=segments,
-                only=ask.variants,
-                offer_id=ask.offer_id,
-            )
-            if wrong is None:
-                candidates.append(wording)
-            else:
-                against.append(wrong)
-        against += [
-            Unfit(name, "asked", "there is no such variant") for name in ask.variants or () if name not in wordings
-        ]
+        candidates, against = _candidates({} if slot is None else slot.wordings, ask, segments, now)
         suppressed = [WithheldVariant(variant_id=one.variant_id, rule=one.rule, reason=one.reason) for one in against]
         arm = person.arm.name
         version = {"model": self._version, "random": "even"}.get(arm, arm)
@@ -427,6 +410,23 @@ class Varying:
     def _user_columns(self) -> frozenset[str]:
         """What a merge field may name."""
         return known_columns(() if self._tables is None else self._tables["users"].columns)
+
+
+def _candidates(
+    wordings: Mapping[str, Wording], ask: VariantsAsk, segments: Collection[str], now: datetime
+) -> tuple[list[Wording], list[Unfit]]:
+    """Those that may be shown, and what speaks against the others."""
+    candidates, against = [], []
+    for wording in wordings.values():
+        wrong = unfit(
+            wording, now=now, campaign_id=ask.campaign_id, segments=segments, only=ask.variants, offer_id=ask.offer_id
+        )
+        if wrong is None:
+            candidates.append(wording)
+        else:
+            against.append(wrong)
+    unknown = [name for name in ask.variants or () if name not in wordings]
+    return candidates, [*against, *(Unfit(name, "asked", "there is no such variant") for name in unknown)]
 
 
 def _wordings(rows: pd.DataFrame) -> dict[str, Wording]:
