@@ -190,9 +190,7 @@ def repeated(
     probabilities: np.ndarray,
     *,
     against: np.ndarray | None = None,
-    level: float = 0.95,
     resamples: int = 1000,
-    seed: int = 0,
 ) -> ProbabilityQuality:
     """Repeated cross-validation: each measure on all rows of a repeat, and the mean over the repeats.
 
@@ -203,9 +201,7 @@ def repeated(
         probabilities: Out of fold, shape (repeats, n), or (n,) for one.
         against: Another model's, of the same folds: measured are then the paired differences to it, where higher is
             better for the first two measures only.
-        level: Coverage of the intervals.
         resamples: How many.
-        seed: Of the draws.
 
     Raises:
         DataError: as `evaluate`.
@@ -224,7 +220,7 @@ def repeated(
         return lambda weights: sum((share * part(weights) for share, part in parts), np.zeros(len(weights)))
 
     statistics = {name: over_repeats(measure) for name, measure in MEASURES.items()}
-    return _bootstrapped(statistics, len(y), level=level, resamples=resamples, seed=seed)
+    return _bootstrapped(statistics, len(y), resamples=resamples)
 
 
 def roc_auc(label: np.ndarray, score: np.ndarray) -> float:
@@ -262,7 +258,6 @@ def lift_by_decile(
     probability: np.ndarray,
     *,
     groups: np.ndarray | None = None,
-    level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Decile]:
@@ -303,8 +298,7 @@ def lift_by_decile(
         return share
 
     def interval(statistic: Statistic) -> Interval:
-        options: dict[str, Any] = {"groups": groups, "counts": counts, "level": level}
-        return bootstrap(statistic, len(rows[1]), resamples=resamples, seed=seed, **options)
+        return bootstrap(statistic, len(rows[1]), groups=groups, counts=counts, resamples=resamples, seed=seed)
 
     predicted, happened = np.bincount(rank, p) / n, np.bincount(rank, y) / n
     return [
