@@ -133,7 +133,7 @@ def person_of(
     for action in actions:
         context = json.loads(action.value or "{}")
         at = action.at or LONG_AGO
-        if context.get("step", 1) == 1:
+        if context.get("step", 0) == 0:
             entered[action.name or ""] = at
         if (channel := context.get("channel")) and action.decision_id not in decided:
             sent.setdefault(channel, set()).add(_moment(context.get("send_at")) or at)

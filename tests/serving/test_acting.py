@@ -242,6 +242,35 @@ def test_two_steps_at_once_do_not_slip_through_the_cap(shared, tmp_path):
     assert "caps" in {one.rule for one in again.held_back}
 
 
+def test_a_trigger_does_not_begin_for_something_else_too_soon(shared, tmp_path):
+    own = """
+    [arms]
+    random = 0
+    usual = 0
+    holdout = 0
+    [actions.looked]
+    events = ["product_viewed"]
+    same = "category"
+    channels = ["web"]
+    priority = 1000
+    [[actions.looked.steps]]
+    """
+    acting = acting_by(shared, tmp_path, own)
+    for item_id, category in (("i7", "tea"), ("i27", "cups")):
+        viewed = {"event": "product_viewed", "item_id": item_id, "category": category}
+        did(shared, "jan", viewed, hours=1 if category == "tea" else 0.5)
+        [found] = acting.decide(["jan"], now=datetime.now(UTC), channel="web")
+        with shared.engine.state.writing() as connection:
+            done = found.store(connection)
+        if category == "tea":
+            assert done.action.about == "tea"
+            message = {"message_id": "jan", "user_id": "jan", "channel": "web", "sent_at": ago(minutes=0)}
+            message["decision_id"] = done.action.decision_id
+            shared.post("/v1/tables", {"messages": [message]}, key=shared.admin)
+    assert done.action is None
+    assert ("looked.1", "re_entry") in {(one.action, one.rule) for one in found.held_back}
+
+
 @pytest.mark.parametrize("arm", ["holdout", "usual", "random"])
 def test_arms_that_models_leave_to_others(shared, tmp_path, arm):
     """Whoever is left alone gets nothing, is logged once as one who would have been written to, and goes on."""

@@ -130,8 +130,8 @@ def test_an_action_counts_as_sent_until_its_message_is_told(state_url):
     store(
         state,
         decisions=[
-            action(1, 2, channel="email", step=1),
-            action(2, 1, channel="email", step=2, send_at=later),
+            action(1, 2, channel="email", step=0),
+            action(2, 1, channel="email", step=1, send_at=later),
             action(3, 1, chosen="none", channel="email"),
             action(4, 1, slot="send-time", chosen="20", channel="email"),
         ],
