@@ -1,6 +1,7 @@
 """The OpenAPI document: complete, and true of the service that gives it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,15 @@ def test_what_a_route_answers_wrongly_asked_is_in_its_description(shared, docume
         shared.post(spec.path, content=b" " * 3_000_000),
     ]
     assert {str(response.status_code) for response in wrong} <= set(told)
+
+
+@pytest.mark.parametrize("spec", ROUTES, ids=lambda spec: spec.path)
+def test_the_page_names_every_field(spec):
+    page = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+    _, _, asks, answers, _ = next(line for line in page.splitlines() if line.startswith(f"| `{spec.path}`")).split("|")
+    assert [field for field in spec.ask.model_fields if f"`{field}`" not in asks] == []
+    of_every_answer = {"request_id", "model_version"}
+    assert [field for field in spec.answer.model_fields.keys() - of_every_answer if f"`{field}`" not in answers] == []
 
 
 def test_every_reference_leads_somewhere(document):
