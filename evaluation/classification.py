@@ -37,6 +37,8 @@ MANY_ROWS = 50_000
 """Above it resamples are drawn from bins."""
 FINE_BINS = 2_000
 """Of p, equal mass: an interval's ends move by less than a hundredth of its width."""
+SELECTED_SHARE = 0.1
+"""Of the people, the highest probabilities first, who would be chosen."""
 NOISE_DRAWS = 50
 """Of labels, to see what exactly right probabilities would show."""
 SMALL_GROUP = 50
@@ -313,7 +315,7 @@ def by_group(
     group: Sequence[Any] | np.ndarray | pd.Series,
     *,
     attribute: str = "group",
-    selected_share: float = 0.1,
+    selected_share: float = SELECTED_SHARE,
     level: float = 0.95,
 ) -> list[GroupQuality]:
     """The quality for each group of people, the largest first: segments, bands of tenure, an attribute.
@@ -357,11 +359,8 @@ def fairness(
     label: np.ndarray,
     probability: np.ndarray,
     attributes: Mapping[str, Sequence[Any] | np.ndarray | pd.Series],
-    *,
-    selected_share: float = 0.1,
-    level: float = 0.95,
 ) -> Fairness:
-    """The groups of each attribute beside one another, and the largest gaps between them.
+    """The groups of each attribute beside one another, and the largest gaps between them, with 95 % intervals.
 
     Args and errors as `by_group`; `attributes` is name -> whom a row belongs to.
 
@@ -374,17 +373,17 @@ def fairness(
     groups: list[GroupQuality] = []
     gaps: list[Gap] = []
     for attribute, group in attributes.items():
-        shares: dict[str, Any] = {"attribute": attribute, "selected_share": selected_share}
-        of_attribute = by_group(label, probability, group, level=level, **shares)
+        of_attribute = by_group(label, probability, group, attribute=attribute)
         groups += of_attribute
         large = [quality.group for quality in of_attribute if not quality.small]
         if len(large) < 2:
             continue
         n_pairs = len(large) * (len(large) - 1) / 2
-        strict = by_group(label, probability, group, level=1 - (1 - level) / n_pairs, **shares)
+        level = 1 - 0.05 / n_pairs
+        strict = by_group(label, probability, group, attribute=attribute, level=level)
         kept = [quality for quality in strict if not quality.small]
         gaps += [gap for measure in GAPS if (gap := _largest(attribute, measure, kept, level))]
-    return Fairness(tuple(groups), tuple(gaps), selected_share)
+    return Fairness(tuple(groups), tuple(gaps), SELECTED_SHARE)
 
 
 def group_frame(groups: Sequence[GroupQuality]) -> pd.DataFrame:

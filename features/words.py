@@ -13,6 +13,9 @@ import pandas as pd
 
 from features.expressions import Expression, parse
 
+MOST_REASONS = 3
+"""Told of a row."""
+
 
 @dataclass(frozen=True)
 class Because:
@@ -156,14 +159,13 @@ TOPICS = (
 """Every feature belongs to the first topic whose pattern it matches; the last two take what is left."""
 
 
-def in_words(frame: pd.DataFrame, features: Sequence[str], effects: np.ndarray, *, top: int = 3) -> list[list[Because]]:
+def in_words(frame: pd.DataFrame, features: Sequence[str], effects: np.ndarray) -> list[list[Because]]:
     """For each row the reasons that moved its score most, strongest first; what moved it not at all is left out.
 
     Args:
         frame: A person's features a row, those that the phrases speak of included where they are known.
         features: Of the model.
         effects: What each adds to each row's log-odds, shape (len(frame), len(features)).
-        top: Reasons of a row, at most.
 
     Example:
         >>> ann = pd.DataFrame({"days_since_order": [54.0], "order_lateness": [2.6], "order_gap_mean_days": [21.0]})
@@ -177,7 +179,7 @@ def in_words(frame: pd.DataFrame, features: Sequence[str], effects: np.ndarray, 
     found: list[list[Because]] = []
     for row in range(len(frame)):
         reasons = []
-        for place in np.argsort(-np.abs(totals[row]), kind="stable")[:top]:
+        for place in np.argsort(-np.abs(totals[row]), kind="stable")[:MOST_REASONS]:
             number, effect = present[place], float(totals[row, place])
             if effect == 0:
                 break

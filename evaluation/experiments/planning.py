@@ -12,6 +12,7 @@ from evaluation.experiments.means import difference_of_means
 from evaluation.intervals import Interval, wilson
 
 POWER = 0.8
+"""Chance of finding an effect that is planned for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class Nothing:
     found: Interval
 
 
-def detectable(standard_error: float, *, power: float = POWER, level: float = 0.95) -> float:
-    """The smallest effect that an experiment with this standard error finds with this power, in the same unit.
+def detectable(standard_error: float, *, level: float = 0.95) -> float:
+    """The smallest effect that an experiment with this standard error finds with `POWER`, in the same unit.
 
     (z_{(1 + level) / 2} + z_power) se (Bloom 1995).
 
@@ -53,7 +54,7 @@ def detectable(standard_error: float, *, power: float = POWER, level: float = 0.
         >>> round(detectable(1.0), 2)
         2.8
     """
-    return float((ndtri((1 + level) / 2) + ndtri(power)) * standard_error)
+    return float((ndtri((1 + level) / 2) + ndtri(POWER)) * standard_error)
 
 
 def plan(
@@ -62,7 +63,6 @@ def plan(
     *,
     treated_share: float = 0.5,
     people_per_day: float = np.nan,
-    power: float = POWER,
     level: float = 0.95,
 ) -> Plan:
     """How many people it takes to find an effect, and how long.
@@ -74,7 +74,6 @@ def plan(
         effect: To be found, in the outcome's unit per person.
         treated_share: Of the people, above 0 and below 1.
         people_per_day: How many come.
-        power: Chance of finding it.
         level: Of the interval that is to leave out zero.
 
     Raises:
@@ -86,7 +85,7 @@ def plan(
     """
     if not effect or not 0 < treated_share < 1:
         raise DataError(f"effect {effect} with {treated_share} of the people treated: give one above 0, and a share.")
-    needed = (detectable(1.0, power=power, level=level) * spread / effect) ** 2 / (treated_share * (1 - treated_share))
+    needed = (detectable(1.0, level=level) * spread / effect) ** 2 / (treated_share * (1 - treated_share))
     people = int(np.ceil(needed))
     return Plan(effect, people, treated_share, people / people_per_day)
 
