@@ -95,7 +95,7 @@ def cause(error: Exception) -> str:
 def _read_csv(backend: Backend, path: Path) -> ir.Table:
     """Every column as text under the names of the first line: nothing is guessed, so no bad line is taken for a header.
 
-    The delimiter is the comma, semicolon or tab of which the header has the most.
+    The delimiter is the comma, semicolon, tab or bar of which the header has the most.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
@@ -113,7 +113,7 @@ def _read_csv(backend: Backend, path: Path) -> ir.Table:
 
 def delimiter_of(header: str) -> str:
     """What parts the columns of a CSV file, by its first line."""
-    return max(",;\t", key=header.count)
+    return max(",;\t|", key=header.count)
 
 
 def _read_json_lines(backend: Backend, path: Path) -> ir.Table:

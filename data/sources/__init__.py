@@ -20,7 +20,7 @@ from data.files import alone
 from data.progress import timed
 from data.sources.complete_journey import complete_journey
 from data.sources.hillstrom import hillstrom
-from data.sources.intake import Brought, Intake, literal
+from data.sources.intake import NOT_UTF_8, Brought, Intake, literal
 from data.sources.movielens import movielens
 from data.sources.online_retail import online_retail
 from data.sources.retailrocket import retailrocket
@@ -118,8 +118,9 @@ def import_source(
     if erased:
         refused |= {REASON: erased}
     if not rows:
-        why = ", ".join(f"{reason} ({count} rows)" for reason, count in refused.items()) or "it has no rows"
-        raise DataError(f"nothing in {path} could be imported: {why}. Is it a file of the source {source!r}?")
+        why = ", ".join(f"{reason} (rows: {count:,})" for reason, count in refused.items()) or "it has no rows"
+        ask = f"Does {mapping} fit it?" if chosen.needs_mapping else f"Is it a file of the source {source!r}?"
+        raise DataError(f"nothing in {path} could be imported: {why}. {ask}")
     notes = brought.notes
     if chosen.needs_mapping and "orders" in rows and not home.settings_file.exists():
         notes += (f"money is taken to be USD: if it is not, say so in {home.settings_file}, [shop] currency",)
@@ -134,7 +135,7 @@ def _explained(path: Path, error: Exception) -> str:
     named = re.search(r"^ *file = (.+)$", str(error), re.MULTILINE)  # DuckDB's of a CSV file, one of a folder perhaps
     file, why = named[1] if named else path, cause(error)
     if "utf-8 encoded" in why:
-        return f"{file} is not UTF-8. Save it as CSV UTF-8, or `iconv -f cp1252 -t utf-8`, and import again."
+        return NOT_UTF_8.format(file)
     return f"{file} could not be imported: {why}. Mend the file, or make room on the disk, and import again."
 
 

@@ -19,14 +19,16 @@ READERS = {
     ".parquet": "read_parquet({files})",
     ".csv": "read_csv({files}, columns={columns}, header=true, auto_detect=false, delim={delimiter})",
     ".tsv": "read_csv({files}, columns={columns}, header=true, auto_detect=false, delim={delimiter})",
-    ".jsonl": "read_json({files}, format='newline_delimited')",
-    ".ndjson": "read_json({files}, format='newline_delimited')",
-    ".json": "read_json({files}, format='auto')",
+    ".jsonl": "read_json({files}, format='newline_delimited', sample_size=-1)",
+    ".ndjson": "read_json({files}, format='newline_delimited', sample_size=-1)",
+    ".json": "read_json({files}, format='auto', sample_size=-1)",
     ".dat": "read_csv({files}, all_varchar=true, delim='::', header=false, quote='', encoding='latin-1')",
 }
 """How DuckDB streams a file, by the end of its name (`.gz` after it is fine). CSV columns stay text: a wrong value
 can then be told from a missing one. Their names and what parts them are those of the first line: DuckDB's own guess is
-misled by a line that is broken."""
+misled by a line that is broken. Types in JSON come from all lines, so that a late odd value is no error."""
+
+NOT_UTF_8 = "{} is not UTF-8. Save it as CSV UTF-8, or `iconv -f cp1252 -t utf-8`, and import again."
 
 EPOCHS = {"epoch_seconds": 1, "epoch_milliseconds": 1000, "epoch_microseconds": 1_000_000}
 
@@ -104,12 +106,17 @@ class Intake:
         Raises:
             DataError: the file cannot be read, lacks columns or has no rows.
         """
-        found = list(reachable(self.view(name, f"SELECT * FROM {scan(file)}").schema()))
+        source = scan(file)
+        if source.startswith("read_json"):  # its types are looked for once, not at every use
+            types = self.backend.raw_sql(f"DESCRIBE SELECT * FROM {source}").fetchall()
+            columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind, *_ in types)
+            source = source.replace("sample_size=-1", f"columns={{{columns}}}")
+        found = list(reachable(self.view(name, f"SELECT * FROM {source}").schema()))
         missing = [column for column in needs if column not in found]
         if missing:
             raise DataError(f"{file}: columns {missing} are missing; it has {found}. Is it the right file?")
         absent = [f"NULL::VARCHAR AS {quoted(column)}" for column in optional if column not in found]
-        table = self.view(name, f"SELECT {', '.join(['*', *absent])} FROM {scan(file)}")
+        table = self.view(name, f"SELECT {', '.join(['*', *absent])} FROM {source}")
         if not self.backend.raw_sql(f"SELECT 1 FROM {name} LIMIT 1").fetchall():
             raise DataError(f"{file} has no rows. Import a file that has some.")
         return table
@@ -149,8 +156,12 @@ def scan(path: Path) -> str:
 def _header(file: Path) -> tuple[list[str], str]:
     """The names in the first line of a CSV file, each once, and what parts them."""
     opening = gzip.open if file.suffix == ".gz" else open
-    with opening(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as lines:
-        line = lines.readline()
+    with opening(file, "rb") as lines:
+        start = lines.readline()
+    try:
+        line = start.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(NOT_UTF_8.format(file)) from None
     if not line.strip():
         raise DataError(f"{file}: its first line is empty. Let it name the columns.")
     delimiter = delimiter_of(line)

@@ -20,6 +20,16 @@ MADE = {"events": "event_id", "messages": "message_id", "orders": "line_id", "de
 NAMED_OFTEN = ("users", "items", "identities")
 """Tables that are often made of files which name one user or item many times, such as order lines and events."""
 
+REASON, LINE = "attune_reason", "attune_line"
+"""What a row is left out for, and the row as it was: names that no shop gives an attribute."""
+
+
+def _known_format(told: str | dict[str, str]) -> str | dict[str, str]:
+    for form in [told] if isinstance(told, str) else told.values():
+        if form not in ("iso", *EPOCHS) and "%" not in form:
+            raise ValueError(f"write iso, {', '.join(EPOCHS)}, or a pattern such as %d.%m.%Y %H:%M")
+    return told
+
 
 def _known_zone(name: str) -> str:
     if name not in available_timezones():
@@ -43,7 +53,7 @@ class FileMapping(BaseModel):
     file: str = Field("", description="file or folder under PATH; empty = PATH itself")
     columns: dict[str, str | Constant] = Field(min_length=1, description="our column = theirs, or {constant = ...}")
     values: dict[str, dict[str, str]] = Field({}, description="per column of ours: their value = ours")
-    time_format: str | dict[str, str] = Field(
+    time_format: Annotated[str | dict[str, str], AfterValidator(_known_format)] = Field(
         "iso", description=f"iso, {', '.join(EPOCHS)}, or a strptime pattern; or one for each column of ours"
     )
     time_zone: Annotated[str, AfterValidator(_known_zone)] = Field("UTC", description="of times that tell no zone")
@@ -52,7 +62,7 @@ class FileMapping(BaseModel):
     )
 
 
-Mapping = TypeAdapter(dict[str, FileMapping | list[FileMapping]])
+Mapping = TypeAdapter(dict[str, list[FileMapping]])
 
 
 def tables(intake: Intake) -> Brought:
@@ -73,9 +83,9 @@ def tables(intake: Intake) -> Brought:
         for place, entry in enumerate(entries):
             part = f"part_{name}_{place}"
             intake.view(part, _part(intake, spec, entry, raw=f"raw_{name}_{place}"))
-            parts.append(f"SELECT * EXCLUDE (reason, source) FROM {part} WHERE reason IS NULL")
-            line = f"'{name}' AS \"table\", reason, source::VARCHAR AS line"
-            refused.append(f"SELECT {line} FROM {part} WHERE reason IS NOT NULL")
+            parts.append(f"SELECT * EXCLUDE ({REASON}, {LINE}) FROM {part} WHERE {REASON} IS NULL")
+            line = f"'{name}' AS \"table\", {REASON} AS reason, {LINE}::VARCHAR AS line"
+            refused.append(f"SELECT {line} FROM {part} WHERE {REASON} IS NOT NULL")
         rows = " UNION ALL BY NAME ".join(parts)
         if name in NAMED_OFTEN:
             together, said = _once(intake, spec, rows)
@@ -99,15 +109,15 @@ def read_mapping(file: Path) -> dict[str, list[FileMapping]]:
     if not file.is_file():
         raise DataError(f"{file} does not exist. Write the mapping; docs/importing.md shows one.")
     try:
-        found = Mapping.validate_python(tomllib.loads(file.read_text(encoding="utf-8")))
+        told = tomllib.loads(file.read_text(encoding="utf-8"))
+        mapping = Mapping.validate_python({n: one if isinstance(one, list) else [one] for n, one in told.items()})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: not valid TOML: {error}. Mend that line.") from error
     except ValidationError as error:
         places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
         raise DataError(f"{file}: {places}. docs/importing.md shows every key.") from error
-    if not found:
+    if not mapping:
         raise DataError(f"{file} names no table. Give [events.columns], [orders.columns] or others of {list(TABLES)}.")
-    mapping = {name: entries if isinstance(entries, list) else [entries] for name, entries in found.items()}
     for name, entries in mapping.items():
         if name not in TABLES:
             raise DataError(f"{file}: {name!r} is no table. The contract has {list(TABLES)}.")
@@ -138,7 +148,7 @@ def _part(intake: Intake, spec: TableSpec, entry: FileMapping, *, raw: str) -> s
             selected.append(f"{_constant(column.constant)} AS {quoted(name)}")
             continue
         way, of = there[column]
-        value = f"raw.{way}"
+        value = f"(raw.{way} ->> '$')" if of.is_json() else f"raw.{way}"  # values of several types
         if kind == "time":
             form = entry.time_format if isinstance(entry.time_format, str) else entry.time_format.get(name, "iso")
             time = moment(value, form=form, zone=entry.time_zone)
@@ -156,7 +166,7 @@ def _part(intake: Intake, spec: TableSpec, entry: FileMapping, *, raw: str) -> s
             value = f"CASE {value}::VARCHAR {cases} ELSE {value} END"
         selected.append(f"{value} AS {quoted(name)}")
     reason = f"CASE {' '.join(reasons)} END" if reasons else "NULL::VARCHAR"
-    return f"SELECT {', '.join(selected)}, {reason} AS reason, to_json(raw) AS source FROM {raw} AS raw"
+    return f"SELECT {', '.join(selected)}, {reason} AS {REASON}, to_json(raw) AS {LINE} FROM {raw} AS raw"
 
 
 def _once(intake: Intake, spec: TableSpec, rows: str) -> tuple[ir.Table, list[str]]:

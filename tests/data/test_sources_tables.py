@@ -151,11 +151,33 @@ def test_what_lies_within_an_object_is_reached_and_each_time_has_its_format(tmp_
         run(tmp_path, mapping.replace("what.id", "what.name"))
 
 
+def test_values_of_several_types_are_one_id_however_late_the_odd_one_comes(tmp_path: Path) -> None:
+    (tmp_path / "brought").mkdir()
+    lines = [json.dumps({"who": number % 7, "at": "2026-01-01"}) for number in range(21_000)]
+    lines.append(json.dumps({"who": "ann", "at": "2026-01-02"}))
+    (tmp_path / "brought/views.jsonl").write_text("\n".join(lines))
+    run(
+        tmp_path,
+        "[events]\nfile = 'views.jsonl'\n[events.columns]\nuser_id = 'who'\noccurred_at = 'at'\n"
+        "event = { constant = 'product_viewed' }",
+    )
+    found = Workspace.open(tmp_path / "shop").tables["events"].user_id.execute()
+    assert set(found) == {*map(str, range(7)), "ann"}
+
+
+def test_an_attribute_may_be_called_source_or_reason(tmp_path: Path) -> None:
+    run(tmp_path, ORDERS + 'source = "Bon"\nreason = "Klant"', sales=SALES.replace(",", "|"))
+    orders = Workspace.open(tmp_path / "shop").tables["orders"].order_by("order_id", "line_id").execute()
+    assert orders["source"].tolist() == ["b1", "b1", "b2"]
+    assert orders["reason"].tolist()[:2] == ["007", "007"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         (b"", r"sales.csv is empty"),
         (b"\r\n", r"its first line is empty"),
+        (SALES.encode("utf-16"), r"sales.csv is not UTF-8. Save it as CSV UTF-8"),
         (SALES.replace("tea", "th\u00e9").encode("cp1252"), r"sales.csv is not UTF-8. Save it as CSV UTF-8"),
         (
             SALES.replace("b3,", "b4,7,cup,1,3,\n" * 40 + "b3,").encode() + b"b5,00",
@@ -209,6 +231,7 @@ def test_ids_that_pandas_made_numbers_become_whole_again(tmp_path: Path) -> None
         (ORDERS.replace("Amsterdam", "Atlantis"), "no such time zone"),
         (ORDERS.replace('"Klant"', '"Kunde"'), r"\['Kunde'\] are missing; it has \['Bon', 'Klant'"),
         (ORDERS.replace("sales.csv", "sold.csv"), "sold.csv does not exist"),
+        (ORDERS.replace("%d.%m.%Y %H:%M", "dd.mm.yyyy"), r"orders.0.time_format: .*a pattern such as %d.%m.%Y %H:%M"),
         (ORDERS.replace('"%d.%m.%Y %H:%M"', "{ at = 'iso' }"), r"orders.time_format. has \['at'\], which"),
         (
             EVENTS.format("event_id = 'e', ") + EVENTS.format(""),
