@@ -15,7 +15,7 @@ from data.errors import DataError
 from data.tables import Tables
 from data.workspace import Workspace
 from evaluation.campaigns import Campaign, Measure, TimeToConversion, campaign_measures, funnel, time_to_conversion
-from evaluation.choices import compare_choices
+from evaluation.choices import HOLDOUT, compare_choices
 from evaluation.experiments import (
     AlwaysValid,
     Analysis,
@@ -57,8 +57,7 @@ from training.uplift_report import (
     profits_of,
 )
 
-HOLDOUT, MODEL, USUAL, RANDOM = "holdout", "model", "usual", "random"
-
+MODEL, USUAL, RANDOM = "model", "usual", "random"
 TOLERATED = 0.005
 """Unsubscriptions per message that a verdict bears where others are sent nothing; sending tools warn from there on."""
 CONTROLS = (HOLDOUT, USUAL, RANDOM)
@@ -327,7 +326,14 @@ def _rows(tables: Tables, rows: pd.DataFrame, asked: _Asked, workspace: Workspac
             f"nobody has been watched for {days:g} days since they were decided for (the newest order or event is of "
             f"{until:%Y-%m-%d}). Report later, or count fewer days with --days."
         )
-    currency = workspace.settings.shop.currency
+    metrics, units = _metrics(people, rows["sent"].sum() / len(people), workspace.settings.shop.currency)
+    return _Rows(rows, people, metrics, units, sent, until)
+
+
+def _metrics(
+    people: pd.DataFrame, messages_each: float, currency: str
+) -> tuple[tuple[Metric, ...], Mapping[str, Unit]]:
+    """What is measured of these people, the first decides; and the unit of each, by the name it is told by."""
     before = tuple(name for name in NUMBERS if people[name].notna().any())
     metrics, units = [], {}
     for column, name in (("profit", "profit per person"), ("revenue", "revenue per person"), ("orders", "orders")):
@@ -341,10 +347,9 @@ def _rows(tables: Tables, rows: pd.DataFrame, asked: _Asked, workspace: Workspac
     if HOLDOUT not in set(people["arm"]):
         metrics.insert(0, Metric(CLICK, name="clicks"))
     # Who is left alone has no message to unsubscribe from.
-    tolerated = TOLERATED * max(1.0, rows["sent"].sum() / len(people)) if HOLDOUT in set(people["arm"]) else 0.0
+    tolerated = TOLERATED * max(1.0, messages_each) if HOLDOUT in set(people["arm"]) else 0.0
     metrics.append(Metric(LEFT, name="unsubscriptions", lower_is_better=True, guardrail=True, tolerated=tolerated))
-    units |= {m.told: Unit("share") for m in metrics if m.told not in units}
-    return _Rows(rows, people, tuple(metrics), units, sent, until)
+    return tuple(metrics), units | {m.told: Unit("share") for m in metrics if m.told not in units}
 
 
 def _sent(tables: Tables, until: datetime, rows: pd.DataFrame, costs: Mapping[str, float]) -> pd.DataFrame:
