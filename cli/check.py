@@ -53,9 +53,10 @@ def _print(audit: Audit, page: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from cli.comparisons import WIDTH
     from data.audit import notes
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     tables = Table("table", box=None, header_style="bold")
     for title in ("good rows", "bad rows", "bad share", "newest", "age in days"):
         tables.add_column(title, justify="right")
@@ -65,7 +66,9 @@ def _print(audit: Audit, page: Path) -> None:
         tables.add_row(table.name, f"{table.good:,}", f"{table.bad:,}", f"{table.bad_share:.2%}", newest, age)
     console.print(tables)
     if audit.findings:
-        wrong = Table("column", "what is wrong", box=None, header_style="bold")
+        wrong = Table(box=None, header_style="bold")
+        wrong.add_column("column", overflow="fold")
+        wrong.add_column("what is wrong")
         wrong.add_column("rows", justify="right")
         wrong.add_column("first value")
         wrong.add_column("at row", justify="right")

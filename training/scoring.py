@@ -437,7 +437,10 @@ def label_champions(
         population = parse(declaration.population, place=f"propensity.{label}.population")
         found[label] = LabelChampion(label, version, folder, Card.load(folder), load_propensity(folder), population)
     if not found and not none_will_do:
-        raise DataError("no label has a champion. Train with `attune train propensity`, then `attune promote --all`.")
+        raise DataError(
+            "no label has a champion. Train with `attune train propensity`, then `attune promote --all`: "
+            "where it refuses, it says why."
+        )
     return found
 
 
