@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -63,8 +63,9 @@ class Described(Protocol):
     def role(self) -> str: ...  # noqa: D102
 
 
-def document(routes: Sequence[Described]) -> str:
-    """OpenAPI 3.1 as JSON."""
+@lru_cache(maxsize=1)
+def document(routes: tuple[Described, ...]) -> str:
+    """OpenAPI 3.1 as JSON; made once, for who asks needs no key."""
     answers: list[type[BaseModel]] = [*(route.answer for route in routes), ErrorAnswer, Status]
     refs, definitions = models_json_schema(
         [*((route.ask, "validation") for route in routes), *((answer, "serialization") for answer in answers)],
