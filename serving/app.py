@@ -57,6 +57,7 @@ T = TypeVar("T")
 
 THREADS = 4
 REFRESH_SECONDS = 0.5
+CHECKPOINT_SECONDS = 1.0
 CLEAR_SECONDS = 60.0
 """How often it is looked whether files are still to be cleared of somebody who was erased."""
 CODE = Path(__file__).resolve().parents[1]
@@ -182,6 +183,7 @@ class Service:
             asyncio.create_task(self._every(REFRESH_SECONDS, self._learn_who_was_erased)),
             asyncio.create_task(self._forget()),
             asyncio.create_task(self._every(REFRESH_SECONDS, engine.refresh)),
+            asyncio.create_task(self._every(CHECKPOINT_SECONDS, engine.state.checkpoint)),
             asyncio.create_task(self._every(self.settings.poll_seconds, engine.refresh_models)),
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ SQLITE_PRAGMAS = {
     "busy_timeout": int(BUSY_TIMEOUT_SECONDS * 1000),
     "foreign_keys": "ON",
     "secure_delete": "ON",  # what is erased is overwritten
+    "wal_autocheckpoint": 20_000,  # in pages: the service moves the log into the file before, see `State.checkpoint`
 }
 
 
@@ -128,12 +130,27 @@ class State:
             with writer.begin():
                 yield writer
 
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file, beside who writes; else a commit does so, and waits for the disk.
+
+        PostgreSQL does so by itself.
+        """
+        self._checkpoint("PASSIVE")
+
     def wipe(self) -> None:
         """Let deleted rows go from the write-ahead log too; PostgreSQL's autovacuum does so by itself."""
-        if self.engine.dialect.name == "sqlite":
-            with _translated(self.engine), self.engine.connect() as connection:
-                raw = connection.connection.dbapi_connection
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()  # type: ignore[union-attr]
+        until = time.monotonic() + BUSY_TIMEOUT_SECONDS
+        while not self._checkpoint("TRUNCATE") and time.monotonic() < until:  # another one is under way
+            time.sleep(0.01)
+
+    def _checkpoint(self, mode: str) -> bool:
+        """Whether it was done."""
+        if self.engine.dialect.name != "sqlite":
+            return True
+        with _translated(self.engine), self.engine.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            [(busy, *_)] = raw.execute(f"PRAGMA wal_checkpoint({mode})")  # type: ignore[union-attr]
+        return not busy
 
     def close(self) -> None:
         """Close the connections."""

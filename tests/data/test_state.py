@@ -57,6 +57,22 @@ def test_the_migrations_make_the_schema_of_the_code(state):
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
+def test_the_log_is_moved_into_the_file_where_somebody_asks_for_it_and_at_no_commit(sqlite, tmp_path):
+    def in_the_file_alone():
+        copy = tmp_path / "copy.db"
+        copy.write_bytes((tmp_path / "state.db").read_bytes())
+        with sqlite3.connect(copy) as other:
+            return other.execute("SELECT count(*) FROM events").fetchone()[0]
+
+    sqlite.checkpoint()
+    for number in range(3):
+        with sqlite.writing() as connection:
+            arrivals(*({**EVENT, "event_id": f"{number} {row}" * 100} for row in range(1_000))).store(connection)
+    assert in_the_file_alone() == 0
+    sqlite.checkpoint()
+    assert in_the_file_alone() == 3_000
+
+
 def test_opening_an_up_to_date_state_changes_nothing(state_url):
     State.open(state_url).close()
     State.open(state_url).close()
