@@ -153,6 +153,19 @@ TOPICS = (
     _topic(
         "tenure_days", ("tenure_days >= 0", "signed up {tenure_days:days} ago"), otherwise="signed up nobody knows when"
     ),
+    _topic(
+        r"leaning_(?P<category>.+)", otherwise="{it:share} of what they ever looked at is {category}"
+    ),
+    _topic(
+        "price_level(_within)?",
+        ("price_level > 0", "looks at dearer items than most"),
+        ("price_level < 0", "looks at cheaper items than most"),
+        otherwise="looks at items of a middling price",
+    ),
+    _topic(
+        r"(?P<part>night|morning|day|evening)_share",
+        otherwise="{it:share} of what they ever did fell into the {part} (UTC)",
+    ),
     _topic(r"(?P<event>\w+)_(?P<days>\d+)d", otherwise="{event}: {it:n} times in {days} days"),
     _topic(r"(answer_)?(?P<name>.+)", otherwise="{name}: {it:n}"),
 )  # fmt: skip

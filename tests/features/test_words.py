@@ -20,6 +20,9 @@ def told(effects, **row):
 @pytest.mark.parametrize(
     ("feature", "row", "text"),
     [
+        ("morning_share", {"morning_share": 0.029}, "3% of what they ever did fell into the morning (UTC)"),
+        ("leaning_hot_drinks", {"leaning_hot_drinks": 0.4}, "40% of what they ever looked at is hot drinks"),
+        ("price_level", {"price_level": -0.2}, "looks at cheaper items than most"),
         (
             "days_since_order",
             {"days_since_order": 54.2, "order_lateness": 2.6, "order_gap_mean_days": 21.0},
