@@ -176,7 +176,7 @@ def _once(intake: Intake, spec: TableSpec, rows: str) -> tuple[ir.Table, list[st
     named = " AND ".join(f"{name} IS NOT NULL" for name in ids)
     said = ", ".join(quoted(name) for name in columns if name != spec.happened_at)
     new = f"SELECT DISTINCT * FROM every_{spec.name} WHERE {named}"
-    if spec.happened_at in columns:
+    if spec.happened_at and spec.happened_at in columns:
         history = f"PARTITION BY {', '.join(ids)} ORDER BY {quoted(spec.happened_at)}, row({said})"
         new += f" QUALIFY row({said}) IS DISTINCT FROM lag(row({said})) OVER ({history})"
     once = intake.stage(f"together_{spec.name}", new)
