@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from data.contract import TABLES
 from data.state.arrow import EXTRA, SEQ, batches, schema
 from data.state.schema import tables as state_tables
+from models.offers import NOTHING
 from models.recommenders import Recommender
 from models.timing import Timing
 from serving.champions import PROPENSITY, VALUE, Champion
@@ -197,11 +198,17 @@ def _decisions(rows: pa.Table | None) -> list[PastDecision]:
             kind=row["kind"],
             where=row["slot"] or row["placement"],
             chosen=(row["chosen"] or [])[:NEWEST],
-            why=f"{ARMS.get(row['arm'], row['arm'])}; {row['model_version']}; {_chance(row['probability'])}",
+            why=_why(row),
             suppressed=_held_back(row["suppressed"]),
         )
         for row in newest
     ]
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    if row["kind"] == "action" and row["chosen"] == [NOTHING] and row["arm"] != "holdout":
+        return "nothing was sent: the rules in `suppressed` spoke against it"
+    return f"{ARMS.get(row['arm'], row['arm'])}; {row['model_version']}; {_chance(row['probability'])}"
 
 
 def _chance(probability: list[float] | None) -> str:

@@ -68,6 +68,13 @@ def test_nothing_is_known_of_a_stranger(shared):
     assert explained(shared, "u2").note is None
 
 
+def test_what_was_not_sent_is_not_said_to_be_chosen(shared):
+    shared.post("/v1/decide", {"user_id": "u31", "channel": "email", "items": [{}]})
+    [decision] = explained(shared, "u31").decisions
+    assert decision.why == "nothing was sent: the rules in `suppressed` spoke against it"
+    assert "consent" in {one["rule"] for one in decision.suppressed}
+
+
 def test_a_visitor_may_see_what_is_known_of_them_and_be_erased(shared, now):
     shared.post("/v1/events", {"events": [event("of a visitor", now, anonymous_id="visitor-9")]})
     shared.post("/v1/consents", {"user_id": "visitor-9", "consents": {"personalisation": False}})
