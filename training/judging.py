@@ -223,7 +223,7 @@ def _measures(quality: RankingQuality, resamples: int) -> dict[str, Interval]:
         for metric in (MAIN, *(metric for metric in ranking.METRICS if metric != MAIN))
     }
     of_all = {
-        f"{name}_at_{quality.k}": Interval(value, np.nan, np.nan, 0.95)
+        f"{name}_at_{quality.k}": Interval.around(value)
         for name, value in (("coverage", quality.coverage), ("exposure_gini", quality.exposure_gini))
     }
     strangers = quality.interval("recall", "cold", resamples=resamples)

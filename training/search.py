@@ -109,7 +109,7 @@ class Found:
 
     def frame(self) -> pd.DataFrame:
         """A row per trial: number, family, recipe, metric with `_low` and `_high`, seconds, state and reason."""
-        nothing = Interval(math.nan, math.nan, math.nan, 0.95)
+        nothing = Interval.around(math.nan)
         return pd.DataFrame(
             {
                 "number": trial.number,
