@@ -63,7 +63,7 @@ CLEAR_SECONDS = 60.0
 CODE = Path(__file__).resolve().parents[1]
 RETRY_AFTER_SECONDS = 1
 REQUEST_ID = "X-Request-ID"
-JSON = b"application/json"
+JSON, PLAIN = b"application/json", b"identity"
 MOST_TOLD = 200
 """Characters of what was sent that an error tells."""
 
@@ -341,6 +341,9 @@ async def _body(request: Request, headers: Headers, most: int) -> bytes:
     if kind != JSON:
         told = kind.decode("latin-1")[:MOST_TOLD]
         raise RequestError(415, "unsupported_media_type", f"The body is {told!r}; send application/json.")
+    if (encoded := headers.get(b"content-encoding", PLAIN)) != PLAIN:
+        told = encoded.decode("latin-1")[:MOST_TOLD]
+        raise RequestError(415, "unsupported_media_type", f"The body is encoded as {told!r}; send it as it is.")
     too_large = f"The body is larger than {most:,} bytes; send it in parts."
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) > most:

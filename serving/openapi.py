@@ -40,7 +40,7 @@ ERRORS = {
     403: "forbidden: this needs a key with the role admin",
     404: "not_found: nobody knows the item",
     413: "too_large: send less at once",
-    415: "unsupported_media_type: the body is not application/json",
+    415: "unsupported_media_type: the body is not application/json, or compressed",
     500: "internal: a fault of the service, whose log tells of the request",
     503: "not_ready, state_unavailable or timeout: send it again after Retry-After seconds",
 }

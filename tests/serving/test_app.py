@@ -155,6 +155,8 @@ def test_a_giant_body_is_refused(shared, headers):
 
 def test_another_content_type_is_refused(shared):
     error(shared.post("/v1/recommend", {}, headers={"Content-Type": "text/plain"}), 415)
+    assert "gzip" in error(shared.post("/v1/recommend", {}, headers={"Content-Encoding": "gzip"}), 415)["message"]
+    assert shared.post("/v1/recommend", {}, headers={"Content-Encoding": "identity"}).status_code == 200
 
 
 def test_unknown_paths_and_methods_have_the_one_shape(shared):
