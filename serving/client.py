@@ -54,7 +54,7 @@ A = TypeVar("A", bound=Answer)
 
 URL = "http://127.0.0.1:3000"
 TRY_AGAIN = (429, 503)
-"""Statuses that say that nothing was done, and after how many seconds to ask again."""
+"""Statuses after which to ask again, in as many seconds as they say; what was stored is not stored twice."""
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 LOST = (*NOT_SENT, httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
 """After these nobody knows whether the service did what it was asked."""

@@ -43,7 +43,7 @@ PLACEMENT = "action"
 """Where offers of actions are shown, as their decisions call it."""
 
 
-Varied = tuple[list[ActionVariant], list[Row]]
+Slots = tuple[list[ActionVariant], list[Row]]
 """What stands in the slots, and the decisions about it."""
 
 
@@ -59,8 +59,8 @@ class Fresh(Filled):
     """
 
     offered: Offered | None = None
-    vary: Callable[[str], Varied] = lambda _: ([], [])
-    varied: Varied = ([], [])
+    vary: Callable[[str], Slots] = lambda _: ([], [])
+    varied: Slots = ([], [])
     ranked: Sequence[Row] = ()
 
     def store(self, connection: sa.Connection) -> Filled:
@@ -143,7 +143,7 @@ class Filling:
         ask = OffersAsk(user_id=person.user_id, placement=PLACEMENT, channel=channel, offers=named)
         return self._engine.offering.decide(person, ask, now=now)
 
-    def _variants(self, person: Person, due: Due, channel: str, now: datetime, offer_id: str) -> Varied:
+    def _variants(self, person: Person, due: Due, channel: str, now: datetime, offer_id: str) -> Slots:
         """One for each slot that has a candidate, the trigger being the campaign."""
         campaign, varying = due.trigger.name, self._engine.varying
         about: Row = {"user_id": person.user_id, "campaign_id": campaign, "channel": channel, "offer_id": offer_id}
