@@ -76,13 +76,14 @@ def _rows(engine: Engine, user_id: str) -> Mapping[str, pa.Table]:
         rows = engine.profiles.rows([user_id], OF_PEOPLE)
         both = [rows["events"], engine.profiles.visits(user_id)]
         return {**rows, "events": pa.concat_tables(both, promote_options="permissive")}
+    did = state_tables["events"].c
+    theirs = {name: state_tables[name].c.user_id == user_id for name in OF_PEOPLE}
+    theirs["events"] |= sa.and_(did.user_id.is_(None), did.anonymous_id == user_id)
+    queries = {name: sa.select(state_tables[name]).where(whose) for name, whose in theirs.items()}
     with engine.state.reading() as connection:
         return {
-            name: pa.Table.from_batches(
-                batches(connection, sa.select(table).where(table.c.user_id == user_id), name), schema(name)
-            )
-            for name in OF_PEOPLE
-            for table in [state_tables[name]]
+            name: pa.Table.from_batches(batches(connection, query, name), schema(name))
+            for name, query in queries.items()
         }
 
 

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from data.checks import check
 from data.errors import DataError
 from data.interactions import Interactions
 from data.state import keys
+from data.state.arrivals import sort_events
 from data.state.reads import Who
 from data.state.schema import tables
 from data.state.sync import sync
@@ -22,6 +24,7 @@ from models.recommenders.repeat_purchase import RepeatPurchase
 from models.saving import EXAMPLES
 from registry.folder import seal
 from serving.engine import Engine
+from serving.explaining import explain
 from serving.profiles import Profiles
 from serving.recommending import FALLBACK
 from serving.schemas import RecommendAsk, ScoreAsk
@@ -299,6 +302,11 @@ def test_a_workspace_without_tables_still_answers(tmp_path, monkeypatch):
     engine.load()
     assert engine.recommend(RecommendAsk()).items == []
     assert engine.score(ScoreAsk(user_ids=["u1"])).users[0].scores["churn"].probability is None
+    did = {"event": "page_viewed", "occurred_at": "2026-01-01", "anonymous_id": "visitor"}
+    events = [{**did, "event_id": "1"}, {**did, "event_id": "2", "user_id": "ann"}]  # the second is ann's
+    with engine.state.writing() as connection:
+        sort_events(events, now=datetime.now(UTC), max_clock_skew_minutes=0).store(connection)
+    assert {known.table: known.rows for known in explain(engine, "visitor").known} == {"events": 1}
 
 
 def test_a_shop_whose_features_were_never_built_answers_and_reads_its_journeys(client, tmp_path):
