@@ -15,7 +15,9 @@ def import_(
     path: Annotated[Path, typer.Argument(help="The file or folder.")],
     *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    mapping: Annotated[Path | None, typer.Option(help="TOML file for `tables`: which column is what.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="TOML file for `tables`: which column is what; docs/importing.md shows one.")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace tables that are there already.")] = False,
 ) -> None:
     """Import a shop's data into the workspace, which is made if it is not there.

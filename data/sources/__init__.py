@@ -141,7 +141,9 @@ def _explained(path: Path, error: Exception) -> str:
 
 def _chosen(source: str, path: Path, mapping: Path | str | None) -> Source:
     if source not in SOURCES:
-        raise DataError(f"{source!r} is no source. Known: {', '.join(SOURCES)}.")
+        raise DataError(
+            f"{source!r} is no source. Known: {', '.join(SOURCES)}. 'tables' reads any export by a mapping."
+        )
     chosen = SOURCES[source]
     if not path.exists():
         raise DataError(f"{path} does not exist. Check the path.")
