@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -29,11 +31,14 @@ from serving.champions import Champion, load_champion
 from serving.decisions.arms import Arm
 from serving.decisions.offers import Offer, Profit, explored, give, ranked, withheld
 from serving.decisions.rules import Consent, Person
+from serving.metrics import Metrics
 from serving.offered import BUDGET, REDEMPTIONS
 from serving.offering import Offering
 from serving.past import Past
 from serving.profiles import Profiles
+from serving.routes import give_offers
 from serving.schemas import OffersAsk
+from serving.writer import Writer
 from training.cards import write_card
 
 NOW = datetime(2026, 2, 20, 12, tzinfo=UTC)
@@ -202,6 +207,33 @@ def test_what_cannot_be_counted_is_not_given(state) -> None:
     found = offering_of(state, offer("gift", max_redemptions=5), settings=rule)
     told = found.decide(person("ann"), OffersAsk(user_id="ann"), now=NOW).unstored()
     assert (told.items, told.suppressed[0].rule) == ([], "not_stored")
+
+
+def test_only_what_is_limited_waits_for_the_disk_and_always_does(state, monkeypatch) -> None:
+    found = offering_of(state, offer("gone", max_redemptions=0), offer("free"), offer("gift", max_redemptions=5))
+    profits = {name: Profit(1.0, 0.0, 2.0, 0.3) for name in ("gone", "free", "gift")}
+    asked = [
+        replace(found.decide(person(user), OffersAsk(user_id=user), now=NOW), order=[*profits, "none"], profits=profits)
+        for user in (f"u{number}" for number in range(300))
+    ]
+    flushed: list[bool] = []
+    writing = State.writing
+    monkeypatch.setattr(State, "writing", lambda self, flush: (flushed.append(flush), writing(self, flush=flush))[1])
+    service = SimpleNamespace(writer=Writer(state), metrics=Metrics())
+    for one in asked:
+        flushed.clear()
+        [(told, stored)] = give_offers(service, [one])
+        assert stored
+        assert told.given.chosen != ("gone",)
+        assert flushed[0] == (one.given.chosen != ("free",))
+        assert flushed[-1] or told.given.chosen == ("free",)
+        # What is used up was to be drawn from too: without it the draw may fall on what is limited.
+        if one.given.chosen == ("free",) and told.given.chosen == ("gift",):
+            assert flushed == [False, True]
+            break
+    else:
+        pytest.fail("nobody's draw changed")
+    service.writer.close()
 
 
 @pytest.fixture(scope="session")
