@@ -310,6 +310,8 @@ def text(found: Audience) -> str:
     lines = [
         f"{found.size:,} of {found.everybody:,} people ({found.share:.1%}) where {found.where}, known up to {found.at}"
     ]
+    if not found.size:
+        return f"{lines[0]}\nNobody is in it: ask for less in --where."
     for outcome in found.outcomes:
         if outcome.inside.people:
             count, share, usual = outcome.inside.count, outcome.inside.share, outcome.everybody.share

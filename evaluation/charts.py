@@ -11,11 +11,10 @@ from markupsafe import Markup, escape
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 62, 22, 10, 38
 ROW = 24
-NAMES = 150
-"""Width that the names of rows get."""
+NAMES, WIDEST = 150, 215
+"""Width that the names of rows get, and at the most."""
 LETTER = 7
-LETTERS = (NAMES - 8) // LETTER + 1
-"""About how wide one is, and how many a name of a row has place for."""
+"""About how wide one is."""
 TICKS = 5
 
 Show = Callable[[float], str]
@@ -129,7 +128,9 @@ def interval_chart(bars: Sequence[Bar], *, alt: str, title: str, show: Show) -> 
         0.0,
         *(end for bar in known for end in (bar.low, bar.high, bar.estimate if bar.beside is None else bar.beside)),
     ]
-    at = _scale(min(ends), max(ends), NAMES, WIDTH - RIGHT)
+    names = min(max(NAMES, *(LETTER * len(bar.name) + 8 for bar in bars)), WIDEST)
+    letters = (names - 8) // LETTER + 1
+    at = _scale(min(ends), max(ends), names, WIDTH - RIGHT)
     height = TOP + ROW * len(bars) + BOTTOM - 12
     zero, foot = at(0.0), TOP + ROW * len(bars)
     parts = [f'<line class="mark" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{foot}"/>']
@@ -139,8 +140,8 @@ def interval_chart(bars: Sequence[Bar], *, alt: str, title: str, show: Show) -> 
     ]
     for row, bar in enumerate(bars):
         y = TOP + ROW * (row + 0.5)
-        name = bar.name if len(bar.name) <= LETTERS else bar.name[: LETTERS - 1] + "…"
-        parts.append(f'<text x="{NAMES - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')
+        name = bar.name if len(bar.name) <= letters else bar.name[: letters - 1] + "…"
+        parts.append(f'<text x="{names - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')
         if bar in known:
             parts.append(f'<line class="line line0" x1="{at(bar.low):.1f}" x2="{at(bar.high):.1f}" y1="{y}" y2="{y}"/>')
             parts.append(f'<circle class="dot" cx="{at(bar.estimate):.1f}" cy="{y}" r="4"/>')

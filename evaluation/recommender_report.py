@@ -155,7 +155,9 @@ class RecommenderReport:
         if gain is None or np.isnan(gain.estimate):
             return "The data cannot tell: too few people came back."
         told = f"{gain.estimate:+.3f} NDCG ({gain.low:+.3f} to {gain.high:+.3f}), on the same people".replace("-", "−")
-        hits = f"{hit.estimate:.0%} of the people took one of the {self.k} items that they would have been shown"
+        hits = (
+            f"{100 * hit.estimate:.0f} % of the people took one of the {self.k} items that they would have been shown"
+        )
         if ours.is_baseline:
             rule = ours.recipe.partition(",")[0]
             return f"It is a simple rule itself ({rule}), which no model was found to beat. {hits}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,10 +22,22 @@ class Unit:
     Attributes:
         kind: A share of people, an amount, a ratio, or money.
         currency: Of money, written behind it; may be empty.
+        beside: What stands in one row with it: all of it gets as many decimals as the finest, so that it adds up.
     """
 
     kind: Kind
     currency: str = ""
+    beside: tuple[Interval, ...] = ()
+
+    def row(self, *beside: Interval) -> Unit:
+        """Of numbers that stand in one row.
+
+        Example:
+            >>> mean, change = Interval(7.6, 3.0, 12.2, 0.95), Interval(-0.5, -1.4, 0.4, 0.95)
+            >>> Unit("money", "EUR").level(mean), Unit("money", "EUR").row(mean, change).level(mean)
+            ('8 EUR', '7.6 EUR')
+        """
+        return replace(self, beside=beside)
 
     def level(self, i: Interval) -> str:
         """A value of an arm: `14.6 %`.
@@ -36,7 +48,7 @@ class Unit:
             ('14.6 %', '1,230 EUR')
         """
         factor, behind = (100.0, " %") if self.kind == "share" else (1.0, self._behind)
-        return self._told(i.estimate * factor, _places(i, factor)) + behind
+        return self._told(i.estimate * factor, self._places(i, factor)) + behind
 
     def change(self, i: Interval, *, times: float = 1.0) -> str:
         """A difference, with its sign: `+4.6 points`; of many people, as in "per 1,000", shares are counts: `+46`.
@@ -47,14 +59,16 @@ class Unit:
             ('+4.6 points', '+46')
         """
         factor = self._factor(times)
-        return self._told(i.estimate * factor, _places(i, factor), sign="+") + (
+        return self._told(i.estimate * factor, self._places(i, factor), sign="+") + (
             self._behind if times == 1 else self._of_many
         )
 
     def ends(self, i: Interval, *, times: float = 1.0) -> str:
-        """Between which it lies: `+4.0 to +5.2`."""
+        """Between which it lies: `+4.0 to +5.2`; `not known` where nothing can be said."""
+        if np.isnan([i.low, i.high]).any():
+            return "not known"
         factor = self._factor(times)
-        low, high = (self._told(end * factor, _places(i, factor), sign="+") for end in (i.low, i.high))
+        low, high = (self._told(end * factor, self._places(i, factor), sign="+") for end in (i.low, i.high))
         return f"{low} to {high}"
 
     def amount(self, x: float, width: float) -> str:
@@ -72,7 +86,7 @@ class Unit:
     def range(self, i: Interval) -> str:
         """Between which a value of an arm lies: `14.2 to 14.9 %`."""
         factor, behind = (100.0, " %") if self.kind == "share" else (1.0, self._behind)
-        low, high = (self._told(end * factor, _places(i, factor)) for end in (i.low, i.high))
+        low, high = (self._told(end * factor, self._places(i, factor)) for end in (i.low, i.high))
         return f"{low} to {high}{behind}"
 
     def shown(self, width: float) -> ShowAmount:
@@ -98,6 +112,9 @@ class Unit:
     @property
     def _of_many(self) -> str:
         return f" {self.currency}" if self.currency else ""
+
+    def _places(self, i: Interval, factor: float) -> int:
+        return max(_places(each, factor) for each in (i, *self.beside))
 
     @staticmethod
     def _told(x: float, places: int, *, sign: str = "") -> str:

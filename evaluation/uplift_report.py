@@ -89,6 +89,17 @@ class Who:
         return self.curve.above_random < SURE
 
     @property
+    def parts(self) -> tuple[tuple[str, UpliftGroup], ...]:
+        """The tenths by their place in the model's order, such as `10 to 20 %`; whom it puts level are in one."""
+        ends = np.r_[0, np.cumsum([group.n for group in self.tenths])]
+        shares = 100 * ends / ends[-1]
+        return tuple(
+            (f"{start:.0f} to {end:.0f} %", group)
+            for start, end, group in zip(shares[:-1], shares[1:], self.tenths, strict=True)
+            if np.isfinite(group.observed.low)
+        )
+
+    @property
     def sentence(self) -> str:
         """The finding in words."""
         if not self.differ:
@@ -96,17 +107,19 @@ class Who:
                 f"No difference between people was found: choosing whom to send {self.arm} is not shown to be better "
                 "than choosing at random. Decide for everybody alike."
             )
-        first, last = self.tenths[0].observed, self.tenths[-1].observed
-        return (
-            f"People differ. The tenth that the model puts first gains {self.unit.change(first)} "
-            f"({self.unit.ends(first)}), the last {self.unit.change(last)} ({self.unit.ends(last)})."
+        people = sum(group.n for group in self.tenths)
+        (first, gained), (last, lost) = (
+            (f"{100 * part.n / people:.0f} %", f"{self.unit.change(part.observed)} ({self.unit.ends(part.observed)})")
+            for _, part in (self.parts[0], self.parts[-1])
         )
+        return f"People differ. The first {first} in the model's order gain {gained} each, the last {last} {lost}."
 
     @property
     def how_many(self) -> str:
         """What share to contact, in words."""
         best, spared = self.curve.best_share, self.curve.over_all
-        told = f"{best.estimate:.0%} ({best.low:.0%} to {best.high:.0%} in 95 % of resamples)"
+        estimate, low, high = (f"{100 * share:.0f}" for share in (best.estimate, best.low, best.high))
+        told = f"{estimate} % ({low} to {high} % in 95 % of resamples)"
         if not self.differ:
             return "Everybody or nobody: no part of the people was found to be better to contact than the others."
         change, ends = self.unit.change(spared, times=THOUSAND), self.unit.ends(spared, times=THOUSAND)
@@ -139,7 +152,7 @@ class Offers:
         """The model's gain over the best policy that sends one arm to all; None if none can be judged."""
         single = {row.name: row.value.estimate for row in self.found.rows if max(row.shares.values()) == 1}
         gains = [gain for gain in self.found.gains if np.isfinite(single.get(gain.against, np.nan))]
-        return max(gains, key=lambda gain: single[gain.against], default=None)
+        return max(reversed(gains), key=lambda gain: single[gain.against], default=None)  # of equals, the plainest
 
     @property
     def sentence(self) -> str:
@@ -149,7 +162,7 @@ class Offers:
             return "The experiment cannot tell what choosing for each person is worth."
         i, told = gain.gain, self._told(gain)
         if gain.differently_treated == 0:
-            return f"{self._upper} gives everybody what “{gain.against}” does.{self._better}"
+            return f"{self._upper} comes to the same as “{gain.against}”.{self._better}"
         if i.low > 0:
             return f"{self._upper} is worth {told} more in {self.outcome} than “{gain.against}”.{self._better}"
         if i.high < 0:
@@ -258,7 +271,8 @@ class UpliftReport:
         """The verdict in words; where there are costs, with what it comes to after them."""
         told = self.verdict.sentence
         profit = next((p.profit for p in self.profits if p.arm == self.arm), None)
-        if profit is None or self.verdict.kind == "not to be trusted" or not np.isfinite(profit.low):
+        believed = self.verdict.kind != "not to be trusted" and self.headline[0].decisive.enough
+        if profit is None or not believed:
             return told
         change, ends = (tell(profit, times=THOUSAND) for tell in (self.money.change, self.money.ends))
         return f"{told} After cost that is {change} per 1,000 people ({ends})."
@@ -377,7 +391,7 @@ def _html(report: UpliftReport) -> str:
     segments = [
         (arm, name, found.differ[name], [e for e in found.effects if e.attribute == name])
         for arm, found in report.analysis.segments.items()
-        if arm == report.arm
+        if arm == report.arm and report.verdict.kind != "not to be trusted"
         for name in found.differ
     ]
     return render(
@@ -389,6 +403,7 @@ def _html(report: UpliftReport) -> str:
         thousand=THOUSAND,
         money=report.money,
         segments=[(arm, name, differ, told) for arm, name, differ, told in segments if not all(e.small for e in told)],
+        guessed=any(e.shrunken for _, _, _, told in segments for e in told),
         few=[name for _, name, _, told in segments if all(e.small for e in told)],
         measures=_by_group(report.campaign) if report.campaign else [],
         segment_chart=_segment_chart,
@@ -444,7 +459,7 @@ def _soon_chart(campaign: Campaign) -> str:
         day, at, low, high = (values[kept] for values in (found.days, found.converted, found.low, found.high))
         band = (low, high) if not lines else (None, None)
         lines.append(Line(arm, np.r_[0, day], np.r_[0, at], *(None if end is None else np.r_[0, end] for end in band)))
-        told.append(f"{arm} {found.converted[-1]:.1%} by day {found.days[-1]:.0f}")
+        told.append(f"{arm} {100 * found.converted[-1]:.1f} % by day {found.days[-1]:.0f}")
     if not lines:
         return ""
     return line_chart(
@@ -477,18 +492,10 @@ def _segment_chart(effects: list[SegmentEffect], unit: Unit, name: str) -> str:
 
 
 def _tenths_chart(found: Who) -> str:
-    bars = [
-        Bar(
-            f"tenth {g.rank}" if g.rank > 1 else "tenth 1, the first",
-            g.observed.estimate,
-            g.observed.low,
-            g.observed.high,
-            g.predicted,
-        )
-        for g in found.tenths
-    ]
-    told = "; ".join(f"tenth {g.rank} {found.unit.change(g.observed)}" for g in found.tenths)
-    title = f"Effect in tenths of the people, {found.unit.name}: dot and line = observed, tick = predicted"
+    bars = [Bar(name, g.observed.estimate, g.observed.low, g.observed.high, g.predicted) for name, g in found.parts]
+    told = "; ".join(f"{name} {found.unit.change(g.observed)}" for name, g in found.parts)
+    unit = f", {found.unit.name}" if found.unit.name else ""
+    title = f"Effect on each person by place in the model's order{unit}: dot and line = observed, tick = predicted"
     return interval_chart(bars, alt=f"Observed effects: {told}.", title=title, show=found.unit.axis)
 
 
@@ -510,7 +517,7 @@ def _curve_chart(found: Who) -> str:
 
 def _share_chart(found: Who) -> str:
     curve = found.curve
-    alt = f"The curve is highest with {curve.best_share.estimate:.0%} of the people contacted."
+    alt = f"The curve is highest with {100 * curve.best_share.estimate:.0f} % of the people contacted."
     band = Line(
         "gain, with a band that holds for all shares at once", curve.share, curve.gain, curve.band_low, curve.band_high
     )

@@ -69,6 +69,11 @@ CHOOSES = {
     USUAL: "what the usual rule chooses",
     RANDOM: "what chance chooses",
 }
+ACTIONS = {
+    MODEL: "let the model choose",
+    USUAL: "let the usual rule choose",
+    RANDOM: "let chance choose",
+}
 CHOICES = {
     MODEL: "the model's choices",
     USUAL: "the usual rule's choices",
@@ -180,6 +185,7 @@ def campaign_report(
         worth=costs or 0.0,
         planned_people=len(values) if running else None,
         people_per_day=per_day,
+        actions=ACTIONS,
         seed=seed,
     )
     analysis = replace(analysis, verdict=analysis.verdicts[arms[0]])

@@ -127,7 +127,14 @@ def uplift_report(
     worth = {arm: cost / margin for arm, cost in (by_arm or {}).items()}
     per_day = None if at is None else people_per_day(at)
     analysis = analysed(
-        experiment, metrics, first, units[names[0]], worth=worth or 0.0, people_per_day=per_day, seed=seed
+        experiment,
+        metrics,
+        first,
+        units[names[0]],
+        worth=worth or 0.0,
+        people_per_day=per_day,
+        actions={arm: f"send {treatment} {arm}" if arm.isdecimal() else f"send {arm}" for arm in experiment.arms[1:]},
+        seed=seed,
     )
     promising = next(arm for arm, verdict in analysis.verdicts.items() if verdict is analysis.verdict)
     if analysis.verdict.kind == "not to be trusted":
@@ -246,9 +253,10 @@ def _nothing_done(outcome: np.ndarray, arm: np.ndarray, seed: int) -> Check:
     if len(first) < 2 or not difference_of_means(first, second).enough:
         return Check(name, "not checked", "Too few people alike have the outcome.")
     found = aa_simulation(alike, treated_share=share, draws=SPLITS, seed=seed).found
+    wrongly, low, high = (f"{100 * part:.1f}" for part in (found.estimate, found.low, found.high))
     told = (
         f"People of one arm were split at random {SPLITS} times, with nothing done to either part; an effect was "
-        f"found in {found.estimate:.1%} of the splits ({found.low:.1%} to {found.high:.1%}), and 5 % is right."
+        f"found in {wrongly} % of the splits ({low} to {high} %), and 5 % is right."
     )
     often = found.low > TOO_OFTEN
     remedy = "Intervals on these amounts are too narrow: wait for more people, or look at the capped numbers."
@@ -270,7 +278,8 @@ def plans_of(
     """
     found = next(comparison for comparison in analysis.comparisons if comparison.arm == arm).decisive
     gap = abs(found.interval.estimate - worth)
-    if analysis.verdict.kind not in ("keep testing", "cannot tell") or not (gap > 0 and found.standard_error > 0):
+    undecided = analysis.verdict.kind in ("keep testing", "cannot tell") and found.enough
+    if not (undecided and gap > 0 and found.standard_error > 0):
         return ()
     people, treated = found.n_treated + found.n_control, found.n_treated / (found.n_treated + found.n_control)
     spread = found.standard_error * np.sqrt(people * treated * (1 - treated))
@@ -349,7 +358,7 @@ def _costs(costs: Mapping[str, float] | float | None, arms: Sequence[str]) -> di
 
 
 def profits_of(analysis: Analysis, costs: Mapping[str, float], *, margin: float = 1.0) -> tuple[Profit, ...]:
-    """What each arm earns after cost: margin times the effect on the first metric, less the cost.
+    """What each arm earns after cost: margin times the effect that its verdict follows, less the cost.
 
     Args:
         analysis: Of the experiment.
@@ -357,8 +366,9 @@ def profits_of(analysis: Analysis, costs: Mapping[str, float], *, margin: float 
         margin: What is earned of 1.
     """
     return tuple(
-        Profit(one.arm, margin, costs[one.arm], one.interval.scaled(margin, less=costs[one.arm]))
-        for one in analysis.comparisons[: len(costs)]
+        Profit(arm, margin, costs[arm], verdict.interval.scaled(margin, less=costs[arm]))
+        for arm, verdict in analysis.verdicts.items()
+        if arm in costs
     )
 
 

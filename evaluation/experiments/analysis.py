@@ -260,6 +260,7 @@ def analyse(
     worth: float | Mapping[str, float] = 0.0,
     planned_people: int | None = None,
     people_per_day: float | None = None,
+    actions: Mapping[str, str] | None = None,
     show: Callable[[float], str] = "{:.3g}".format,
     level: float = 0.95,
     seed: int = 0,
@@ -275,6 +276,7 @@ def analyse(
         worth: The smallest effect on the first metric that is worth acting on, of all arms or by arm.
         planned_people: In the whole experiment, for one that still runs: verdicts follow always-valid intervals.
         people_per_day: How many come, to say how much longer it takes.
+        actions: Arm -> what a verdict on it calls doing it, as in "send Mens"; else its name.
         show: Writes an amount of the first metric.
         level: Coverage of intervals.
         seed: Of what is drawn in the checks.
@@ -312,11 +314,12 @@ def analyse(
     first, treated_arms = metrics[0], len(experiment.arms) - 1
     verdicts = {}
     for comparison in comparisons[:treated_arms]:
-        chosen = comparison.decisive
+        chosen, action = comparison.decisive, (actions or {}).get(comparison.arm, comparison.arm)
         verdict = decide(
             _interval(experiment, comparison, planned_people, 1 - (1 - level) / treated_arms),
             people=chosen.n_treated + chosen.n_control,
-            action=comparison.arm,
+            action=action,
+            effect=f"the effect of the arm {comparison.arm}" if treated_arms > 1 else "the effect",
             what=_per_person(comparison),
             show=show,
             worth=worth[comparison.arm] if isinstance(worth, Mapping) else worth,
@@ -326,7 +329,7 @@ def analyse(
             people_per_day=people_per_day,
             checks=found,
         )
-        verdicts[comparison.arm] = _guarded(verdict, comparison.arm, comparisons)
+        verdicts[comparison.arm] = _guarded(verdict, action, [c for c in comparisons if c.arm == comparison.arm])
     sign = -1 if first.lower_is_better else 1
     return Analysis(
         verdict=min(verdicts.values(), key=lambda v: (PROMISING.index(v.kind), -sign * v.interval.estimate)),
@@ -459,9 +462,9 @@ def _checked(
     )
 
 
-def _guarded(verdict: Verdict, arm: str, comparisons: Sequence[Comparison]) -> Verdict:
-    """The verdict, unless the arm surely makes a guardrail worse than is tolerated; less than that is told."""
-    hit = [c for c in comparisons if c.arm == arm and c.metric.guardrail and c.harmful]
+def _guarded(verdict: Verdict, action: str, comparisons: Sequence[Comparison]) -> Verdict:
+    """The verdict on an arm, unless it surely makes a guardrail worse than is tolerated; less than that is told."""
+    hit = [c for c in comparisons if c.metric.guardrail and c.harmful]
     if verdict.kind != "act" or not hit:
         return verdict
     first = max(hit, key=lambda c: _least_worse(c) > c.metric.tolerated)  # one that forbids, else any
@@ -470,8 +473,8 @@ def _guarded(verdict: Verdict, arm: str, comparisons: Sequence[Comparison]) -> V
     moved = f"It {'raises' if worse > 0 else 'lowers'} {first.metric.told} by {size}"
     if _least_worse(first) <= first.metric.tolerated:
         return replace(verdict, sentence=f"{verdict.sentence} {moved}.")
-    gained = verdict.sentence.removeprefix(f"Act: {arm}. ").rstrip(".")
-    sentence = f"Do not: {arm}. {moved}, which must not get worse. {gained}."
+    gained = verdict.sentence.removeprefix(f"Act: {action}. ").rstrip(".")
+    sentence = f"Do not: {action}. {moved}, which must not get worse. {gained}."
     return replace(verdict, kind="do not", sentence=sentence)
 
 

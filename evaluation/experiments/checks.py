@@ -105,10 +105,10 @@ def sample_ratio(counts: Mapping[str, int], shares: Sequence[float] | None = Non
         status = "failed" if np.abs(n / n.mean() - 1).max() < NEARLY_EQUAL else "warning"
     p = float(chisquare(n, planned * n.sum()).pvalue)
     told = ", ".join(
-        f"{arm} {size:,} ({size / n.sum():.1%}, planned {share:.1%})"
+        f"{arm} {size:,} ({100 * size / n.sum():.1f} %, planned {100 * share:.1f} %)"
         for (arm, size), share in zip(counts.items(), planned, strict=True)
     )
-    guessed = "" if shares is not None else " The plan was not given and is taken to be this usual one."
+    guessed = "" if shares is not None else " No plan was given; this usual one is taken."
     if p >= ALARM:
         return Check(name, "passed", f"{told}.{guessed}", p_value=p)
     finding = f"{told}: chance gives this in {_odds(p)}.{guessed}"
@@ -317,7 +317,7 @@ def _tolerated(name: str, n_wrong: int, n_users: int, what: str, remedy: str) ->
     share = n_wrong / max(n_users, 1)
     if not n_wrong:
         return Check(name, "passed", f"None of {n_users:,} people.", value=0.0)
-    finding = f"{n_wrong:,} of {n_users:,} people ({share:.1%}) {what}; they are left out."
+    finding = f"{n_wrong:,} of {n_users:,} people ({100 * share:.1f} %) {what}; they are left out."
     return Check(name, "warning" if share <= TOLERATED_SHARE else "failed", finding, remedy, value=share)
 
 

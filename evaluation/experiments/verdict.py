@@ -51,6 +51,7 @@ def decide(
     *,
     people: int,
     action: str = "the treatment",
+    effect: str = "the effect",
     what: str = "the outcome per person",
     show: Callable[[float], str] = "{:.3g}".format,
     worth: float = 0.0,
@@ -70,6 +71,7 @@ def decide(
         interval: Of the effect, in the outcome's unit per person.
         people: Tested so far, both arms together.
         action: What would be done, as in "send Mens".
+        effect: How its effect is called, as in "the effect of Mens".
         what: The outcome, as in "revenue per recipient".
         show: Writes an amount of it.
         worth: The smallest effect worth acting on, such as the cost of a contact.
@@ -92,9 +94,10 @@ def decide(
         sentence = f"Not to be trusted{others}: {failed[0].finding} {failed[0].remedy}"
         return Verdict("not to be trusted", sentence, interval, None, None)
     if not enough or np.isnan(interval.low):
-        alone = f", one of them {largest_share:.0%} of it" if largest_share > LARGE else ""
-        few = f"too few people carry {what}{alone}. Run it on more people"
-        reason = few if np.isfinite(interval.low) else f"{what} is the same for everybody, or an arm has one person"
+        alone = f", and one alone has {100 * largest_share:.0f} % of it all" if largest_share > LARGE else ""
+        few = f"too few people make up {what}{alone}. Run it on more people"
+        alike = f"{what} is the same for everybody" + (", or an arm has one person" if interval.estimate else "")
+        reason = few if np.isfinite(interval.low) else alike
         return Verdict("cannot tell", f"The data cannot tell: {reason}.", interval, None, None)
     low, high, best = interval.low, interval.high, interval.estimate
     if lower_is_better:
@@ -111,7 +114,7 @@ def decide(
             return Verdict("do not", f"Do not: {action}. It {moved} {what} by {by}.", interval)
         reason = f"Its effect on {what} is {ends}, below the {show(worth)} that would pay"
         return Verdict("do not", f"Do not: {action}. {reason}.", interval)
-    so_far = f"the effect on {what} lies between {show(interval.low)} and {show(interval.high)}"
+    so_far = f"{effect} on {what} lies between {show(interval.low)} and {show(interval.high)}"
     so_far += ", so it may be none" if worth == 0 else f", and {show(worth)} would pay"
     return _undecided(interval, so_far, abs(best - worth), people, people_per_day)
 
@@ -119,7 +122,8 @@ def decide(
 def _undecided(interval: Interval, so_far: str, gap: float, people: int, people_per_day: float | None) -> Verdict:
     more = _more_people(interval, gap, people)
     if more is None:
-        sentence = f"The data cannot tell: {so_far}. Even {PATIENCE} times as many people would hardly decide it."
+        hardly = f"Even {PATIENCE} times as many people would hardly decide it: choose what is less work."
+        sentence = f"The data cannot tell: {so_far}. {hardly}"
         return Verdict("cannot tell", sentence, interval, None, None)
     days = more / people_per_day if people_per_day else None
     longer = f" ({_rounded(days)} more days)" if days is not None else ""

@@ -314,7 +314,8 @@ def _checked(
     if (counts < MIN_ARM).any():
         code = int(counts.argmin())
         raise DataError(
-            f"{arms[code]}: {counts[code]} people; at least {MIN_ARM} are needed. Leave the arm out, or join two."
+            f"{arms[code]}: {counts[code]} people to learn from; at least {MIN_ARM} are needed. Leave the arm out, or "
+            "join two."
         )
     if np.ptp(y) == 0:
         raise DataError(f"the outcome is {y[0]:g} for everybody. Choose one that happened to some.")

@@ -148,9 +148,19 @@ def test_same_report_same_bytes_and_json_has_the_same_numbers(good: UpliftReport
 def test_who_differs_is_said_where_they_do_and_not_where_they_do_not(good: UpliftReport) -> None:
     assert good.who is not None
     assert good.who.sentence.startswith("People differ.")
+    assert "The first 10 % in the model's order gain" in good.who.sentence
     random, _ = judged(people(0.15), np.random.default_rng(5).random(N))
     assert "No difference between people was found" in random.sentence
     assert random.how_many.startswith("Everybody or nobody")
+
+
+def test_people_whom_the_model_puts_level_stand_in_one_part(tmp_path: Path) -> None:
+    score = np.random.default_rng(5).random(N)
+    level, _ = judged(people(0.15), np.where(np.arange(N) < N / 2, score, -1.0))
+    assert [name for name, _ in level.parts][-2:] == ["40 to 50 %", "50 to 100 %"]
+    assert len(level.parts) == 6
+    assert len(judged(people(0.15), np.zeros(N))[0].parts) == 1
+    assert "it puts them in no order" in page(report(people(0.15), score=np.zeros(N)), tmp_path)
 
 
 def test_where_nothing_is_nothing_is_said(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_arms_are_as_they_were_drawn_and_nobody_is_lost(simulated: Workspace, ca
     assert dict(campaign.analysis.arms) == {arm: int((mine.arm == arm).sum()) for arm in ("holdout", "random", "usual")}
     checks = {check.name: check.status for check in campaign.analysis.checks}
     assert "failed" not in checks.values()
-    assert "planned 70.0%" in campaign.analysis.checks[0].finding
+    assert "planned 70.0 %" in campaign.analysis.checks[0].finding
     assert campaign.campaign is not None
     steps = {step.name: step.decisions for step in campaign.campaign.funnel}
     assert sum(steps.values()) == campaign.run.rows
@@ -220,7 +220,7 @@ def test_what_the_model_earned_is_held_against_every_arm(
     monkeypatch.setattr(reporting, "learn", refuse)
     tables = made()
     found = campaign_report(a_shop(tmp_path / "shop", **tables), campaign="welcome")
-    assert found.verdict.sentence.startswith("Act: model. It raises profit per person by")
+    assert found.verdict.sentence.startswith("Act: let the model choose. It raises profit per person by")
     assert {c.control for c in found.earned} == {"usual", "random"}
     gained = {c.control: c.decisive for c in found.earned if c.metric.told == "profit per person"}
     true = 0.9 * 0.2 * (15 - 6)  # a tenth of them is held back by a cap

@@ -39,7 +39,7 @@ def told(rows: pd.DataFrame, **options: object) -> UpliftReport:
 def test_who_gains_is_found_and_what_it_earns_after_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uplift, "cross_fit", partial(uplift.cross_fit, folds=2))
     found = told(shop(), money="spend", margin=0.5, costs=1.0, currency="EUR", before=["age", "town"])
-    assert found.sentence.startswith("Act: mail. It raises spend per person by ")
+    assert found.sentence.startswith("Act: send mail. It raises spend per person by ")
     [profit] = found.profits
     earned = found.money.change(profit.profit, times=1000)
     assert f" After cost that is {earned} per 1,000 people (" in found.sentence
@@ -109,7 +109,16 @@ def test_people_in_two_arms_are_found_by_a_column_of_ids() -> None:
     found = told(pd.concat([rows, both]))
     assert found.verdict.kind == "not to be trusted"
     assert found.analysis.left_out == {"in two arms": 100}
-    assert "50 of 1,000 people (5.0%) were in two arms" in found.sentence
+    assert "50 of 1,000 people (5.0 %) were in two arms" in found.sentence
+
+
+def test_the_profit_told_is_as_sure_as_the_verdict_on_one_of_two_arms() -> None:
+    rows = shop(1500)
+    rows.loc[rows.index[::3], "arm"] = "call"
+    found = told(rows, money="spend", costs=1.0, margin=0.5)
+    assert found.verdict.interval.level == pytest.approx(0.975)
+    [profit] = [p.profit for p in found.profits if p.arm == found.arm]
+    assert (profit.low, profit.level) == (pytest.approx(0.5 * found.verdict.interval.low - 1), pytest.approx(0.975))
 
 
 def test_an_arm_of_five_is_told_as_too_few() -> None:
@@ -118,6 +127,11 @@ def test_an_arm_of_five_is_told_as_too_few() -> None:
     words = text(told(rows)).splitlines()
     [vip] = [line for line in words if "visit, vip" in line]
     assert vip.endswith("too few people to believe it")
+    rows = rows[rows.arm != "mail"]
+    alone = told(rows, money="spend", costs=1.0)
+    assert alone.sentence.startswith("The data cannot tell: too few people make up spend per person")
+    assert "After cost" not in alone.sentence
+    assert alone.plans == ()
     assert "  warning: sizes of the arms" in words
 
 

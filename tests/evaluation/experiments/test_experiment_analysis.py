@@ -75,6 +75,7 @@ def test_the_words_of_an_undecided_one_say_how_much_longer():
     hopeless = decide(Interval(0.01, -1.2, 1.2, 0.95), people=1000)
     assert hopeless.kind == "cannot tell"
     assert hopeless.more_people is None
+    assert hopeless.sentence.endswith("would hardly decide it: choose what is less work.")
 
 
 def test_an_effect_too_small_to_pay_is_not_acted_on():
@@ -109,12 +110,12 @@ def test_too_few_people_and_outcomes_that_nobody_or_one_person_has_cannot_tell()
     experiment = read_experiment(five, treatment="arm", shares={"none": 0.999, "mail": 0.001})
     assert analyse(experiment, [Metric("bought")]).verdict.kind == "cannot tell"
     nobody = verdict_of(shop(2).assign(bought=0))
-    assert nobody.sentence.startswith("The data cannot tell: bought is the same for everybody")
+    assert nobody.sentence == "The data cannot tell: bought is the same for everybody."
     rich = shop(2)
     rich.loc[rich.index[rich.arm == "mail"][0], "spend"] = rich.spend.sum()
     found = analyse(read_experiment(rich, treatment="arm"), [Metric("spend")])
     assert found.verdict.kind == "cannot tell"
-    assert "one of them 50% of it" in found.verdict.sentence
+    assert "one alone has 50 % of it all" in found.verdict.sentence
     assert found.comparisons[0].capped.enough
 
 

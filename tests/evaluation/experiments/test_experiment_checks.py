@@ -36,7 +36,7 @@ def test_a_plan_that_is_told_is_what_counts():
     assert checks.sample_ratio(counts, [10, 83]).status == "passed"
     failed = checks.sample_ratio(counts, [0.1, 0.9])
     assert failed.status == "failed"
-    assert "mail 83,000 (89.2%, planned 90.0%)" in failed.finding
+    assert "mail 83,000 (89.2 %, planned 90.0 %)" in failed.finding
 
 
 def test_sound_experiments_fail_no_check_but_once_in_hundreds():
