@@ -14,22 +14,19 @@ Done = TypeVar("Done")
 
 MOST = 16
 """Asks in a group: the first of them waits for the last."""
-THREADS = 2
-"""One decides about a group while the other stores one. With more of them groups are smaller, and cost as much each."""
 
 
 class Gathering(Generic[Ask, Found, Done]):
-    """Answers asks in groups. Nobody waits for a group to fill: one is what came while the last was decided about.
+    """Answers asks in groups. Nobody waits for a group to fill: one is what came while the last was worked on.
 
-    A thread takes a group, decides and stores it; while it stores, another may decide about the next. So a request is
-    handed over twice only, and the event loop has nothing to do with what lies between.
+    A thread of its own decides and stores, so that a request is handed over twice only, and the event loop has nothing
+    to do with what lies between. Two of them would answer fewer: groups get smaller, and each costs as much.
 
     Args:
         decide: What is found for each ask of a group, or why it cannot be.
         store: Stores what was found for a group, all or nothing; what is told of each, or why it cannot be. Where it
             fails for a group, each is tried alone, so that one that cannot be stored takes no neighbour along.
         most: Asks in a group.
-        threads: So many groups are worked on at a time, one of them decided about.
 
     Example:
         >>> async def ask_two():
@@ -47,14 +44,11 @@ class Gathering(Generic[Ask, Found, Done]):
         store: Callable[[list[Found]], Sequence[Done | Exception]],
         *,
         most: int = MOST,
-        threads: int = THREADS,
     ) -> None:
         self._decide, self._store, self._most = decide, store, most
         self._asks: SimpleQueue[tuple[Ask, asyncio.Future[Done]] | None] = SimpleQueue()
-        self._deciding = threading.Lock()
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
 
     @property
     def waiting(self) -> int:
@@ -74,16 +68,11 @@ class Gathering(Generic[Ask, Found, Done]):
     def close(self) -> None:
         """Answer who is waiting, then stop."""
         self._asks.put(None)
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
 
     def _work(self) -> None:
-        while True:
-            with self._deciding:
-                group = self._next()
-                found = _tried(self._decide, [ask for ask, _ in group]) if group else ()
-            if not group:
-                break
+        while group := self._next():
+            found = self._decided([ask for ask, _ in group])
             stored = iter(self._stored([one for one in found if not isinstance(one, Exception)]))
             done = [one if isinstance(one, Exception) else next(stored) for one in found]
             answers = [answer for _, answer in group]
@@ -95,10 +84,16 @@ class Gathering(Generic[Ask, Found, Done]):
             taken = [self._asks.get()]
             taken += [self._asks.get_nowait() for _ in range(min(self._most - 1, self._asks.qsize()))]
             if None in taken:
-                self._asks.put(None)  # for the next thread
+                self._asks.put(None)  # for the next time
             group = [one for one in taken if one is not None and not one[1].done()]
             if group or None in taken:
                 return group
+
+    def _decided(self, asks: list[Ask]) -> Sequence[Found | Exception]:
+        try:
+            return self._decide(asks)
+        except Exception as error:  # noqa: BLE001 - told to each who asked
+            return [error] * len(asks)
 
     def _stored(self, found: list[Found]) -> Sequence[Done | Exception]:
         if not found:
@@ -109,13 +104,6 @@ class Gathering(Generic[Ask, Found, Done]):
             if len(found) == 1:
                 return [error]
             return [done for one in found for done in self._stored([one])]
-
-
-def _tried(decide: Callable[[list[Ask]], Sequence[Found | Exception]], asks: list[Ask]) -> Sequence[Found | Exception]:
-    try:
-        return decide(asks)
-    except Exception as error:  # noqa: BLE001 - told to each who asked
-        return [error] * len(asks)
 
 
 def _tell(answers: Sequence[asyncio.Future[Done]], done: Sequence[Done | Exception]) -> None:

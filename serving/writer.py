@@ -29,7 +29,7 @@ class Writer:
     def __init__(self, state: State) -> None:
         self._state = state
         self._turn = threading.Lock()
-        self._jobs: Gathering[Job, Job, Any] = Gathering(list, self._store, most=LONGEST_QUEUE, threads=1)
+        self._jobs: Gathering[Job, Job, Any] = Gathering(list, self._store, most=LONGEST_QUEUE)
 
     async def write(self, job: Callable[[sa.Connection], T]) -> T:
         """Run `job` in a transaction and return its result once that is on the disk.

@@ -90,27 +90,6 @@ def test_what_fails_for_all_is_told_to_all():
     assert [type(error) for error in asyncio.run(run())] == [StateUnavailableError] * 3
 
 
-def test_while_a_group_is_stored_the_next_is_decided_about():
-    storing, decided = threading.Event(), threading.Event()
-
-    def decide(asks):
-        if asks == ["b"]:
-            decided.set()
-        return asks
-
-    def store(found):
-        storing.set()
-        return [decided.wait(10) for _ in found]
-
-    async def run():
-        with closing(Gathering(decide, store)) as gathering:
-            first = asyncio.create_task(gathering.answer("a"))
-            await asyncio.to_thread(storing.wait, 10)
-            return await asyncio.gather(first, gathering.answer("b"))
-
-    assert asyncio.run(run()) == [True, True]
-
-
 def test_who_waits_when_it_is_closed_is_answered():
     async def run():
         gathering = Gathering(list, list)
