@@ -19,10 +19,12 @@ from data.workspace import Workspace
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_SECONDS = 1.0
+BUSY_TIMEOUT_MS = {"FULL": int(BUSY_TIMEOUT_SECONDS * 1000), "NORMAL": int(BUSY_TIMEOUT_SECONDS * 250)}
+"""What does not wait for the disk does not wait long for another program either."""
 
 SQLITE_PRAGMAS = {
     "journal_mode": "WAL",  # readers never wait for the writer
-    "busy_timeout": int(BUSY_TIMEOUT_SECONDS * 1000),
+    "busy_timeout": BUSY_TIMEOUT_MS["FULL"],
     "foreign_keys": "ON",
     "secure_delete": "ON",  # what is erased is overwritten
     "wal_autocheckpoint": 20_000,  # in pages: the service moves the log into the file before, see `State.checkpoint`
@@ -205,7 +207,10 @@ def _begin_sqlite(connection: sa.Connection) -> None:
         raw: Any = connection.connection.dbapi_connection
         raw.execute("BEGIN").close()  # nothing is waited for yet, and by SQLAlchemy it takes ten times as long
         return
-    connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
+    if connection.info.get("synchronous") != synchronous:
+        connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS[synchronous]}")
+        connection.info["synchronous"] = synchronous
     # IMMEDIATE: a writer waits for its turn at the start; a reader that turns writer would be refused at once.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
