@@ -125,6 +125,7 @@ class RecommenderReport:
         popularity: Items by how many people had them.
         categories: The largest ones; none where the shop tells no categories.
         examples: Drawn at random.
+        names: What their items are called, by id; none where the shop tells no names.
         notes: What a reader must know.
     """
 
@@ -140,6 +141,7 @@ class RecommenderReport:
     popularity: tuple[Shares, ...]
     categories: tuple[Shares, ...]
     examples: tuple[Example, ...]
+    names: Mapping[str, str]
     notes: tuple[str, ...]
 
     @property

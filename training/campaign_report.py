@@ -281,8 +281,8 @@ def _decisions(tables: Tables, asked: _Asked, period_days: int) -> tuple[pd.Data
 
 
 def _about(rows: pd.DataFrame, campaign: str | None) -> str:
-    what = f"Campaign {campaign}" if campaign else "All decisions"
     kinds = " and ".join(sorted(set(rows["kind"])))
+    what = f"Campaign {campaign}" if campaign else f"Decisions of kind {kinds}"
     first, last = (f"{at:%Y-%m-%d}" for at in (rows["at"].min(), rows["at"].max()))
     when = f"on {first}" if first == last else f"from {first} to {last}"
     return f"{what}: {len(rows):,} decisions of kind {kinds}, {when}, about {rows['user_id'].nunique():,} people"
@@ -570,7 +570,7 @@ def _notes(told: _Rows, experiment: Experiment, costs: Mapping[str, float], *, r
     if running:
         notes.append(
             "Whatever people did since their first decision counts, so that who was decided for more often does not "
-            "count more. The verdict holds however often one looks: its interval is wider than the scorecard's."
+            "count more. The verdict holds however often one looks."
         )
     else:
         notes.append(

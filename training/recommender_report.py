@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import numpy as np
 from scipy import sparse
@@ -10,6 +11,7 @@ from scipy import sparse
 from data.errors import ModelFileError
 from data.interactions import CATEGORY
 from data.progress import timed
+from data.tables import Tables
 from data.workspace import Workspace
 from evaluation.intervals import Interval, mean, paired_difference
 from evaluation.ranking import RankingQuality
@@ -72,6 +74,7 @@ def recommender_report(workspace: Workspace, *, seed: int = 0) -> RecommenderRep
     owners = np.bincount(had.indices[had.data > 0], minlength=len(rows.known.items))
     taken = np.bincount(rows.held_out.indices, minlength=len(rows.items))[: len(rows.known.items)]
     shown, baseline = (np.bincount(lists[name][lists[name] >= 0], minlength=len(owners)) for name in (first, best))
+    examples = _examples(rows, model, lists[first], seed)
     return RecommenderReport(
         about=rows.about,
         at=f"{split.test:%Y-%m-%d}",
@@ -84,7 +87,8 @@ def recommender_report(workspace: Workspace, *, seed: int = 0) -> RecommenderRep
         groups=_groups(rows, quality[first], quality[best], resamples),
         popularity=_by_popularity(owners, shown, baseline, taken),
         categories=_by_category(rows, shown, baseline, taken),
-        examples=_examples(rows, model, lists[first], seed),
+        examples=examples,
+        names=_names(tables, examples, split.test),
         notes=(
             f"{version} was made by {card.recipe}.",
             f"In use it has learnt from everything; judged is what its recipe learns before {split.test:%Y-%m-%d}.",
@@ -154,6 +158,14 @@ def _by_category(rows: JudgedRows, shown: np.ndarray, baseline: np.ndarray, take
 
 def _share(counts: np.ndarray, of: np.ndarray) -> float:
     return float(counts[of].sum() / counts.sum()) if counts.any() else np.nan
+
+
+def _names(tables: Tables, examples: Sequence[Example], cutoff: datetime) -> dict[str, str]:
+    """What the items of examples were called then, by id."""
+    ids = {item for e in examples for item in (*e.had, *(shown.item for shown in e.shown))}
+    items = tables.as_of(cutoff)["items"]
+    named = items.filter(items.item_id.isin(sorted(ids)) & items.name.notnull()).select("item_id", "name").execute()
+    return dict(sorted(zip(named["item_id"], named["name"], strict=True)))
 
 
 def _examples(rows: JudgedRows, model: Recommender, ranked: np.ndarray, seed: int) -> tuple[Example, ...]:

@@ -95,7 +95,7 @@ def decide(
         return Verdict("not to be trusted", sentence, interval, None, None)
     if not enough or np.isnan(interval.low):
         alone = f", and one alone has {100 * largest_share:.0f} % of it all" if largest_share > LARGE else ""
-        few = f"too few people make up {what}{alone}. Run it on more people"
+        few = f"too few people stand behind {what}{alone}. Run it on more people"
         alike = f"{what} is the same for everybody" + (", or an arm has one person" if interval.estimate else "")
         reason = few if np.isfinite(interval.low) else alike
         return Verdict("cannot tell", f"The data cannot tell: {reason}.", interval, None, None)

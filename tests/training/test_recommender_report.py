@@ -35,6 +35,7 @@ def shop(
     folder = tmp_path_factory.mktemp("recommended")
     orders = some_orders(users=240)
     items = pd.DataFrame({"item_id": [*sorted(set(orders.item_id)), "new"]})
+    items["name"] = [f"Blend {item}" for item in items.item_id]
     items["category"] = ["tea" if number < 30 else "cups" for number in range(len(items))]
     workspace = a_shop(folder / "shop", orders=orders, items=items)
     recipe, made = Recipe("item_neighbours"), folder / "model"
@@ -85,6 +86,7 @@ def test_examples_are_ids_with_reasons_from_the_own_history(report: RecommenderR
         assert {shown.because for shown in example.shown} - {""} <= had
         assert sum(shown.taken for shown in example.shown) <= example.took
     assert any(shown.because for example in report.examples for shown in example.shown)
+    assert all(report.names[item] == f"Blend {item}" for example in report.examples for item in example.had)
 
 
 def test_words_follow_the_interval(report: RecommenderReport) -> None:

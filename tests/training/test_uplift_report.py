@@ -129,7 +129,7 @@ def test_an_arm_of_five_is_told_as_too_few() -> None:
     assert vip.endswith("too few people to believe it")
     rows = rows[rows.arm != "mail"]
     alone = told(rows, money="spend", costs=1.0)
-    assert alone.sentence.startswith("The data cannot tell: too few people make up spend per person")
+    assert alone.sentence.startswith("The data cannot tell: too few people stand behind spend per person")
     assert "After cost" not in alone.sentence
     assert alone.plans == ()
     assert "  warning: sizes of the arms" in words
