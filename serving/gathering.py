@@ -72,9 +72,7 @@ class Gathering(Generic[Ask, Found, Done]):
 
     def _work(self) -> None:
         while group := self._next():
-            found = self._decided([ask for ask, _ in group])
-            stored = iter(self._stored([one for one in found if not isinstance(one, Exception)]))
-            done = [one if isinstance(one, Exception) else next(stored) for one in found]
+            done = self._done([ask for ask, _ in group])
             answers = [answer for _, answer in group]
             answers[0].get_loop().call_soon_threadsafe(_tell, answers, done)
 
@@ -89,9 +87,11 @@ class Gathering(Generic[Ask, Found, Done]):
             if group or None in taken:
                 return group
 
-    def _decided(self, asks: list[Ask]) -> Sequence[Found | Exception]:
+    def _done(self, asks: list[Ask]) -> Sequence[Done | Exception]:
         try:
-            return self._decide(asks)
+            found = self._decide(asks)
+            stored = iter(self._stored([one for one in found if not isinstance(one, Exception)]))
+            return [one if isinstance(one, Exception) else next(stored) for one in found]
         except Exception as error:  # noqa: BLE001 - told to each who asked
             return [error] * len(asks)
 
