@@ -369,6 +369,12 @@ class Serving(Section):
     timeout_seconds: float = Field(2, gt=0, description="a request that takes longer is given up")
     max_body_bytes: int = Field(2_000_000, ge=1_000, description="a larger request is refused")
     max_k: int = Field(200, ge=1, description="most items of one answer")
+    requests_per_minute: int = Field(
+        0,
+        ge=0,
+        description="of each key over all workers, in a minute of the clock; of all together without `require_keys`; "
+        "0 = any",
+    )
 
 
 class Placement(Section):

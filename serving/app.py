@@ -16,6 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -32,6 +33,7 @@ from data.workspace import Workspace
 from serving.contacting import Acted
 from serving.engine import Engine, Recommended
 from serving.gathering import Gathering
+from serving.limits import RateLimit, TooManyError
 from serving.metrics import Metrics
 from serving.offered import Offered
 from serving.openapi import document
@@ -91,6 +93,7 @@ class Service:
 
     Attributes:
         engine: None until it is loaded.
+        limit: How many requests a key may make; None until it is loaded, or where any number.
         metrics: What operators watch.
         items: Answers who asks for items, those who ask at once together.
         offers: Answers who asks for offers.
@@ -104,6 +107,7 @@ class Service:
         self.settings = workspace.settings.serving
         self.metrics = Metrics()
         self.engine: Engine | None = None
+        self.limit: RateLimit | None = None
         self.trouble = "The service is still loading."
         self.items: Gathering[RecommendAsk, Recommended, tuple[Recommended, bool]] = Gathering(
             partial(self._decided, Engine.recommend_each), partial(log_decisions, self)
@@ -147,6 +151,10 @@ class Service:
         """Run what blocks, off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
+    async def _commit(self, job: Callable[[sa.Connection], T]) -> T:
+        """Run what need not survive a power cut in a transaction, off the event loop."""
+        return await self.in_thread(partial(self.writer.commit, job, flush=False))
+
     async def start(self) -> None:
         """Load in the background, then keep up with the state and the registry."""
         self._background.append(asyncio.create_task(self._load()))
@@ -170,6 +178,8 @@ class Service:
                 engine = await self.in_thread(Engine, self.workspace)
                 await self.in_thread(engine.load)
                 self._writer = Writer(engine.state)
+                if per_minute := self.settings.requests_per_minute:
+                    self.limit = RateLimit(per_minute, self._commit)
                 gc.collect()
                 gc.freeze()  # what was loaded stays; the collector need not look at it again
                 self.engine = engine
@@ -301,7 +311,9 @@ def _endpoint(service: Service, spec: RouteSpec) -> Endpoint:
         try:
             async with asyncio.timeout(service.settings.timeout_seconds):
                 headers = dict(request.scope["headers"])  # Starlette's own look through all of them for each
-                _authorise(service, headers, spec.role)
+                key_id = _authorise(service, headers, spec.role)
+                if service.limit is not None:
+                    await service.limit.count(key_id)
                 ask = _parsed(spec.ask, await _body(request, headers, service.settings.max_body_bytes))
                 if service.engine is not None and not spec.of_erased:
                     ask = _as_strangers(ask, service.engine.state.tombstones)
@@ -322,9 +334,10 @@ def _new_id() -> str:
 Headers = Mapping[bytes, bytes]
 
 
-def _authorise(service: Service, headers: Headers, role: keys.Role) -> None:
+def _authorise(service: Service, headers: Headers, role: keys.Role) -> str:
+    """The id of the key that was sent; empty where none is asked for."""
     if not service.settings.require_keys:
-        return
+        return ""
     scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     if scheme.lower() != "bearer":
         key = headers.get(b"x-api-key", b"").decode("latin-1")
@@ -334,6 +347,7 @@ def _authorise(service: Service, headers: Headers, role: keys.Role) -> None:
         raise RequestError(401, "unauthorized", f"{'The key is not in force' if key else 'There is no key'}. {hint}")
     if role == "admin" and has != "admin":
         raise RequestError(403, "forbidden", "This needs a key with the role admin; the one sent has the role app.")
+    return keys.id_of(key)
 
 
 async def _body(request: Request, headers: Headers, most: int) -> bytes:
@@ -378,9 +392,13 @@ def _as_strangers(ask: Ask, tombstones: Tombstones) -> Ask:
 
 def _error_response(error: Exception, path: str, request_id: str) -> Response:
     """An error in the one shape; what was not foreseen is logged with its trace, which nobody else sees."""
+    headers = {REQUEST_ID: request_id}
     match error:
         case RequestError():
             found = error
+        case TooManyError():
+            found = RequestError(429, "too_many", str(error))
+            headers["Retry-After"] = str(error.retry_after_seconds)
         case FieldError(field=field, reason=reason):
             found = RequestError(400, "malformed", str(error), [ErrorDetail(field=field, message=reason)])
         case UnknownItemError():
@@ -395,7 +413,6 @@ def _error_response(error: Exception, path: str, request_id: str) -> Response:
         case _:
             log.error("%s: request %s failed", path, request_id, exc_info=error)
             found = RequestError(500, "internal", f"This should not have happened; the log tells of {request_id}.")
-    headers = {REQUEST_ID: request_id}
     if found.status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return Response(found.body.model_dump_json(), found.status, headers, "application/json")

@@ -41,6 +41,7 @@ ERRORS = {
     404: "not_found: nobody knows the item",
     413: "too_large: send less at once",
     415: "unsupported_media_type: the body is not application/json, or compressed",
+    429: "too_many: the requests of this minute are used up; send it again after Retry-After seconds",
     500: "internal: a fault of the service, whose log tells of the request",
     503: "not_ready, state_unavailable or timeout: send it again after Retry-After seconds",
 }
@@ -117,7 +118,7 @@ def statuses(route: Described) -> list[int]:
     Example:
         >>> from serving.routes import ROUTES
         >>> statuses(ROUTES[0])
-        [400, 401, 413, 415, 500, 503]
+        [400, 401, 413, 415, 429, 500, 503]
     """
     further = (*FURTHER.get(route.path, ()), *([403] if route.role == "admin" else []))
     return sorted({*ERRORS} - {403, 404} | {*further})
@@ -168,7 +169,7 @@ def _answer(about: str, schema: Any) -> dict[str, Any]:
 
 
 def _error(status: int, schema: Any) -> dict[str, Any]:
-    return {**_answer(ERRORS[status], schema), "headers": HEADERS | (RETRY if status == 503 else {})}
+    return {**_answer(ERRORS[status], schema), "headers": HEADERS | (RETRY if status in (429, 503) else {})}
 
 
 def _json(schema: Any, *, examples: dict[str, Any] | None = None) -> dict[str, Any]:

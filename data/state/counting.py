@@ -1,4 +1,4 @@
-"""What is limited: redemptions of an offer, money of a budget, messages to a person. Limits hold for all processes."""
+"""What is limited: redemptions of an offer, money of a budget, requests of a key. Limits hold for all processes."""
 
 from __future__ import annotations
 
@@ -48,6 +48,25 @@ def _take(dialect: str) -> sa.Executable:
         index_elements=KEY, set_={"used": after}, where=after <= sa.bindparam("limit", type_=sa.Double())
     )
     return statement.returning(counters.c.used)  # type: ignore[no-any-return]
+
+
+def forget(connection: sa.Connection, kind: str, *, before: str) -> None:
+    """Remove what was counted of this kind about what sorts before, such as the minutes that are past.
+
+    Args:
+        connection: From `State.writing`.
+        kind: What was counted.
+        before: The first `about`, compared as text, to be kept.
+
+    Example:
+        >>> from data.state import State
+        >>> with State.open("sqlite://").writing() as connection:
+        ...     _ = [take(connection, "requests", minute, limit=9) for minute in ("29912340", "29912341")]
+        ...     forget(connection, "requests", before="29912341")
+        ...     [counted.about for counted in used(connection, ["requests"])]
+        ['29912341']
+    """
+    connection.execute(counters.delete().where(counters.c.kind == kind, counters.c.about < before))
 
 
 class Counted(NamedTuple):

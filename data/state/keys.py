@@ -102,6 +102,16 @@ def role_of(key: str, known: dict[str, tuple[Role, str]]) -> Role | None:
     return role if matches and prefix == PREFIX else None
 
 
+def id_of(key: str) -> str:
+    """The public part of a key as sent by an app, in force or not.
+
+    Example:
+        >>> id_of("attune_8f_secret")
+        '8f'
+    """
+    return key.partition("_")[2].partition("_")[0]
+
+
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
 
