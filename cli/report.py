@@ -101,6 +101,9 @@ def uplift(
         str | None, typer.Option(help="Who was left alone; empty = the arm named control, none, No E-Mail, 0, ...")
     ] = None,
     money: Annotated[str | None, typer.Option(help="Column of what each person spent.")] = None,
+    share: Annotated[
+        list[str] | None, typer.Option(help="Planned share of each arm, `ARM=0.6`; empty = a usual plan is looked for.")
+    ] = None,
     margin: Annotated[
         float, typer.Option(help="Share of the money that is earned; without --money, of one outcome.")
     ] = 1,
@@ -167,8 +170,8 @@ def uplift(
         known = [name.strip() for names in before or () for name in names.split(",") if name.strip()]
         given = {
             "treatment": treatment, "control": control, "outcome": outcome, "money": money, "margin": f"{margin:g}",
-            "cost": ", ".join(cost or ()), "before": ", ".join(known), "user": user, "date": date, "rule": rule,
-            "currency": currency,
+            "cost": ", ".join(cost or ()), "share": ", ".join(share or ()), "before": ", ".join(known), "user": user,
+            "date": date, "rule": rule, "currency": currency,
         }  # fmt: skip
         report = report_of(
             rows,
@@ -177,7 +180,8 @@ def uplift(
             control=control,
             money=money,
             margin=margin,
-            costs=_costs(cost),
+            costs=_by_arm(cost, "--cost"),
+            shares=_shares(share),
             before=known,
             user=user,
             date=date,
@@ -203,7 +207,21 @@ def _file_name(campaign: str) -> str:
     return plain if plain == campaign.replace(" ", "-") else f"{plain}-{sha256(campaign.encode()).hexdigest()[:6]}"
 
 
-def _costs(told: list[str] | None) -> dict[str, float] | float | None:
+def _shares(told: list[str] | None) -> dict[str, float] | None:
+    """Planned shares, of each arm one.
+
+    Raises:
+        DataError: they are told otherwise.
+    """
+    from data.errors import DataError
+
+    found = _by_arm(told, "--share")
+    if isinstance(found, float):
+        raise DataError(f"--share {found:g}: give ARM=NUMBER for each arm.")
+    return found
+
+
+def _by_arm(told: list[str] | None, option: str) -> dict[str, float] | float | None:
     """`["0.1"]` is of all arms, `["Mens=0.1", "Womens=0.2"]` of each.
 
     Raises:
@@ -218,4 +236,4 @@ def _costs(told: list[str] | None) -> dict[str, float] | float | None:
             return float(told[0])
         return {arm.strip(): float(amount) for arm, amount in (part.rsplit("=", 1) for part in told)}
     except ValueError:
-        raise DataError(f"--cost {' '.join(told)}: give one number, or ARM=NUMBER for each arm.") from None
+        raise DataError(f"{option} {' '.join(told)}: give one number, or ARM=NUMBER for each arm.") from None

@@ -72,6 +72,7 @@ def uplift_report(
     money: str | None = None,
     margin: float = 1.0,
     costs: Mapping[str, float] | float | None = None,
+    shares: Mapping[str, float] | None = None,
     before: Sequence[str] = (),
     user: str | None = None,
     date: str | None = None,
@@ -93,6 +94,7 @@ def uplift_report(
         money: Column of what each spent.
         margin: Share of the money that is earned, or what one outcome is worth.
         costs: Of one contact and its offer, of each arm or of all.
+        shares: Planned, of each arm.
         before: Columns known before; those of numbers correct the effects, those of few words are segments.
         user: Column of ids, as `read_experiment` takes it.
         date: Column of when each joined.
@@ -111,7 +113,7 @@ def uplift_report(
     numbers = tuple(name for name in before if name in rows and pd.api.types.is_numeric_dtype(rows[name]))
     segments = tuple(name for name in before if name in rows and 2 <= rows[name].nunique() <= MOST_GROUPS)
     experiment = read_experiment(
-        rows, treatment=treatment, control=control, user=user, before=before, segments=segments
+        rows, treatment=treatment, control=control, shares=shares, user=user, before=before, segments=segments
     )
     by_arm = _costs(costs, experiment.arms)
     names = [outcome, *([money] if money else [])]

@@ -241,6 +241,10 @@ def read_experiment(
     arms = _arms(words, treatment, control)
     if shares is not None and set(shares) != set(arms):
         raise DataError(f"shares are of {sorted(shares)}; {treatment} has the arms {sorted(arms)}.")
+    if shares is not None and not min(shares.values()) > 0:
+        raise DataError(
+            f"shares are {', '.join(f'{name} {part:g}' for name, part in shares.items())}; give each above 0."
+        )
     return Experiment(
         rows=rows.reset_index(drop=True),
         arm=pd.Index(arms).get_indexer(words),

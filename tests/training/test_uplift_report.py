@@ -121,6 +121,13 @@ def test_the_profit_told_is_as_sure_as_the_verdict_on_one_of_two_arms() -> None:
     assert (profit.low, profit.level) == (pytest.approx(0.5 * found.verdict.interval.low - 1), pytest.approx(0.975))
 
 
+def test_an_unusual_plan_can_be_told() -> None:
+    rows = shop(20_000)
+    rows = rows.drop(rows[rows.arm == "mail"].index[:800])
+    assert told(rows).verdict.kind == "not to be trusted"
+    assert told(rows, shares={"none": 10_000, "mail": 9_200}).verdict.kind == "act"
+
+
 def test_an_arm_of_five_is_told_as_too_few() -> None:
     rows = shop(2000)
     rows.loc[rows.index[rows.visit == 0][:5], "arm"] = "vip"
