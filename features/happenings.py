@@ -117,9 +117,14 @@ def changes_of_viewed(rows: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame
     Returns:
         Rows like those of `happenings`.
     """
-    looked = rows[rows["event"].isin(LOOKED) & rows["item_id"].isin(changes["item_id"])]
+    looked = rows[rows["event"].isin(LOOKED)]
+    looked = looked[looked["item_id"].isin(changes["item_id"])]
+    if looked.empty:
+        return looked
     both = looked[["user_id", "item_id", "category", "at"]].merge(changes, on="item_id", suffixes=("_looked", ""))
     both = both[(both["at_looked"] < both["at"]) & (both["at"] - both["at_looked"] <= VIEWED_DAYS * DAY)]
+    if both.empty:
+        return looked.iloc[:0]
     both = both.sort_values("at_looked").drop_duplicates(["user_id", "item_id", "event", "at"], keep="last")
     bought = rows.loc[rows["event"] == ORDER, ["user_id", "item_id", "at"]]
     last = bought.groupby(["user_id", "item_id"], as_index=False).agg(ordered_at=("at", "max"))
@@ -133,17 +138,20 @@ def lifecycle_changes(rows: pd.DataFrame, now: datetime, *, days: int) -> pd.Dat
 
     `stage` is the new one and `was_stage` the one before. A midnight's stage is that of `features.segments`.
     """
+    ordered = rows[rows["event"] == ORDER]
+    if ordered.empty:
+        return ordered
     last = pd.Timestamp(now).floor("D")
     grid = pd.date_range(last - days * DAY, last, freq="D")
-    orders = rows[rows["event"] == ORDER].groupby(["user_id", "order_id"], sort=True)["at"].min().reset_index()
-    if orders.empty:
-        return rows.iloc[:0]
+    orders = ordered.groupby(["user_id", "order_id"], sort=True)["at"].min().reset_index()
     when, midnights = (at.to_numpy(dtype="datetime64[s]") for at in (orders["at"], grid))
     users, first = np.unique(orders["user_id"].to_numpy(dtype=object), return_index=True)
     parts = [_rhythm_at(np.sort(times), midnights) for times in np.split(when, first[1:])]
     told = pd.DataFrame(np.concatenate(parts, axis=1).T, columns=RHYTHM)
     stage = lifecycle_of(told).reshape(len(users), len(grid))
     person, day = np.nonzero(stage[:, 1:] != stage[:, :-1])
+    if not len(person):
+        return rows.iloc[:0]
     found = pd.DataFrame({
         "user_id": users[person],
         "event": LIFECYCLE_CHANGED,

@@ -51,6 +51,7 @@ def matrix_of(frame: pd.DataFrame, features: Sequence[str], categories: Categori
     matrix = np.empty((len(frame), len(features)))
     for j, name in enumerate(features):
         matrix[:, j] = _codes(frame[name], categories[name]) if name in categories else _numbers(frame[name])
+    matrix[~np.isfinite(matrix)] = np.nan
     return matrix
 
 
@@ -121,6 +122,8 @@ def _codes(column: pd.Series, categories: list[str]) -> np.ndarray:
 def _numbers(column: pd.Series) -> np.ndarray:
     kind = column.dtype
     try:
+        if isinstance(kind, np.dtype) and kind.kind in "biuf":  # most are: pandas need not look for what is missing
+            return column.to_numpy(dtype=np.float64)
         numbers = None if kind.kind in "mM" else column.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError):
         numbers = None
@@ -129,4 +132,4 @@ def _numbers(column: pd.Series) -> np.ndarray:
             f"the feature {column.name!r} is {kind} and cannot be read as numbers: give numbers (of a time, the days "
             "before the cutoff), or strings where the model learns from them."
         )
-    return np.where(np.isfinite(numbers), numbers, np.nan)
+    return numbers

@@ -19,7 +19,7 @@ from data.state.schema import tables as state_tables
 from data.tables import Tables
 from features.segments import lifecycle_of
 from features.segments import parsed as segments_of
-from features.snapshots import unavailable
+from features.snapshots import lacking
 from serving.channels import channels_of
 from serving.contacting import Acted, Asked, Parts, Row, act
 from serving.decisions import triggers
@@ -54,7 +54,7 @@ class Acting:
         answers = settings.features.form_answers
         names = Names(
             features=profiles.columns,
-            lacking={one.name: ", ".join(one.lacks(tables)) for one in unavailable(tables, settings.features)},
+            lacking=lacking(tables, settings.features),
             labels=settings.propensity,
             segments=self._segments,
             answers=answers,

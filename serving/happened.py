@@ -27,7 +27,7 @@ from features.happenings import (
 )
 from features.online import OnlineHappenings
 from serving.decisions.journeys import Handed
-from serving.decisions.triggers import Beginning
+from serving.decisions.triggers import Beginning, Rows, columns_of
 from serving.profiles import Profiles
 
 KIND = "action"
@@ -40,12 +40,12 @@ class Happened(NamedTuple):
     """What is known of the people asked about.
 
     Attributes:
-        rows: What they did, rows of `features.happenings`.
+        rows: What they did, of `features.happenings`.
         handed: The steps that were handed out to each.
         newest: By person, the `seq` of their newest decision about an action; none where there is none.
     """
 
-    rows: pd.DataFrame
+    rows: Rows
     handed: Mapping[str, Sequence[Handed]]
     newest: Mapping[str, int]
 
@@ -76,7 +76,8 @@ class Happenings:
         if LIFECYCLE_CHANGED in self._asked:
             parts.append(lifecycle_changes(did, now, days=CHANGED_DAYS))
         parts = [part for part in parts if len(part)] or [did]
-        return Happened(pd.concat(parts, ignore_index=True), *self._handed(user_ids, rows["messages"], now))
+        every = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+        return Happened(columns_of(every), *self._handed(user_ids, rows["messages"], now))
 
     def _changes(self, now: datetime) -> pd.DataFrame:
         """What lately became of items, in the checked tables and in the state; found anew once the state's change."""

@@ -223,20 +223,22 @@ class Profiles:
         with self._state.reading() as reading:
             query = sa.select(state).where(state.c[column].in_(ids))
             live = pa.Table.from_batches(batches(reading, query, name), schema(name))
-        extra = {field: kind for field, kind in self._kinds.get(name, {}).items() if field not in schema(name).names}
-        attributes = "".join(
-            f", TRY_CAST(extra ->> '$.{field}' AS {kind}) AS \"{field}\"" for field, kind in extra.items()
-        )
-        query_live = f"SELECT * EXCLUDE ({EXTRA}, {SEQ}) {attributes} FROM live"
-        connection.register("live", live)
-        if column not in self._kinds.get(name, ()):  # the tables have none such
-            return connection.sql(query_live).to_arrow_table()
-        key = ", ".join(f'"{field}"' for field in TABLES[name].key if field in self._kinds[name])
-        connection.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))
-        return connection.sql(
-            f"{query_live} UNION ALL BY NAME SELECT * FROM ({self._checked(name)}) "
-            f"ANTI JOIN live USING ({key}) WHERE {column} IN (SELECT id FROM wanted)"
-        ).to_arrow_table()
+        kinds = self._kinds.get(name, {})
+        parts = [live.drop_columns([EXTRA, SEQ])]
+        extra = {field: kind for field, kind in kinds.items() if field not in schema(name).names}
+        if live.num_rows:  # what is there for nobody need not be planned
+            connection.register("live", live)
+        if live.num_rows and extra:
+            told = (f"TRY_CAST(extra ->> '$.{field}' AS {kind}) AS \"{field}\"" for field, kind in extra.items())
+            parts = [connection.sql(f"SELECT * EXCLUDE ({EXTRA}, {SEQ}), {', '.join(told)} FROM live").to_arrow_table()]
+        if column in kinds:  # else the tables have none such
+            connection.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))
+            query_checked = f"SELECT * FROM ({self._checked(name)}) WHERE {column} IN (SELECT id FROM wanted)"
+            if live.num_rows:
+                key = ", ".join(f'"{field}"' for field in TABLES[name].key if field in kinds)
+                query_checked = f"SELECT * FROM ({query_checked}) ANTI JOIN live USING ({key})"
+            parts.append(connection.sql(query_checked).to_arrow_table())
+        return pa.concat_tables(parts, promote_options="permissive")
 
     def _checked(self, name: str) -> str:
         path = str(self._folder / f"{name}.parquet").replace("'", "''")

@@ -26,10 +26,13 @@ NONE, BEST = "none", "best"
 LIFECYCLE = "lifecycle"
 SAME = ("item_id", "category", "page")
 UNIT_DAYS = {"minute": 1 / 1440, "hour": 1 / 24, "day": 1.0}
+NUMBERS = ("value", "quantity")
 MOST_ITEMS = 20
 DAY_MICROS = 86_400_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+Rows = Mapping[str, np.ndarray]
+"""What people did, a column each, the oldest first: `at` in microseconds since 1970, text as objects."""
 _Happened = tuple[int, Any]
 """Microseconds since 1970, and the item, a text if there is one."""
 
@@ -189,34 +192,42 @@ def check_catalogue(triggers: Sequence[Trigger], *, offers: Collection[str], slo
                     raise WorkspaceError(f"{place}.slots: {_unknown(slot, 'slot with variants', slots)}")
 
 
-def matches(event: Event, rows: pd.DataFrame) -> np.ndarray:
-    """Which rows of `features.happenings` are such an event, bool (n,)."""
+def columns_of(happened: pd.DataFrame) -> Rows:
+    """Rows of `features.happenings` as triggers ask about them again and again: the oldest first, columns as arrays."""
+    found = {name: happened[name].to_numpy(dtype=float if name in NUMBERS else object) for name in happened}
+    found["at"] = happened["at"].to_numpy(dtype="datetime64[us]").astype(np.int64)
+    order = np.argsort(found["at"], kind="stable")
+    return {name: column[order] for name, column in found.items()}
+
+
+def matches(event: Event, rows: Rows) -> np.ndarray:
+    """Which rows are such an event, bool (n,)."""
+    kinds = rows["event"]
+    held: np.ndarray = kinds == event.what
     if event.what == ENGAGEMENT:
-        held = (~rows["event"].isin(NO_ENGAGEMENT)).to_numpy(copy=True)
-    else:
-        held = rows["event"].eq(event.what).to_numpy(copy=True)
+        held = np.array([kind not in NO_ENGAGEMENT for kind in kinds.tolist()], bool)
     if event.category is not None:
-        held = held & rows["category"].eq(event.category).to_numpy()
+        held = held & (rows["category"] == event.category)
     if event.condition is not None and held.any():
-        held[held] = event.condition.mask(rows.loc[held, list(event.condition.names)])
+        held[held] = event.condition.mask({name: rows[name][held] for name in ("event", *event.condition.names)})
     return held
 
 
-def begun(trigger: Trigger, rows: pd.DataFrame) -> dict[tuple[str, str], Beginning]:
+def begun(trigger: Trigger, rows: Rows) -> dict[tuple[str, str], Beginning]:
     """What last began a trigger's journey, by user and what it is about: the newest event that has enough before it.
 
     Enough are `times` in the `within_days` up to it. It is about nothing ("") where they need have nothing in common.
 
     Args:
         trigger: With events.
-        rows: Of `features.happenings`.
+        rows: From `columns_of`.
 
     Example:
         >>> looked = Action(events=("product_viewed",), same="category", times=2, steps=(ActionStep(wait="rhythm"),))
         >>> [trigger] = read({"browse": looked}, Names()).on
         >>> rows = pd.DataFrame({"user_id": "ann", "event": "product_viewed", "category": ["tea", "tea", "cups"],
         ...     "item_id": ["i1", "i2", "i3"], "at": pd.to_datetime(["2026-01-01"] + ["2026-01-05"] * 2, utc=True)})
-        >>> {key: (found.items, found.rhythm_days) for key, found in begun(trigger, rows).items()}
+        >>> {key: (found.items, found.rhythm_days) for key, found in begun(trigger, columns_of(rows)).items()}
         {('ann', 'tea'): (('i2',), 4.0)}
     """
     declared, found = trigger.declared, {}
@@ -232,24 +243,21 @@ def begun(trigger: Trigger, rows: pd.DataFrame) -> dict[tuple[str, str], Beginni
     return found
 
 
-def reached(trigger: Trigger, rows: pd.DataFrame) -> dict[tuple[str, str], datetime]:
+def reached(trigger: Trigger, rows: Rows) -> dict[tuple[str, str], datetime]:
     """When a trigger's goal was reached last, by user and what it is about."""
     found = _grouped([trigger.goal], rows, trigger.declared.same)
     return {key: _moment(events[-1][0]) for key, events in found.items()}
 
 
-def _grouped(events: Sequence[Event], rows: pd.DataFrame, same: str) -> dict[tuple[str, str], list[_Happened]]:
+def _grouped(events: Sequence[Event], rows: Rows, same: str) -> dict[tuple[str, str], list[_Happened]]:
     """The events among the rows by user and what they have in common, the oldest first."""
-    held = np.zeros(len(rows), bool)
+    held = np.zeros(len(rows["at"]), bool)
     for event in events:
         held |= matches(event, rows)
-    micros = rows["at"].to_numpy(dtype="datetime64[us]").astype(np.int64)
-    order = np.flatnonzero(held)
-    order = order[np.argsort(micros[order], kind="stable")]
-    users, items = (rows[name].iloc[order].tolist() for name in ("user_id", "item_id"))
-    about = rows[same].iloc[order].tolist() if same else [""] * len(order)
+    users, times, items = (rows[name][held].tolist() for name in ("user_id", "at", "item_id"))
+    about = rows[same][held].tolist() if same else [""] * len(users)
     found: dict[tuple[str, str], list[_Happened]] = defaultdict(list)
-    for user, what, at, item_id in zip(users, about, micros[order].tolist(), items, strict=True):
+    for user, what, at, item_id in zip(users, about, times, items, strict=True):
         if isinstance(what, str):
             found[user, what].append((at, item_id))
     return found

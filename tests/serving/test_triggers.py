@@ -14,7 +14,7 @@ from data.settings import Action, ActionStep, Settings
 from data.tables import Tables
 from features.happenings import COLUMNS
 from features.snapshots import feature_names, unavailable
-from serving.decisions.triggers import Names, begun, check_catalogue, read
+from serving.decisions.triggers import Names, begun, check_catalogue, columns_of, read
 
 STEPS = (ActionStep(),)
 NAMES = Names(features=("cart_items", "orders_life"), labels=("churn",), answers=("budget",))
@@ -150,20 +150,23 @@ def test_the_newest_event_begins_a_journey_for_each_category():
         *(("ann", "product_viewed", days, cups) for days in (1, 2, 20)),
         *(("bob", "product_viewed", days, tea) for days in (30, 33, 35)),
     )
-    found = {key: (NOW - one.at).days for key, one in begun(looked, rows).items()}
+    found = {key: (NOW - one.at).days for key, one in begun(looked, columns_of(rows)).items()}
     assert found == {("ann", "tea"): 1, ("bob", "tea"): 30}
 
 
 def test_conditions_ask_of_the_event_and_a_missing_answer_is_none():
     form = one(events=("form_submitted where budget == 'large'",))
     rows = happened(("ann", "form_submitted", 1), ("bob", "form_submitted", 1)).assign(budget=["large", None])
-    assert list(begun(form, rows)) == [("ann", "")]
+    assert list(begun(form, columns_of(rows))) == [("ann", "")]
 
 
 def test_engagement_is_what_people_do_themselves():
     quiet = one(events=("engagement",), goal="engagement", steps=(ActionStep(wait="90 days"),))
     rows = happened(("ann", "open", 100), ("ann", "unsubscribe", 1), ("ann", "price_dropped", 1), ("bob", "order", 3))
-    assert {user: (NOW - one.at).days for (user, _), one in begun(quiet, rows).items()} == {"ann": 100, "bob": 3}
+    assert {user: (NOW - one.at).days for (user, _), one in begun(quiet, columns_of(rows)).items()} == {
+        "ann": 100,
+        "bob": 3,
+    }
 
 
 def test_the_rhythm_is_the_persons_own_median():
@@ -172,7 +175,7 @@ def test_the_rhythm_is_the_persons_own_median():
     rows = happened(
         *(("ann", "order", days, tea) for days in (10, 20, 40, 50)), ("ann", "order", 5, {"item_id": "pot"})
     )
-    [found] = begun(again, rows).values()
+    [found] = begun(again, columns_of(rows)).values()
     assert (found.about, found.items, found.rhythm_days) == ("tea", ("tea",), 10.0)
 
 
