@@ -239,6 +239,7 @@ class UpliftReport:
         campaign: What else is known of decisions that were logged; None of a table of an experiment.
         earned: What the arm of the verdict brings more than other treated arms, metric by metric.
         kept: The same after cost, by the other arm; none without a cost.
+        currency: Of profits and costs; may be empty.
     """
 
     analysis: Analysis
@@ -255,6 +256,7 @@ class UpliftReport:
     campaign: Campaign | None = None
     earned: tuple[Comparison, ...] = ()
     kept: Mapping[str, Interval] = field(default_factory=dict)
+    currency: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -280,16 +282,30 @@ class UpliftReport:
     @property
     def money(self) -> Unit:
         """In which profits are."""
-        return Unit("money", next((unit.currency for unit in self.units.values() if unit.currency), ""))
+        return Unit("money", self.currency)
 
     @property
     def headline(self) -> tuple[Comparison, ...]:
         """The numbers of that arm, one for each metric."""
         return tuple(c for c in self.analysis.comparisons if c.arm == self.arm)
 
+    def called(self, arm: str) -> str:
+        """An arm as readers know it."""
+        return arm_name(arm, self.run.options.get("treatment", ""))
+
     def unit(self, comparison: Comparison) -> Unit:
         """Of one comparison."""
         return self.units[comparison.metric.told]
+
+
+def arm_name(arm: str, treatment: str) -> str:
+    """An arm as readers know it: a bare number is told with its column.
+
+    Example:
+        >>> arm_name("1", "mailed"), arm_name("Mens", "mailed")
+        ('mailed 1', 'Mens')
+    """
+    return f"{treatment} {arm}".strip() if arm.isdecimal() else arm
 
 
 def who(
@@ -424,7 +440,7 @@ def _title(report: UpliftReport) -> str:
     if report.campaign:
         return report.campaign.about.partition(":")[0]
     metric = report.headline[0].metric.told
-    each = report.arm if len(report.analysis.verdicts) == 1 else "each arm"
+    each = report.called(report.arm) if len(report.analysis.verdicts) == 1 else "each arm"
     return f"{metric[:1].upper()}{metric[1:]}: what {each} changed"
 
 

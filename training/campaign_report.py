@@ -216,6 +216,7 @@ def campaign_report(
         ),
         earned=earned,
         kept=_kept(earned, costs),
+        currency=settings.shop.currency,
     )
 
 

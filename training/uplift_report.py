@@ -33,7 +33,7 @@ from evaluation.off_policy import Logged
 from evaluation.policies import compare_policies
 from evaluation.units import Unit
 from evaluation.uplift import comparable, contrast
-from evaluation.uplift_report import Offers, Profit, Run, UpliftReport, Who, who
+from evaluation.uplift_report import Offers, Profit, Run, UpliftReport, Who, arm_name, who
 from features.rules import Rule
 from models.uplift import fit_policy_tree
 from training import uplift
@@ -135,7 +135,7 @@ def uplift_report(
         units[names[0]],
         worth=worth or 0.0,
         people_per_day=per_day,
-        actions={arm: f"send {treatment} {arm}" if arm.isdecimal() else f"send {arm}" for arm in experiment.arms[1:]},
+        actions={arm: f"send {arm_name(arm, treatment)}" for arm in experiment.arms[1:]},
         seed=seed,
     )
     promising = next(arm for arm, verdict in analysis.verdicts.items() if verdict is analysis.verdict)
@@ -163,6 +163,7 @@ def uplift_report(
         left_out=learnt.left_out,
         notes=tuple(_notes(experiment, learnt.who is not None, by_arm is not None)),
         run=run,
+        currency=currency,
     )
 
 

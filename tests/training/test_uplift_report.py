@@ -117,6 +117,7 @@ def test_the_profit_told_is_as_sure_as_the_verdict_on_one_of_two_arms() -> None:
     rows.loc[rows.index[::3], "arm"] = "call"
     found = told(rows, money="spend", costs=1.0, margin=0.5)
     assert found.verdict.interval.level == pytest.approx(0.975)
+    assert " EUR per 1,000 people" in told(rows, costs=0.1, currency="EUR").sentence  # also where no money is told
     [profit] = [p.profit for p in found.profits if p.arm == found.arm]
     assert (profit.low, profit.level) == (pytest.approx(0.5 * found.verdict.interval.low - 1), pytest.approx(0.975))
 
