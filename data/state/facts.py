@@ -26,7 +26,8 @@ class Fact(NamedTuple):
 
     Attributes:
         user_id: Whom it is about.
-        what: What kind of thing. Of `answered`, the last open or click on a channel.
+        what: What kind of thing. Of `answered`, the last open or click on a channel; of `consent` and `preference`, the
+            last time that it was said.
         name: The purpose, the preference, the channel or, of an action, its trigger.
         value: `yes` or `no`, the value chosen, the time zone; as JSON the channels or, of an action, its context.
         decision_id: What a message or an action was decided by.
@@ -67,10 +68,16 @@ def _facts() -> tuple[sa.CompoundSelect[Any], sa.Select[Any]]:
     yes = sa.case((said.granted, sa.literal_column("'yes'")), else_=sa.literal_column("'no'"))
     ordered = sa.type_coerce(sa.func.max(bought.occurred_at), Utc())
     completed = sa.type_coerce(sa.func.max(did.occurred_at), Utc())
-    consents = select(said, "consent", said["at"], name=said.purpose, value=yes)
+    said_at, chosen_at = (sa.type_coerce(sa.func.max(of["at"]), Utc()) for of in (said, chose))
+    # The last yes and the last no, or the last time of each choice: who says much costs no more.
+    consents = select(said, "consent", said_at, name=said.purpose, value=yes).group_by(
+        said.user_id, said.purpose, said.granted
+    )
     every = (
         consents,
-        select(chose, "preference", chose["at"], name=chose["name"], value=chose["value"]),
+        select(chose, "preference", chosen_at, name=chose["name"], value=chose["value"]).group_by(
+            chose.user_id, chose["name"], chose["value"]
+        ),
         select(users, "zone", users.updated_at, value=users.timezone),
         select(users, "channels", users.updated_at, value=sa.cast(users.channels, sa.Text)),
         select(sent, "sent", sent.sent_at, name=sent.channel, decision_id=sent.decision_id).where(

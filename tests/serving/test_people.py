@@ -1,5 +1,6 @@
 """What is known of people is the same whether the checked tables or the state tell it, and the last word counts."""
 
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ from data.contract import TABLES
 from data.errors import StateUnavailableError
 from data.settings import Settings
 from data.state import State
+from data.state.facts import facts
 from data.state.reads import Watermarks
 from data.state.rows import fit
 from data.state.schema import APPENDED
@@ -107,6 +109,25 @@ def test_the_last_word_counts_and_older_facts_do_not():
     assert eve.channels == frozenset()
     assert joe.channels is None
     assert nobody.consents == {}
+
+
+def test_whoever_says_much_is_known_by_their_last_words_which_alone_are_read(state_url):
+    rng = random.Random(0)
+    words = [(name, value, ago(days / 3)) for name in ("email", "sms") for value in (True, False) for days in range(40)]
+    words = [word for word in words if rng.random() < 0.5]
+    words = list({(name, at): (name, value, at) for name, value, at in words}.values())
+    rng.shuffle(words)
+    said = {
+        "consents": [{"user_id": "ann", "purpose": name, "granted": yes, "at": at} for name, yes, at in words],
+        "preferences": [{"user_id": "ann", "name": name, "value": f"{yes}", "at": at} for name, yes, at in words],
+    }
+    state = State.open(state_url)
+    store(state, **said)
+    assert people(None, state).one("ann", now=NOW) == people(tables(**said)).one("ann", now=NOW)
+    with state.reading() as connection:
+        read = facts(connection, ["ann"], sent_after=NOW, since=Watermarks())
+    assert (len(words) > 50, len(read)) == (True, 8)
+    state.close()
 
 
 def test_a_no_of_the_same_moment_goes_before_a_yes():
