@@ -187,7 +187,7 @@ def in_words(frame: pd.DataFrame, features: Sequence[str], effects: np.ndarray) 
     """
     of_topic = np.array([_topic_of(name) for name in features], dtype=np.int64)
     present = np.unique(of_topic).tolist()
-    totals = np.column_stack([effects[:, of_topic == number].sum(axis=1) for number in present] or [np.zeros(0)])
+    totals = np.column_stack([effects[:, of_topic == number].sum(axis=1) for number in present] or [effects])
     texts = {number: _said(TOPICS[number], frame) for number in present}
     found: list[list[Because]] = []
     for row in range(len(frame)):

@@ -1,8 +1,9 @@
-"""What a propensity model must beat: the rate of everybody, and logistic regression on recency, frequency, money."""
+"""What models of customers must beat: the rate of everybody, logistic regression on a few features, means of cells."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,9 @@ from models.matrix import Reason, importance_of, matrix_of, reasons_of
 
 
 class BaseRate:
-    """The training rate for everybody.
+    """The training rate for everybody: what is left to a shop where nothing known tells people apart.
+
+    It is stored, asked and explained like `Propensity`; it reads nothing, so there are no reasons.
 
     Example:
         >>> BaseRate().fit(pd.DataFrame(index=range(4)), [0, 0, 0, 1]).predict(pd.DataFrame(index=range(2)))
@@ -24,6 +27,11 @@ class BaseRate:
     """
 
     name = "base_rate"
+
+    @property
+    def features(self) -> list[str]:
+        """The columns it uses: none."""
+        return []
 
     def fit(self, train: pd.DataFrame, label: Any) -> Self:
         """Learn the rate.
@@ -39,6 +47,30 @@ class BaseRate:
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         """The rate, shape (n,)."""
         return np.full(len(frame), self.rate)
+
+    def contributions(self, frame: pd.DataFrame) -> np.ndarray:
+        """Of no features, float64 (n, 0)."""
+        return np.zeros((len(frame), 0))
+
+    def importance(self) -> pd.Series:
+        """Of no features."""
+        return importance_of(np.zeros(0), self.features)
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json`; the folder appears whole or not at all."""
+        saving.write(folder, {"name": self.name, "rate": self.rate})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelFileError: the file is missing, cut short or changed.
+        """
+        model = cls()
+        with saving.reading(folder) as about:
+            model.rate = float(about["rate"])
+        return model
 
 
 class LogisticRFM:
@@ -174,6 +206,70 @@ class LogisticRFM:
 
 ARRAYS = ("median", "mean", "scale", "weights")
 """What a `LogisticRFM` learnt, one number per feature."""
+
+
+QUINTILES, PRIOR_ROWS = 5, 10
+"""Of each feature; the means of a cell are drawn to everybody's as if by so many rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class CellMeans:
+    """What the customers of the same cell of a few features spent and ordered on average.
+
+    Attributes:
+        edges: Of each feature, the values that part its quintiles; without a feature everybody is in one cell.
+        money: Mean of each cell, shape (QUINTILES ** n_features,).
+        orders: The same.
+
+    Example:
+        >>> frame, money = pd.DataFrame({"orders_life": [1.0, 2, 3, 4, 5] * 20}), np.array([0.0, 0, 0, 0, 60] * 20)
+        >>> CellMeans.fit(frame, money, money / 10).expect(frame.iloc[[0, 4]])
+        (array([ 4., 44.]), array([0.4, 4.4]))
+    """
+
+    edges: Mapping[str, Sequence[float]]
+    money: np.ndarray
+    orders: np.ndarray
+
+    @classmethod
+    def fit(cls, features: pd.DataFrame, money: np.ndarray, orders: np.ndarray) -> Self:
+        """Learn from what came of customers, whose features are all used."""
+        parts = np.linspace(0, 1, QUINTILES + 1)[1:-1]
+        edges = {str(name): np.unique(column.quantile(parts)).tolist() for name, column in features.items()}
+        cell, size = _cells(features, edges), QUINTILES ** len(edges)
+
+        def means(of: np.ndarray) -> np.ndarray:
+            counts, sums = (np.bincount(cell, weights=weights, minlength=size) for weights in (None, of))
+            shrunk: np.ndarray = (sums + PRIOR_ROWS * of.mean()) / (counts + PRIOR_ROWS)
+            return shrunk
+
+        return cls(edges, means(money), means(orders))
+
+    def expect(self, features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Expected money and orders, each of shape (n,).
+
+        Raises:
+            DataError: a feature is not there.
+        """
+        cell = _cells(features, self.edges)
+        return self.money[cell], self.orders[cell]
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"edges": dict(self.edges), "money": self.money.tolist(), "orders": self.orders.tolist()}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        """What `as_json` told."""
+        return cls(told["edges"], *(np.asarray(told[name], dtype=np.float64) for name in ("money", "orders")))
+
+
+def _cells(features: pd.DataFrame, edges: Mapping[str, Sequence[float]]) -> np.ndarray:
+    """Each row's cell, int64 of shape (n,); a missing value is in the highest quintile."""
+    values, cell = matrix_of(features, list(edges)), np.zeros(len(features), dtype=np.int64)
+    for j, parts in enumerate(edges.values()):
+        cell = QUINTILES * cell + np.searchsorted(parts, values[:, j])
+    return cell
 
 
 def _signed_log(x: np.ndarray) -> np.ndarray:

@@ -1,22 +1,24 @@
-"""A stored propensity, whichever kind it is: trees, or the rule that stands in for them."""
+"""A stored propensity, whichever kind it is: trees, or a rule that stands in for them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from models import saving
-from models.baselines import LogisticRFM
+from models.baselines import BaseRate, LogisticRFM
 from models.propensity import Propensity
 
-StoredPropensity = Propensity | LogisticRFM
+StoredPropensity = Propensity | LogisticRFM | BaseRate
+RULES = {rule.name: rule for rule in (LogisticRFM, BaseRate)}
+"""By the name that they are stored with; any other is a `Propensity`."""
 
 
 def load_propensity(folder: Path) -> StoredPropensity:
-    """Read what either model's `save` wrote.
+    """Read what any of the models' `save` wrote.
 
     Raises:
         ModelFileError: a file is missing, cut short or changed.
     """
     with saving.reading(folder) as about:
-        name = about["name"]
-    return LogisticRFM.load(folder) if name == LogisticRFM.name else Propensity.load(folder)
+        kind = RULES.get(about["name"], Propensity)
+    return kind.load(folder)

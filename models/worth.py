@@ -13,6 +13,7 @@ import pandas as pd
 from data.errors import DataError, NotFittedError
 from data.files import replacing
 from models import saving
+from models.baselines import CellMeans
 from models.lifetime import Habits, from_features
 from models.lifetime.habits import EXPECTED_MONEY, EXPECTED_ORDERS, SAID
 from models.lifetime.summary import DAYS_PER_WEEK, TOLD_BY
@@ -22,6 +23,8 @@ LEVEL = 0.8
 """How many of the customers are to end within their interval."""
 MIN_IN_GROUP, MAX_GROUPS = 50, 20
 """Customers of whom about as much is expected, and how many such groups there are at the most."""
+ORDERED = "orders_life"
+"""The feature that tells who ordered before."""
 MONEY, ORDERS = "money", "orders"
 """Folders of the trees."""
 
@@ -100,7 +103,8 @@ class CustomerValue:
     """Expected orders and money over a horizon, of customers as a snapshot knows them.
 
     Models of how often and for how much (`models.lifetime.Habits`) say what is expected; where there are trees
-    (`models.value.Value`), they correct that by all other features.
+    (`models.value.Value`), they correct that by all other features. Where both are no better than a mean of customers
+    alike, that mean is what is expected.
 
     Args:
         habits: Fitted to what was known of the customers at one cutoff.
@@ -108,6 +112,7 @@ class CustomerValue:
         trees: Of money and of orders, that learnt on earlier cutoffs; none = what the habits say stands.
         order_value_level: What an order turned out to cost over what the habits expected of it. Gamma-Gamma takes
             spend and frequency as independent; where frequent customers spend more an order, it expects too little.
+        means: Of customers alike, which stand in for all of this; none = the habits say what is expected.
 
     Example:
         >>> from models.lifetime import BgNbd, GammaGamma
@@ -128,16 +133,20 @@ class CustomerValue:
         horizon_days: int,
         trees: tuple[Value, Value] | None = None,
         order_value_level: float = 1.0,
+        means: CellMeans | None = None,
     ) -> None:
         self.habits = habits
         self.horizon_days = horizon_days
         self.trees = trees
         self.order_value_level = order_value_level
+        self.means = means
         self.band: Band | None = None
 
     @property
     def features(self) -> list[str]:
         """What it reads of a snapshot."""
+        if self.means is not None:
+            return list(dict.fromkeys((ORDERED, *self.means.edges)))
         of_trees = self.trees[0].features if self.trees else []
         return [*TOLD_BY, *(name for name in of_trees if name not in (*TOLD_BY, *SAID))]
 
@@ -147,6 +156,8 @@ class CustomerValue:
         Raises:
             DataError: a feature that is not there, or somebody who never ordered.
         """
+        if self.means is not None:
+            return self.means.expect(features)
         rows = self.rows(features, self.features)
         money, orders = rows[EXPECTED_MONEY].to_numpy(), rows[EXPECTED_ORDERS].to_numpy()
         if self.trees is not None:
@@ -170,9 +181,9 @@ class CustomerValue:
         """
         if self.band is None:
             raise NotFittedError("a customer value has no interval yet: learn a Band or load(folder) first.")
-        if "orders_life" not in features:
-            raise DataError("value: the feature 'orders_life' is not there. Build the features again, or train anew.")
-        known = (features["orders_life"].to_numpy(np.float64, na_value=0) > 0).nonzero()[0]
+        if ORDERED not in features:
+            raise DataError(f"value: the feature {ORDERED!r} is not there. Build the features again, or train anew.")
+        known = (features[ORDERED].to_numpy(np.float64, na_value=0) > 0).nonzero()[0]
         found = np.full((4, len(features)), np.nan)
         money, orders = self.expect(features.iloc[known])
         found[:, known] = money, *self.band.ends(money), orders
@@ -193,6 +204,7 @@ class CustomerValue:
             "order_value_level": self.order_value_level,
             "band": asdict(self.band),
             "trees": self.trees is not None,
+            **({} if self.means is None else {"means": self.means.as_json()}),
         }
         with replacing(folder) as beside:
             saving.write(beside, about)
@@ -213,6 +225,7 @@ class CustomerValue:
                 horizon_days=int(about["horizon_days"]),
                 trees=trees,
                 order_value_level=float(about["order_value_level"]),
+                means=CellMeans.from_json(about["means"]) if "means" in about else None,
             )
             band = about["band"]
             model.band = Band(band["level"], *(tuple(band[name]) for name in ("expected", "low", "high")))

@@ -406,10 +406,12 @@ class Engine:
         outside = Propensity(probability=None, reasons=[], note=f"outside of whom {label} is asked about: {population}")
         probabilities = champion.model.predict(frame)
         reasons = in_words(frame, champion.model.features, champion.model.contributions(frame))
+        no_reason = None if champion.model.features else "nothing is known that tells people apart"
         return [
             Propensity(
                 probability=float(probability),
                 reasons=[Reason(feature=r.feature, value=r.value, effect=r.effect, text=r.text) for r in why],
+                note=no_reason,
             )
             if inside
             else outside

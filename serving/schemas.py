@@ -171,7 +171,7 @@ class Propensity(BaseModel):
 
     probability: float | None = Field(description="calibrated; null where nothing can be said")
     reasons: list[Reason]
-    note: str | None = Field(None, description="why there is no probability")
+    note: str | None = Field(None, description="why there is no probability, or no reason")
 
 
 class SendTime(BaseModel):

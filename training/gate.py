@@ -33,16 +33,18 @@ class Verdict:
         return f"{self.version}: {'promoted' if self.passed else 'refused'}: {'; '.join(self.reasons)}"
 
 
-def decide(challenger: Version, comparison: Comparison, *, broken: str = "") -> Verdict:
+def decide(challenger: Version, comparison: Comparison, *, same_data: bool = False, broken: str = "") -> Verdict:
     """Whether the comparison's first model may take the place of the champion in it.
 
     It must answer its stored examples, raise no suspicion of a leak, and be calibrated where it gives probabilities.
     Against a champion it must be better on the paired interval; or equal and lighter, or equal and the same recipe
-    on newer data. A first champion must beat the best baseline, or be that baseline.
+    learnt anew. A first champion must beat the best baseline, or be a baseline that no other is surely better than:
+    which one that is was settled on earlier rows, and the test rows may only veto.
 
     Args:
         challenger: The version asked about.
         comparison: It, the champion if there is one, and the baselines, on the same rows.
+        same_data: Whether the champion learnt from the same tables.
         broken: Why it does not answer its stored examples, if it does not.
     """
     first = comparison.rows[0]
@@ -53,13 +55,13 @@ def decide(challenger: Version, comparison: Comparison, *, broken: str = "") -> 
     if error is not None and error.low > MAX_CALIBRATION_ERROR:
         refusals.append(f"its probabilities are off by {error}, surely more than {MAX_CALIBRATION_ERROR}")
     champion = next((row for row in comparison.rows if row.name.startswith("champion")), None)
-    beaten, why = _beats_champion(first, champion) if champion else _beats_baselines(comparison)
+    beaten, why = _beats_champion(first, champion, same_data) if champion else _beats_baselines(comparison)
     if refusals:
         return Verdict(challenger, passed=False, reasons=tuple(refusals))
     return Verdict(challenger, passed=beaten, reasons=(why,))
 
 
-def _beats_champion(first: Judged, champion: Judged) -> tuple[bool, str]:
+def _beats_champion(first: Judged, champion: Judged, same_data: bool) -> tuple[bool, str]:
     gain = champion.gain
     assert gain is not None  # noqa: S101 - only the first row has none
     if gain.low > 0:
@@ -67,7 +69,8 @@ def _beats_champion(first: Judged, champion: Judged) -> tuple[bool, str]:
     if gain.high < 0:
         return False, f"worse than {champion.name}: {gain}"
     if first.recipe == champion.recipe:
-        return True, f"the same recipe as {champion.name} on newer data, and no worse: {gain}"
+        data = "the same data" if same_data else "newer data"
+        return True, f"the same recipe as {champion.name} on {data}, and no worse: {gain}"
     if (first.size_bytes or 0) < (champion.size_bytes or 0):
         return True, f"no worse than {champion.name} ({gain}) and lighter ({first.size_bytes:,} bytes)"
     return False, f"not surely better than {champion.name} ({gain}) and not lighter; the champion stays"
@@ -75,8 +78,8 @@ def _beats_champion(first: Judged, champion: Judged) -> tuple[bool, str]:
 
 def _beats_baselines(comparison: Comparison) -> tuple[bool, str]:
     first, best = comparison.rows[0], comparison.best_baseline
-    if first.is_baseline and first.recipe == best.recipe:
-        return True, f"{first.recipe} is the best there is on these rows: nothing was surely better"
+    if first.is_baseline and (best.gain is None or not best.gain.high < 0):
+        return True, f"{first.recipe}, a plain rule: no other is surely better"
     gain = best.gain
     assert gain is not None  # noqa: S101 - only the first row has none
     if np.isnan(gain.estimate):

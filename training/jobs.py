@@ -97,11 +97,17 @@ def promote(workspace: Workspace, name: str) -> Verdict:
     challenger = registry.version(name, CHALLENGER)
     if challenger is None:
         raise ModelFileError(f"{name} has no challenger. Train one with `attune train`.")
-    if registry.version(name, CHAMPION) is None and challenger.tags[FINGERPRINT] == workspace.fingerprint():
+    champion = registry.version(name, CHAMPION)
+    if champion is None and challenger.tags[FINGERPRINT] == workspace.fingerprint():
         comparison = logged_comparison(registry, challenger.run_id)  # measured anew, it would be the same
     else:
         comparison = compare(workspace, name)
-    verdict = decide(challenger, comparison, broken=_broken(name, registry.fetch(challenger, workspace.models_dir)))
+    verdict = decide(
+        challenger,
+        comparison,
+        same_data=champion is not None and champion.tags[FINGERPRINT] == challenger.tags[FINGERPRINT],
+        broken=_broken(name, registry.fetch(challenger, workspace.models_dir)),
+    )
     log_verdict(registry, comparison, verdict)
     if verdict.passed:
         registry.crown(challenger)

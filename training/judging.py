@@ -23,6 +23,7 @@ from evaluation.intervals import Interval
 from evaluation.ranking import Metric, RankingQuality
 from features.interactions import interactions
 from models.recommenders import Recommender
+from models.recommenders.popularity import Popularity
 from training.examples import K
 from training.recipes import Recipe
 from training.results import Comparison, Judged
@@ -101,14 +102,38 @@ class JudgedRows:
 
     def judge(self, model: Recommender, *, exclude_seen: bool, k: int = K) -> RankingQuality:
         """What the judged users would have been shown, held against what they took."""
-        ranked = model.recommend(self._over(model.items), k, exclude_seen=exclude_seen).items
-        return self.measured(ranked, model.items)
+        return self.measured(self.served(model, exclude_seen=exclude_seen, k=k), self.items)
+
+    def served(self, model: Recommender, *, exclude_seen: bool, k: int = K) -> np.ndarray:
+        """What the judged users would have been shown, codes of `items`, best first, -1 in empty places: (n, k).
+
+        Strangers of whom the model says nothing get what is popular, as they do where it is served.
+        """
+        shown = self._coded(model.recommend(self._over(model.items), k, exclude_seen=exclude_seen).items, model.items)
+        strangers = np.flatnonzero(np.diff(self.histories.indptr) == 0)
+        if len(strangers) and not model.serves_cold_users:
+            popular = self._popular.recommend(self.histories[strangers[:1]], k).items
+            shown[strangers] = self._coded(popular, self.known.items)
+        return shown
 
     def measured(self, ranked: np.ndarray, items: Vocabulary) -> RankingQuality:
         """Rankings, codes of `items` of shape (n, k), held against what the judged users took."""
-        code = np.append(self.items.codes(items.all_ids), -1)  # padding, -1, reads the last place
         had, everybody, categories = self._before
-        return ranking.evaluate(code[ranked], self.held_out, had, everybody=everybody, categories=categories)
+        return ranking.evaluate(
+            self._coded(ranked, items), self.held_out, had, everybody=everybody, categories=categories
+        )
+
+    def _coded(self, ranked: np.ndarray, items: Vocabulary) -> np.ndarray:
+        """Codes of another vocabulary as those of `items`."""
+        if items == self.items:
+            return ranked
+        code = np.append(self.items.codes(items.all_ids), -1)  # padding, -1, reads the last place
+        return code[ranked]
+
+    @cached_property
+    def _popular(self) -> Popularity:
+        """What answers strangers where a model does not."""
+        return Popularity().fit(self.known)
 
     @cached_property
     def _before(self) -> tuple[sparse.csr_matrix, sparse.csr_matrix, sparse.csr_matrix | None]:
@@ -210,6 +235,8 @@ def compared(rows: JudgedRows, contestants: Sequence[Contestant], settings: Sett
     )
     n_cold = int(first.cold_user.sum())
     note = f"judged on {rows.about}; {n_cold:,} of them were strangers until then and are told apart"
+    if n_cold:
+        note += "; to them a model that has nothing for strangers shows what is popular"
     return Comparison("recommender", METRIC, len(first.cold_user) - n_cold, judged, (note,))
 
 

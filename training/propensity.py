@@ -41,9 +41,10 @@ PREFIX = "propensity-"
 MEASURES = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error", "calibration_slope")
 MODEL = "regression and trees"
 BASE_RATE, RECENCY_RULE, RFM_RULE = "base rate", "logistic regression on recency", "logistic regression on RFM"
-RULES = (BASE_RATE, RECENCY_RULE, RFM_RULE)
 RFM = ("days_since_order", "orders_365d", "spend_365d")
 """Recency, frequency and money: what a marketer's rule reads."""
+RULES = {BASE_RATE: (), RECENCY_RULE: RFM[:1], RFM_RULE: RFM}
+"""The baselines, the plainest first, and what each reads."""
 ONE_THREAD_CELLS = 20_000_000
 """Rows x features up to which trees are learnt on one thread: on a busy machine several wait for one another."""
 FEW_STEPS = 5.0
@@ -115,8 +116,8 @@ def train_propensity(
 ) -> TrainingResult:
     """Fit on earlier cutoffs, stop and calibrate on a later one, judge on the latest; move on one step and register.
 
-    The model is registered where it is better than the baselines on the paired interval. Else the logistic regression
-    on recency, frequency and money takes its place, and the table says so.
+    The model is registered where it is better than the baselines on the paired interval. Else the best of these takes
+    its place (`best_rule`), and the table says so.
 
     Args:
         workspace: Checked.
@@ -155,18 +156,20 @@ def train_propensity(
                 how = {**learnt.params, "half_life_days": recipe.half_life_days, "monotone": dict(rows.monotone)}
                 child_run(row.name, params=how if row.name == MODEL else {}, metrics=row.metrics)
             leak = suspected_leak(test.rows[0].metrics[METRIC], rows.test, learnt)
-            if not test.beats_baselines and any(row.name == RFM_RULE for row in test.rows):
-                model = rule(rows.together(split.seen))
-                why = f"{MODEL} is not surely better than {test.best_baseline.name}, so that {RFM_RULE} is registered"
-                test = compared(workspace, name, {RFM_RULE: model, MODEL: learnt}, rows)
-                test = dataclasses.replace(test, notes=(why, *test.notes))
+            if not test.beats_baselines:
+                best = best_rule(rows)
+                model = rule(rows.together(split.seen), best)
+                why = f"{MODEL} is not surely better than {test.best_baseline.name}, so that {best} is registered"
+                test = compared(workspace, name, {best: model, MODEL: learnt}, rows)
+                test = dataclasses.replace(test, notes=(f"{why}: the best baseline before the test", *test.notes))
         chosen = test.rows[0].name
         detail = in_detail(workspace, rows, model.predict(rows.test.features), resamples=settings.bootstrap, seed=seed)
         log_comparison(test, detail)
         mlflow.log_param("chosen", chosen)
         log_pictures(model, rows, detail, f"{declaration.event} within {declaration.horizon_days} days", seed)
         with timed(f"refitting {label} one step on"):
-            final = rule(rows.together(split.live)) if model is not learnt else fit(rows, recipe, seed, live=True)
+            live = fit(rows, recipe, seed, live=True) if model is learnt else rule(rows.together(split.live), best)
+            final: StoredPropensity = live
             final.save(run.folder)
             until = split.live[-1] + timedelta(days=split.horizon_days)
             Card(label, declaration, rows.definitions_hash, seed, until, recipe).save(run.folder)
@@ -239,15 +242,39 @@ def fit(
     return model
 
 
-def rule(seen: Rows, columns: Sequence[str] = RFM) -> LogisticRFM:
-    """The logistic regression on recency, frequency and money, or on some of them, learnt from rows."""
-    return LogisticRFM(columns=columns).fit(seen.features, seen.label)
+def rule(seen: Rows, name: str) -> BaseRate | LogisticRFM:
+    """One of `RULES`, learnt from rows."""
+    model = LogisticRFM(columns=RULES[name]) if RULES[name] else BaseRate()
+    return model.fit(seen.features, seen.label)
+
+
+def best_rule(rows: LabelledRows) -> str:
+    """The baseline with the smallest log loss before the test, which asks for order and calibration at once.
+
+    Learnt on the earlier cutoffs and asked on the later one, as the first fit is; where the history is too short for
+    that, each half of the people is asked what the other half taught.
+    """
+    seen = rows.split.seen
+    if earlier := rows.split.earlier(seen):
+        folds = [(rows.together(earlier), rows.together(seen[-1:]))]
+    else:
+        every = rows.together(seen)
+        half = np.empty(len(every.label), dtype=np.int64)
+        half[np.argsort(every.label, kind="stable")] = np.arange(len(half)) % 2  # both answers in both halves
+        halves = [every.of(np.flatnonzero(half == one)) for one in (0, 1)]
+        folds = [(halves[0], halves[1]), (halves[1], halves[0])]
+    losses: dict[str, list[float]] = {}
+    for taught, asked in folds:
+        for name, model in baselines_of(taught).items():
+            loss = classification.MEASURES["log_loss"](asked.label.astype(np.float64), model.predict(asked.features))
+            losses.setdefault(name, []).append(float(loss(np.ones((1, len(asked.label))))[0]))
+    return min(losses, key=lambda name: float(np.mean(losses[name])))
 
 
 def again(rows: LabelledRows, card: Card, *, like: StoredPropensity) -> StoredPropensity:
     """What a stored model's recipe makes of the rows before the test."""
-    if isinstance(like, LogisticRFM):
-        return rule(rows.together(rows.split.seen))
+    if not isinstance(like, Propensity):
+        return rule(rows.together(rows.split.seen), recipe_of(like))
     return fit(rows, card.recipe, card.seed, features=like.features)
 
 
@@ -348,18 +375,16 @@ def _gained(first: str, other: str, answers: _Answers) -> Statistic:
 
 def baselines_of(seen: Rows) -> dict[str, Scorer]:
     """The base rate, and logistic regressions on recency and on recency, frequency and money, where they are known."""
-    found: dict[str, Scorer] = {BASE_RATE: BaseRate().fit(seen.features, seen.label)}
-    if RFM[0] in seen.features:
-        found[RECENCY_RULE] = rule(seen, RFM[:1])
-    if set(RFM) & set(seen.features):
-        found[RFM_RULE] = rule(seen)
-    return found
+    return {name: rule(seen, name) for name, reads in RULES.items() if not reads or set(reads) & set(seen.features)}
 
 
 def recipe_of(model: Scorer) -> str:
     """How a model was made: hyperparameters and features, or the name of the rule."""
-    if not isinstance(model, Propensity):
-        return RFM_RULE
+    if isinstance(model, BaseRate):
+        return BASE_RATE
+    if isinstance(model, LogisticRFM):
+        return RECENCY_RULE if tuple(model.columns) == RULES[RECENCY_RULE] else RFM_RULE
+    assert isinstance(model, Propensity)  # noqa: S101 - there are no others
     params = {name: value for name, value in model.params.items() if name != "rounds"}  # the rows say how many
     return f"{params} on {' '.join(model.features)}"
 

@@ -61,11 +61,8 @@ def recommender_report(workspace: Workspace, *, seed: int = 0) -> RecommenderRep
         model = card.recipe.fit(rows.known, card.seed)
     baselines = [who for who in fitted(BASELINES, rows.known, seed) if who.recipe != card.recipe]
     contestants = [Contestant(str(version), card.recipe, model), *baselines]
-    lists = {
-        who.name: who.model.recommend(rows.histories, K, exclude_seen=who.recipe.exclude_seen).items
-        for who in contestants
-    }
-    quality = {name: rows.measured(ranked, rows.known.items) for name, ranked in lists.items()}
+    lists = {who.name: rows.served(who.model, exclude_seen=who.recipe.exclude_seen) for who in contestants}
+    quality = {name: rows.measured(ranked, rows.items) for name, ranked in lists.items()}
     resamples = settings.training.bootstrap
     first = contestants[0].name
     rankers = tuple(_ranker(who, quality, first, resamples) for who in contestants)

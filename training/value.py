@@ -24,6 +24,7 @@ from features.definitions import total
 from features.labels import FOREVER
 from features.purchases import purchases
 from features.snapshots import span
+from models.baselines import CellMeans
 from models.lifetime import Habits, from_features
 from models.lifetime.habits import EXPECTED_MONEY, EXPECTED_ORDERS
 from models.value import Value
@@ -43,8 +44,10 @@ HABITS, TREES = "buying and leaving", "buying and leaving, corrected by trees"
 MEAN, LAST_PERIOD, RFM_AVERAGE = "mean of everybody", "spend of the last period", "average of the RFM cell"
 BASELINES = (MEAN, LAST_PERIOD, RFM_AVERAGE)
 RFM = ("days_since_order", "orders_life", "spend_365d")
-QUINTILES, PRIOR_ROWS = 5, 10
-"""Of each of recency, frequency and money; the mean of a cell is drawn to everybody's as if by so many rows."""
+MEANS = {RFM_AVERAGE: RFM, MEAN: ()}
+"""Baselines that are means of customers alike, and by what these are alike."""
+PLAIN = (HABITS, *MEANS)
+"""What may go live where no candidate is surely better than the baselines."""
 GAINS = (METRIC, "mae", "rmse")
 """Measures in which the first model is held against each other one, on the same customers."""
 SPEND_WINDOWS = (7, 30, 90, 365)
@@ -59,7 +62,7 @@ class Card(cards.Card):
     """Of a version of the value model.
 
     Attributes:
-        candidate: Which of the two.
+        candidate: Which of the two, or of `PLAIN`.
         currency: Of the money.
         definitions_hash: Of the features it reads.
         came_per_expected: What came over what was expected when it was judged, with the ends of its interval.
@@ -129,6 +132,9 @@ class ValueRows:
 def train_value(workspace: Workspace, *, seed: int | None = None) -> TrainingResult:
     """Choose between the candidates on an earlier cutoff, judge on the latest, move on one step and register.
 
+    Where the chosen one is not surely better than the baselines, the best of `PLAIN` on the earlier cutoff takes its
+    place, and the table says so.
+
     Raises:
         DataError: no prices, a history too short for the horizon, or too few who ordered again.
     """
@@ -143,11 +149,19 @@ def train_value(workspace: Workspace, *, seed: int | None = None) -> TrainingRes
     }
     with training(workspace, NAME, seed=seed, params=params) as run:
         with timed("choosing and judging what customers are worth"):
-            chosen = choose(rows, seed)
+            chosen = best_of(rows, candidates(rows), seed)
             models = {name: fit(rows, name, seed) for name in sorted(candidates(rows), key=lambda one: one != chosen)}
             test = compared(workspace, models, rows)
         for row in test.rows:
             child_run(row.name, params={}, metrics=row.metrics)
+        if not test.beats_baselines:
+            why = (
+                f"{chosen} is not surely better than every baseline; registered is the best plain rule on earlier rows"
+            )
+            chosen = best_of(rows, plain(rows), seed)
+            models = {chosen: fit(rows, chosen, seed), **{name: one for name, one in models.items() if name != chosen}}
+            test = compared(workspace, models, rows)
+            test = replace(test, notes=(why, *test.notes))
         mlflow.log_params({"chosen": chosen, **_parameters(models[chosen].habits)})
         log_comparison(test)
         _draw(models[chosen], rows, workspace.settings.shop.currency)
@@ -250,12 +264,16 @@ def candidates(rows: ValueRows) -> tuple[str, ...]:
     return (HABITS, TREES) if taught else (HABITS,)
 
 
-def choose(rows: ValueRows, seed: int) -> str:
-    """The candidate that explains most on the last cutoff whose horizon had ended by the test.
+def plain(rows: ValueRows) -> tuple[str, ...]:
+    """Of `PLAIN`, means are some only where an earlier cutoff can tell how good they are, as with trees."""
+    return PLAIN if TREES in candidates(rows) else (HABITS,)
+
+
+def best_of(rows: ValueRows, names: Sequence[str], seed: int) -> str:
+    """The model that explains most on the last cutoff whose horizon had ended by the test; the earlier of equals.
 
     There it knows only what earlier cutoffs taught.
     """
-    names = candidates(rows)
     if len(names) == 1:
         return names[0]
     *_, chosen_on = rows.ended(rows.split.test, rows.split.seen)
@@ -296,6 +314,8 @@ def _expecting(rows: ValueRows, candidate: str, at: datetime, taught: Sequence[d
     days, habits = rows.split.horizon_days, rows.habits[at]
     if not taught:
         return CustomerValue(habits, horizon_days=days)
+    if candidate in MEANS:
+        return CustomerValue(habits, horizon_days=days, means=_means(rows, candidate, taught))
     names = [name for name, column in rows.by_cutoff[at].features.items() if is_numeric_dtype(column)]
     learnt = [
         CustomerValue(rows.habits[cutoff], horizon_days=days).rows(rows.by_cutoff[cutoff].features, names)
@@ -318,7 +338,7 @@ def _expecting(rows: ValueRows, candidate: str, at: datetime, taught: Sequence[d
 
 def again(rows: ValueRows, card: Card) -> CustomerValue:
     """What a stored version's recipe makes of what was known before the test."""
-    candidate = card.candidate if card.candidate in candidates(rows) else HABITS
+    candidate = card.candidate if card.candidate in (*candidates(rows), *plain(rows)) else HABITS
     return fit(rows, candidate, card.seed)
 
 
@@ -349,7 +369,7 @@ def compared(workspace: Workspace, models: Mapping[str, CustomerValue], rows: Va
             for error in GAINS[1:]:  # the smaller, the better
                 metrics[f"{error}_gain"] = bootstrap(difference_of(theirs[error], own[error]), n, resamples=resamples)
         recipe = _recipe(models[name]) if name in models else name
-        return Judged(name, recipe, name in BASELINES, metrics, gain)
+        return Judged(name, recipe, recipe in BASELINES, metrics, gain)
 
     until = rows.split.test + timedelta(days=rows.split.horizon_days)
     when = f"from {rows.split.test:%Y-%m-%d} to {until:%Y-%m-%d}"
@@ -365,7 +385,10 @@ def compared(workspace: Workspace, models: Mapping[str, CustomerValue], rows: Va
     elif len(candidates(rows)) == 1:
         notes.append("the history is too short to tell whether trees help; three horizons are needed")
     notes += [f"{doubt} (the parameters, not the forecasts, are in doubt)" for doubt in models[first].habits.doubts]
-    return Comparison(NAME, METRIC, n, tuple(judged(name) for name in money), tuple(notes))
+    found = Comparison(NAME, METRIC, n, tuple(judged(name) for name in money), tuple(notes))
+    if models[first].trees is None and not found.beats_baselines:  # then it is one plain rule among others
+        found = replace(found, rows=(replace(found.rows[0], is_baseline=True), *found.rows[1:]))
+    return found
 
 
 def baselines(rows: ValueRows, asked: Customers) -> dict[str, np.ndarray]:
@@ -376,19 +399,16 @@ def baselines(rows: ValueRows, asked: Customers) -> dict[str, np.ndarray]:
     found = {LAST_PERIOD: np.maximum(asked.features[f"spend_{window}d"].to_numpy(np.float64), 0) * days / window}
     if not cutoffs:
         return found
-    seen = pd.concat([rows.by_cutoff[cutoff].features[list(RFM)] for cutoff in cutoffs], ignore_index=True)
-    money = np.concatenate([rows.by_cutoff[cutoff].money for cutoff in cutoffs])
-    edges = {name: np.unique(seen[name].quantile(np.linspace(0, 1, QUINTILES + 1)[1:-1])) for name in RFM}
+    said = {name: _means(rows, name, cutoffs).expect(asked.features)[0] for name in MEANS}
+    return {MEAN: said[MEAN], **found, RFM_AVERAGE: said[RFM_AVERAGE]}
 
-    def cell(frame: pd.DataFrame) -> np.ndarray:
-        places = [np.searchsorted(edges[name], frame[name].to_numpy(np.float64)) for name in RFM]
-        return np.asarray(np.ravel_multi_index(places, (QUINTILES,) * len(RFM)))
 
-    size = QUINTILES ** len(RFM)
-    counts, sums = (np.bincount(cell(seen), weights=weights, minlength=size) for weights in (None, money))
-    average = (sums + PRIOR_ROWS * money.mean()) / (counts + PRIOR_ROWS)
-    rfm = average[cell(asked.features)]
-    return {MEAN: np.full(len(asked.money), money.mean()), **found, RFM_AVERAGE: rfm}
+def _means(rows: ValueRows, name: str, taught: Sequence[datetime]) -> CellMeans:
+    """One of `MEANS`, learnt from cutoffs."""
+    came = [rows.by_cutoff[cutoff] for cutoff in taught]
+    alike = pd.concat([customers.features[list(MEANS[name])] for customers in came], ignore_index=True)
+    money, orders = (np.concatenate([getattr(customers, of) for customers in came]) for of in ("money", "orders"))
+    return CellMeans.fit(alike, money, orders)
 
 
 def _customers(tables: Tables, frame: pd.DataFrame, cutoff: datetime, horizon_days: int | None) -> Customers:
@@ -408,6 +428,8 @@ def _customers(tables: Tables, frame: pd.DataFrame, cutoff: datetime, horizon_da
 
 def _recipe(model: CustomerValue) -> str:
     """How a model is made, whatever the data: two of one recipe differ in these only."""
+    if model.means is not None:
+        return next(name for name, reads in MEANS.items() if set(reads) == set(model.means.edges))
     trees = model.trees[0].params if model.trees else "no trees"
     return f"buying and leaving over {model.horizon_days} days, {trees}"
 

@@ -74,3 +74,7 @@ def test_every_feature_has_words_that_can_be_said(small_shop):
 def test_nobody_and_nothing_have_no_reasons():
     assert in_words(pd.DataFrame({"country": []}), ["country"], np.zeros((0, 1))) == []
     assert told({"country": 0.0}) == []
+
+
+def test_a_model_that_reads_nothing_gives_no_reasons() -> None:
+    assert in_words(pd.DataFrame({"days_since_order": [1.0, 2.0]}), [], np.zeros((2, 0))) == [[], []]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from data.errors import DataError, ModelFileError, NotFittedError
-from models.baselines import BaseRate, LogisticRFM
+from models.baselines import BaseRate, CellMeans, LogisticRFM
 from models.stored import load_propensity
 
 
@@ -23,6 +25,29 @@ def test_the_base_rate_is_everybodys():
     assert (BaseRate().fit(frame, label).predict(frame) == label.mean()).all()
     with pytest.raises(DataError, match="no rows"):
         BaseRate().fit(frame.head(0), [])
+
+
+def test_the_base_rate_is_stored_and_has_no_reasons(tmp_path):
+    frame, label = shop()
+    model = BaseRate().fit(frame, label)
+    model.save(tmp_path / "model")
+    loaded = load_propensity(tmp_path / "model")
+    assert isinstance(loaded, BaseRate)
+    assert (loaded.predict(frame) == label.mean()).all()
+    assert loaded.contributions(frame).shape == (len(frame), 0)
+    assert len(loaded.importance()) == 0
+
+
+def test_means_of_cells_are_drawn_to_everybodys_and_survive_json():
+    frame, label = shop()
+    money = 100.0 * label
+    found = CellMeans.fit(frame, money, label)
+    again = CellMeans.from_json(json.loads(json.dumps(found.as_json())))
+    asked = pd.DataFrame({"orders_365d": [2, 2], "days_since_order": [5.0, 300.0]})
+    assert [one.tolist() for one in again.expect(asked)] == [one.tolist() for one in found.expect(asked)]
+    assert 0 < found.expect(asked)[0][0] < money.mean() < found.expect(asked)[0][1] < 100
+    everybody = CellMeans.fit(frame[[]], money, label)
+    assert everybody.expect(asked)[0] == pytest.approx([money.mean()] * 2)
 
 
 def test_logistic_regression_ranks_by_recency_through_missing_values():

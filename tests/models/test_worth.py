@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import DataError, ModelFileError, NotFittedError
+from models.baselines import CellMeans
 from models.lifetime import BgNbd, GammaGamma, Habits
 from models.value import Value
 from models.worth import Band, CustomerValue
@@ -117,3 +118,17 @@ def test_a_band_of_whatever_data_holds_the_expectation(pairs: list[tuple[float, 
     expected, came = np.array(pairs).T
     low, high = Band.fit(expected, came).ends(np.array([asked]))
     assert 0 <= low[0] <= asked <= high[0] < np.inf
+
+
+def test_means_of_customers_alike_stand_in_for_the_models_and_are_stored(people: pd.DataFrame, tmp_path: Path) -> None:
+    customers = people[people.orders_life > 0]
+    money = customers.orders_life.to_numpy(np.float64) * 10
+    model = CustomerValue(HABITS, horizon_days=90, means=CellMeans.fit(customers[["orders_life"]], money, money / 20))
+    model.band = Band.fit(model.expect(customers)[0], money)
+    model.save(tmp_path / "model")
+    found = CustomerValue.load(tmp_path / "model")
+    assert found.features == ["orders_life"]
+    worth = found.predict(people[["orders_life"]])
+    np.testing.assert_array_equal(worth.value, model.predict(people).value)
+    assert np.isnan(worth.value[-1])
+    np.testing.assert_allclose(worth.value[:-1] / 20, worth.orders[:-1])

@@ -93,6 +93,20 @@ def test_the_best_baseline_may_itself_be_the_first_champion() -> None:
     assert decide(version(), comparison(rfm, best=0.0)).passed
 
 
+@pytest.mark.parametrize(("best", "passes"), [(-0.005, True), (-0.05, False)])
+def test_a_baseline_goes_live_unless_another_is_surely_better(best: float, passes: bool) -> None:
+    verdict = decide(version(), comparison(judged("challenger 1", recipe="recency", baseline=True), best=best))
+    assert verdict.passed is passes
+    assert ("recency, a plain rule: no other is surely better" in str(verdict)) is passes
+
+
+def test_the_same_recipe_on_the_same_data_is_not_called_newer() -> None:
+    again = comparison(judged("challenger 2"), judged("champion 1", gain=0.0, recipe="challenger 2"))
+    verdict = decide(version(), again, same_data=True)
+    assert verdict.passed
+    assert "the same recipe as champion 1 on the same data" in str(verdict)
+
+
 def test_a_leak_bad_calibration_and_wrong_examples_each_stop_a_better_model() -> None:
     better = comparison(judged("challenger 2"), judged("champion 1", gain=0.05))
     assert decide(version(), better).passed

@@ -9,6 +9,7 @@ import pytest
 from data.settings import Settings
 from data.tables import Tables
 from evaluation.ranking import METRICS
+from models.recommenders.item_neighbours import ItemNeighbours
 from models.recommenders.popularity import Popularity
 from training.judging import Contestant, JudgedRows, compared
 from training.recipes import Recipe
@@ -73,3 +74,16 @@ def test_every_measure_reaches_the_comparison() -> None:
     assert {"coverage_at_10", "exposure_gini_at_10", "recall_at_10_of_strangers"} < set(metrics)
     assert metrics["coverage_at_10"].estimate == 4 / 5  # the hat came later
     assert metrics["diversity_at_10"].low > 0
+
+
+def test_strangers_are_judged_on_what_serving_shows_them_where_a_model_has_nothing_for_them() -> None:
+    rows = JudgedRows.at(shop(("new", "tea", 1), ("b", "tea", 1)), SETTINGS, CUTOFF, seed=0)
+    model, popular = ItemNeighbours().fit(rows.known), Popularity().fit(rows.known)
+    stranger = rows.users < 0
+    shown = rows.served(model, exclude_seen=True, k=2)
+    assert rows.items.ids(shown[stranger][0]) == ["tea", "cup"]
+    own = model.recommend(rows.histories, 2).items
+    assert (own[stranger] == -1).all()
+    np.testing.assert_array_equal(shown[~stranger], own[~stranger])
+    recall = rows.judge(model, exclude_seen=True).interval("recall", "cold").estimate
+    assert recall == rows.judge(popular, exclude_seen=True).interval("recall", "cold").estimate == 1

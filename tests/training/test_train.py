@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from data.errors import DataError, ModelFileError, WorkspaceError
 from data.settings import Training
 from data.workspace import Workspace
-from models.baselines import LogisticRFM
+from models.baselines import BaseRate, LogisticRFM
 from models.stored import load_propensity
 from registry.folder import CHECKSUMS
 from registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Registry
@@ -22,12 +23,14 @@ from training import jobs
 from training import propensity as propensity_job
 from training import recommender as recommender_job
 from training.compare import compare
+from training.drift import check_drift
 from training.labelled import gaps, labelled_rows
 from training.lock import only_one
-from training.propensity import suspected_leak
+from training.propensity import BASE_RATE, RECENCY_RULE, RFM, RFM_RULE, best_rule, suspected_leak
 from training.propensity_search import search_recipe
 from training.recommender import train_recommender
 from training.results import Comparison, Judged
+from training.scoring import audience_of, score
 
 
 def checksums(workspace: Workspace, name: str, number: int) -> dict[str, str]:
@@ -49,7 +52,7 @@ def test_everything_the_data_carries_is_trained_and_becomes_a_challenger(
     names = [result.version.name for result in trained.results]
     assert names == ["recommender", "propensity-churn", "propensity-purchase", "value"]
     assert set(trained.left_out) == {"propensity-click"}
-    assert "'sent_90d' is no feature" in trained.left_out["propensity-click"]
+    assert "'sent_90d' needs messages" in trained.left_out["propensity-click"]
     for result in trained.results:
         found = Registry.of(shop).version(result.version.name, CHALLENGER)
         assert found is not None
@@ -281,6 +284,48 @@ def test_the_rule_stands_in_for_trees_that_are_no_better(shop: Workspace, monkey
     assert isinstance(load_propensity(folder), LogisticRFM)
     compared = compare(shop, "propensity-churn")
     assert compared.rows[0].is_baseline or compared.rows[0].recipe == propensity_job.RFM_RULE
+
+
+def test_the_rule_that_stands_in_is_the_best_on_the_rows_before_the_test(shop: Workspace) -> None:
+    rng, rows = np.random.default_rng(0), labelled_rows(shop, "churn")
+
+    def best(*turning: str) -> str:
+        """Where every feature rises with the label, but the turning ones fall with it on the last cutoff."""
+        made = {}
+        for cutoff, old in rows.by_cutoff.items():
+            label = rng.integers(2, size=len(old.label))
+            turned = [-1 if name in turning and cutoff == rows.split.seen[-1] else 1 for name in RFM]
+            values = rng.normal(size=(len(label), len(RFM))) + np.outer(label, turned)
+            made[cutoff] = replace(old, features=pd.DataFrame(values, columns=list(RFM)), label=label)
+        return best_rule(replace(rows, by_cutoff=made))
+
+    assert best() == RFM_RULE
+    assert best(*RFM[1:]) == RECENCY_RULE
+    assert best(*RFM) == BASE_RATE
+
+
+def test_where_nothing_tells_people_apart_everybodys_rate_goes_live(
+    a_shop: Any, some_orders: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    workspace = a_shop(
+        tmp_path / "shop", "[propensity.churn]\nhorizon_days = 14\n", orders=some_orders(users=60, days=80)
+    )
+    hardly = propensity_job.Recipe({"rounds": 1, "learning_rate": 1e-4, "leaves": 2, "linear_share": 0})
+    monkeypatch.setattr(propensity_job, "_searched", lambda *_, **__: hardly)
+    monkeypatch.setattr(propensity_job, "best_rule", lambda _: BASE_RATE)
+    result = propensity_job.train_propensity(workspace, "churn")
+    registry = Registry.of(workspace)
+    registry.crown(result.version)
+    assert result.chosen == BASE_RATE
+    assert isinstance(load_propensity(registry.fetch(result.version, workspace.models_dir)), BaseRate)
+    scored = pd.read_parquet(score(workspace, tmp_path / "all.parquet", where="churn > 0").path)
+    assert (scored["churn"] == scored["churn"].iloc[0]).all()
+    assert audience_of(workspace, where="churn > 0").size == len(scored)
+    assert check_drift(workspace).models[0].features == ()
+    assert compare(workspace, "propensity-churn").rows[0].recipe == BASE_RATE
+    with registry.tracking():
+        plain = mlflow.pyfunc.load_model(f"models:/propensity-churn@{CHAMPION}").predict(pd.DataFrame(index=range(2)))
+    assert plain.tolist() == [scored["churn"].iloc[0]] * 2
 
 
 def test_a_search_goes_on_where_it_stopped_and_keeps_its_trials(shop: Workspace, tmp_path: Path) -> None:

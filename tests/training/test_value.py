@@ -23,7 +23,7 @@ from training.compare import compare
 from training.drift import check_drift
 from training.scoring import VALUES, Bulk, audience_of, score, value_champion
 from training.tracking import logged_comparison
-from training.value import BASELINES, HABITS, NAME, Card, candidates, train_value, value_rows
+from training.value import BASELINES, HABITS, MEAN, NAME, Card, candidates, train_value, value_rows
 
 START = pd.Timestamp("2025-01-01", tz="UTC")
 DAYS, HORIZON = 240, 45
@@ -171,7 +171,7 @@ def test_a_retrained_version_is_held_against_the_champion_on_rows_that_neither_h
     assert rows[1].gain.estimate == 0
     verdict = jobs.promote(champion, NAME)
     assert verdict.passed
-    assert f"the same recipe as champion {older.number} on newer data" in str(verdict)
+    assert f"the same recipe as champion {older.number} on the same data" in str(verdict)
 
 
 def test_a_version_whose_answers_changed_is_refused(champion: Workspace) -> None:
@@ -194,6 +194,29 @@ def test_a_short_history_has_no_trees_and_intervals_of_the_models_own(a_shop: A_
     result = train_value(shop)
     assert any("too short for a horizon before the test" in note for note in result.test.notes)
     assert 0.7 < result.test.rows[0].metrics["coverage"].estimate <= 1
+
+
+def test_where_nothing_beats_the_plain_rules_the_best_of_them_goes_live(a_shop: A_Shop, tmp_path: Path) -> None:
+    rng, n = np.random.default_rng(3), 900
+    orders = pd.DataFrame({
+        "user_id": rng.integers(100, size=n).astype(str), "order_id": np.arange(n).astype(str), "line_id": "1",
+        "occurred_at": START + pd.to_timedelta(rng.uniform(0, 180, n), unit="D"), "item_id": "tea",
+        "quantity": 1.0, "unit_price": rng.lognormal(3, 0.3, n),
+    })  # fmt: skip
+    shop = a_shop(tmp_path / "shop", SETTINGS, orders=orders)  # nobody differs from anybody
+    result = train_value(shop)
+    assert (result.chosen, result.test.rows[0].is_baseline) == (MEAN, True)
+    assert "registered is the best plain rule" in result.test.notes[0]
+    assert result.test.rows[0].metrics["coverage"].estimate > 0.6
+    assert Card.load(Registry.of(shop).fetch(result.version, shop.models_dir)).candidate == MEAN
+    verdict = jobs.promote(shop, NAME)
+    assert verdict.passed, str(verdict)
+    assert f"{MEAN}, a plain rule" in str(verdict)
+    found = pd.read_parquet(score(shop, tmp_path / "all.parquet", where="value > 20").path)
+    assert len(found) == 100
+    assert (found.value_low < found.value).all()
+    assert (found.value < found.value_high).all()
+    assert compare(shop, NAME).rows[0].recipe == MEAN
 
 
 @pytest.mark.parametrize(
