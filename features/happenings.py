@@ -27,6 +27,7 @@ COLUMNS = (*TEXTS, "value", "quantity")
 """What conditions may ask of a row, beside the answers of forms that the settings name."""
 HISTORY_DAYS = 400
 """Events and answers are looked at for so long; orders and signing up for ever."""
+FOR_EVER = (ORDER, RETURN, SIGNED_UP)
 VIEWED_DAYS = 30
 """A change of an item happens to those who looked at it so lately."""
 LOOKED = ("product_viewed", "product_added", "product_added_to_wishlist")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -19,16 +19,19 @@ from data.tables import Tables
 from features.happenings import (
     BACK_IN_STOCK,
     DAY,
+    FOR_EVER,
+    HISTORY_DAYS,
     LIFECYCLE_CHANGED,
     PRICE_DROPPED,
     changes_of_viewed,
+    happenings,
     item_changes,
     lifecycle_changes,
 )
 from features.online import OnlineHappenings
 from serving.decisions.journeys import Handed
 from serving.decisions.triggers import Beginning, Rows, columns_of
-from serving.profiles import Profiles
+from serving.profiles import ByUser, Profiles
 
 KIND = "action"
 CHANGED_DAYS = 30
@@ -59,6 +62,8 @@ class Happenings:
         self._state, self._profiles, self._asked = state, profiles, frozenset(asked)
         self._online = OnlineHappenings(tables, answers)
         self._read = [name for name in self._online.tables if name != "items"]
+        self._until = datetime.now(UTC)
+        self._did = ByUser(happenings(tables.as_of(self._until), self._until, answers=answers))
         self._items = tables["items"].select(*ITEM).execute()
         self._found: tuple[tuple[Any, ...], pd.DataFrame] = (), self._items.iloc[:0]
 
@@ -68,8 +73,7 @@ class Happenings:
         Raises:
             StateUnavailableError: the state cannot be read.
         """
-        rows = self._profiles.rows(user_ids, list({*self._read, "messages"}))
-        did = self._online.compute({**rows, "items": _touched(rows)}, now)
+        did = self._told(user_ids, now)
         parts = [did]
         if self._asked & {PRICE_DROPPED, BACK_IN_STOCK}:
             parts.append(changes_of_viewed(did, self._changes(now)))
@@ -77,7 +81,19 @@ class Happenings:
             parts.append(lifecycle_changes(did, now, days=CHANGED_DAYS))
         parts = [part for part in parts if len(part)] or [did]
         every = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
-        return Happened(columns_of(every), *self._handed(user_ids, rows["messages"], now))
+        return Happened(columns_of(every), *self._handed(user_ids, now))
+
+    def _told(self, user_ids: Sequence[str], now: datetime) -> pd.DataFrame:
+        """Rows of `features.happenings`: as the checked tables told them, anew where the state has newer ones."""
+        newer = self._profiles.newer(user_ids) if now >= self._until else set(user_ids)
+        did = self._did.of(self._profiles.there([user_id for user_id in user_ids if user_id not in newer]))
+        lately = did["at"] >= pd.Timestamp(now) - HISTORY_DAYS * DAY
+        did = did[lately | did["event"].isin(FOR_EVER)]
+        if not newer:
+            return did
+        rows = self._profiles.rows(list(newer), self._read)
+        anew = self._online.compute({**rows, "items": _touched(rows)}, now)
+        return anew if did.empty else pd.concat([did, anew], ignore_index=True)
 
     def _changes(self, now: datetime) -> pd.DataFrame:
         """What lately became of items, in the checked tables and in the state; found anew once the state's change."""
@@ -99,9 +115,7 @@ class Happenings:
         both = pd.concat([history, live.astype(history.dtypes.to_dict())], ignore_index=True)
         return both.drop_duplicates(["item_id", "updated_at"], keep="last")
 
-    def _handed(
-        self, user_ids: Sequence[str], messages: pa.Table, now: datetime
-    ) -> tuple[dict[str, list[Handed]], dict[str, int]]:
+    def _handed(self, user_ids: Sequence[str], now: datetime) -> tuple[dict[str, list[Handed]], dict[str, int]]:
         """The steps that were handed out before `now`, and the newest decision about an action, by person."""
         decisions, outcomes = state_tables["decisions"].c, state_tables["outcomes"].c
         names = ("seq", "decision_id", "user_id", "at", "slot", "arm", "context")
@@ -114,7 +128,9 @@ class Happenings:
             asked = [row.decision_id for row, _ in logged]
             shown = sa.select(outcomes.decision_id).where(outcomes.decision_id.in_(asked)).distinct()
             done = {decision_id for (decision_id,) in connection.execute(shown)} if asked else set()
-        done |= set(messages["decision_id"].drop_null().to_pylist())
+        if asked:
+            messages = self._profiles.rows([row.user_id for row, _ in logged], ["messages"])["messages"]
+            done |= set(messages["decision_id"].drop_null().to_pylist())
         found: dict[str, list[Handed]] = defaultdict(list)
         for row, told in logged:
             found[row.user_id].append(

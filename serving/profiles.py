@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
+from ibis.expr import types as ir
 
 from data.contract import TABLES
 from data.errors import DataError
@@ -49,6 +51,46 @@ class Row:
     position: int
 
 
+def _newer() -> sa.CompoundSelect[Any]:
+    """Ids of users and of visitors of whom the state has rows beyond the checked tables."""
+    events, orders, identities, users, messages = (state_tables[name].c for name in TOUCHING)
+    user_ids: sa.BindParameter[Any] = sa.bindparam("user_ids", expanding=True)
+    visitors: sa.BindParameter[Any] = sa.bindparam("visitors", expanding=True)
+    appended = ((events, "events"), (orders, "orders"), (identities, "identities"))
+    parts = [
+        *(sa.select(of.user_id).where(of.user_id.in_(user_ids), of.seq > sa.bindparam(name)) for of, name in appended),
+        *(sa.select(of.user_id).where(of.user_id.in_(user_ids)) for of in (users, messages)),
+        *(
+            sa.select(of.anonymous_id).where(of.anonymous_id.in_(visitors), of.seq > sa.bindparam(name))
+            for of, name in ((events, "events"), (identities, "identities"))
+        ),
+    ]
+    return sa.union(*parts)
+
+
+NEWER = _newer()
+
+
+class ByUser:
+    """Rows of a table in memory, found by user; texts are kept once."""
+
+    def __init__(self, rows: ir.Table) -> None:
+        """Read them all; each has a `user_id`."""
+        told = rows.order_by("user_id").to_pyarrow().combine_chunks()
+        self._rows = told.to_pandas(strings_to_categorical=True)
+        self._texts = [name for name, kind in self._rows.dtypes.items() if isinstance(kind, pd.CategoricalDtype)]
+        users = self._rows["user_id"].cat
+        self._users = Vocabulary(users.categories)
+        self._indptr = np.searchsorted(users.codes.to_numpy(), np.arange(len(self._users) + 1))
+
+    def of(self, user_ids: Sequence[str]) -> pd.DataFrame:
+        """The rows of these users, in any order."""
+        codes = self._users.codes(user_ids)
+        spans = [np.arange(*self._indptr[[code, code + 1]]) for code in codes[codes >= 0]]
+        found = self._rows.iloc[np.concatenate([np.zeros(0, int), *spans])]
+        return found.astype(dict.fromkeys(self._texts, object)).reset_index(drop=True)
+
+
 class Profiles:
     """The features of every customer, kept up with the state by `refresh`, which one thread at a time may call.
 
@@ -66,6 +108,8 @@ class Profiles:
         self._online = OnlineFeatures(tables, settings, categories=categories)
         self._habits = _habits(tables)
         self._items = tables["items"].to_pyarrow()
+        self._since = since
+        self._visitors = ByUser(tables["identities"].select("user_id", "anonymous_id"))
         self.columns = self._online.columns
         told = features(tables, settings, categories=categories)
         self.about = {feature.name: (feature.about, feature.unit) for feature in told}
@@ -127,14 +171,14 @@ class Profiles:
         found = pd.concat([frame.iloc[positions] for frame, positions, _ in rows.values()], ignore_index=True)
         return found, [user_id for _, _, ids in rows.values() for user_id in ids]
 
-    def _there(self, user_ids: Sequence[str]) -> list[str]:
+    def there(self, user_ids: Sequence[str]) -> list[str]:
         """Each once, but for who was erased: tables and snapshots may still have them for a moment."""
         return [user_id for user_id in dict.fromkeys(user_ids) if not self._state.tombstones.holds(user_id)]
 
     @property
     def everybody(self) -> list[str]:
         """The ids of all who are known."""
-        return self._there([*self._users.all_ids, *self._touched])
+        return self.there([*self._users.all_ids, *self._touched])
 
     def habits(self, user_ids: Sequence[str]) -> Habits | None:
         """When these customers answer and are in the shop, as of now; None where no message told of an open.
@@ -190,6 +234,19 @@ class Profiles:
             self._seen[name] = max(newest for _, newest in found)
         return [user_id for user_id, _ in found if user_id is not None]
 
+    def newer(self, user_ids: Sequence[str]) -> set[str]:
+        """Of whom the state has rows that are not in the checked tables, or that may have changed since.
+
+        Raises:
+            StateUnavailableError: the state cannot be read.
+        """
+        visitors = self._visitors.of(user_ids)
+        whose = dict(zip(visitors["anonymous_id"], visitors["user_id"], strict=True))
+        values = {**asdict(self._since), "user_ids": list(user_ids), "visitors": list(whose)}
+        with self._state.reading() as connection:
+            found = connection.scalars(NEWER, values).all()
+        return {whose.get(id_, id_) for id_ in found} & set(user_ids)
+
     def rows(self, user_ids: Sequence[str], names: Sequence[str] = PERSONAL) -> dict[str, pa.Table]:
         """All that is known of these customers, in the checked tables and in the state, and the items; in any thread.
 
@@ -197,7 +254,7 @@ class Profiles:
             user_ids: Of whom.
             names: Of which tables.
         """
-        user_ids = self._there(user_ids)
+        user_ids = self.there(user_ids)
         with self._connection.cursor() as connection:
             connection.execute("SET TimeZone='UTC'")
             rows = {name: self._known(connection, name, "user_id", user_ids) for name in names}
@@ -214,7 +271,7 @@ class Profiles:
         """What a visitor did who was not known then; in any thread."""
         with self._connection.cursor() as connection:
             connection.execute("SET TimeZone='UTC'")
-            did = self._known(connection, "events", "anonymous_id", self._there([anonymous_id]))
+            did = self._known(connection, "events", "anonymous_id", self.there([anonymous_id]))
         return did.filter(pc.is_null(did["user_id"]))
 
     def _known(self, connection: duckdb.DuckDBPyConnection, name: str, column: str, ids: Sequence[str]) -> pa.Table:

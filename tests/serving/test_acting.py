@@ -20,6 +20,7 @@ from serving.acting import Acting
 from serving.decisions.arms import Arm
 from serving.decisions.rules import Person
 from serving.filling import Filling
+from serving.happened import Happenings
 from serving.people import People
 from serving.sendlist import write_from, write_list
 
@@ -430,3 +431,21 @@ def test_a_category_that_no_filter_could_name_has_no_items(shared, monkeypatch, 
     )
     items, _ = Filling(shared.engine)._items(Person("ann", arm=Arm("model", 1.0)), due, "email", datetime.now(UTC))
     assert (items, len(asked)) == ([], found)
+
+
+def test_who_did_nothing_since_the_check_is_told_as_if_it_were_read_anew(shared, monkeypatch):
+    engine, tables = shared.engine, Tables.open(shared.workspace.checked_dir)
+    happenings = Happenings(tables, engine.state, engine.profiles, answers=(), asked={"lifecycle_changed"})
+    did(shared, "u3", EVENT, hours=2)
+    people, now = [*(f"u{number}" for number in range(10, 40)), "u3", "nobody knows them"], datetime.now(UTC)
+    assert engine.profiles.newer(people) >= {"u3"}
+    assert len(engine.profiles.newer(people)) < len(people) / 2
+
+    def rows() -> list[tuple]:
+        told = happenings.of(people, now).rows
+        return sorted(zip(*(told[name].tolist() for name in ("user_id", "at", "event")), strict=True))
+
+    found = rows()
+    assert len({user_id for user_id, *_ in found}) > 20
+    monkeypatch.setattr(engine.profiles, "newer", set)
+    assert found == rows()
