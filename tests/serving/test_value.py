@@ -13,6 +13,7 @@ import pytest
 
 from data.errors import ModelFileError
 from data.workspace import Workspace
+from models.baselines import BaseRate, CellMeans
 from models.lifetime import BgNbd, GammaGamma, Habits
 from models.saving import EXAMPLES
 from models.worth import Band, CustomerValue
@@ -20,6 +21,7 @@ from serving.champions import VALUE, Champion, load_champion
 from serving.engine import Engine
 from serving.schemas import ScoreAsk
 
+HABITS = Habits(BgNbd(r=0.5, alpha=6.0, a=0.8, b=2.4), GammaGamma(p=6.0, q=4.0, gamma=15.0))
 CUSTOMER = {
     "orders_life": 3, "days_since_order": 10.0, "days_since_first_order": 60.0, "order_value_mean": 5.0,
     "order_value_first": 5.0, "return_share": 0.0,
@@ -28,8 +30,7 @@ CUSTOMER = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    habits = Habits(BgNbd(r=0.5, alpha=6.0, a=0.8, b=2.4), GammaGamma(p=6.0, q=4.0, gamma=15.0))
-    model = CustomerValue(habits, horizon_days=90)
+    model = CustomerValue(HABITS, horizon_days=90)
     model.band = Band(0.8, (1.0, 50.0), (0.0, 0.2), (4.0, 2.5))
     path = tmp_path_factory.mktemp("value") / "1"
     model.save(path)
@@ -106,3 +107,22 @@ def test_a_version_that_answers_otherwise_is_refused(folder: Path, tmp_path: Pat
     (moved / EXAMPLES).write_text(json.dumps({**examples, "expected": [1.0]}))
     with pytest.raises(ModelFileError, match="does not answer its stored examples"):
         load_champion(VALUE, 2, moved)
+
+
+def test_the_plain_rules_that_stand_in_for_models_are_served_too(
+    engine: Engine, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everybody = pd.DataFrame(index=range(4))
+    means = CellMeans.fit(everybody, np.array([0.0, 0, 40, 40]), np.array([0.0, 0, 2, 2]))
+    value = CustomerValue(HABITS, horizon_days=90, means=means)
+    value.band = Band(0.8, (20.0,), (0.0,), (2.0,))
+    rate = Champion("propensity-churn", 1, BaseRate().fit(everybody, [0, 0, 0, 1]))
+    monkeypatch.setattr(engine.champions, "current", {VALUE: Champion(VALUE, 1, value), rate.name: rate})
+    buyers = pd.read_parquet(shop / "tables" / "orders.parquet").user_id.dropna().unique()[:5].tolist()
+    found = engine.score(ScoreAsk(user_ids=buyers, models=["value", "churn"])).users
+    assert {(user.value.value, user.value.high, user.value.orders) for user in found if user.value} == {(20, 40, 1)}
+    asked = [user.scores["churn"] for user in found if user.scores["churn"].probability is not None]
+    assert asked
+    assert {(one.probability, len(one.reasons), one.note) for one in asked} == {
+        (0.25, 0, "nothing is known that tells people apart")
+    }
