@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,8 @@ from registry.versions import Version
 from training.results import Comparison, Judged
 
 MAX_CALIBRATION_ERROR = 0.10
-"""A probability that is surely further off than this, on average, means nothing to whoever acts on it."""
+"""A probability that is surely further off than this, on average, means nothing to whoever acts on it. What chance
+makes of few people is taken off first, in squares: it is independent of what is wrong."""
 SUSPECTED_LEAK = "suspected_leak"
 """Tag of a version whose figures are too good to be true; empty where they are not."""
 
@@ -51,9 +53,10 @@ def decide(challenger: Version, comparison: Comparison, *, same_data: bool = Fal
     refusals = [broken] if broken else []
     if leak := challenger.tags.get(SUSPECTED_LEAK):
         refusals.append(f"{leak}. Find that feature and leave it out.")
-    error = first.metrics.get("calibration_error")
-    if error is not None and error.low > MAX_CALIBRATION_ERROR:
-        refusals.append(f"its probabilities are off by {error}, surely more than {MAX_CALIBRATION_ERROR}")
+    error, noise = first.metrics.get("calibration_error"), comparison.calibration_noise
+    if error is not None and error.low > math.hypot(noise, MAX_CALIBRATION_ERROR):
+        right = f" (of which so few people make about {noise:.3f})" if noise else ""
+        refusals.append(f"its probabilities are off by {error}{right}, surely more than {MAX_CALIBRATION_ERROR}")
     champion = next((row for row in comparison.rows if row.name.startswith("champion")), None)
     beaten, why = _beats_champion(first, champion, same_data) if champion else _beats_baselines(comparison)
     if refusals:

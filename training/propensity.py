@@ -168,8 +168,9 @@ def train_propensity(
         mlflow.log_param("chosen", chosen)
         log_pictures(model, rows, detail, f"{declaration.event} within {declaration.horizon_days} days", seed)
         with timed(f"refitting {label} one step on"):
-            live = fit(rows, recipe, seed, live=True) if model is learnt else rule(rows.together(split.live), best)
-            final: StoredPropensity = live
+            final: StoredPropensity = (
+                fit(rows, recipe, seed, live=True) if model is learnt else rule(rows.together(split.live), best)
+            )
             final.save(run.folder)
             until = split.live[-1] + timedelta(days=split.horizon_days)
             Card(label, declaration, rows.definitions_hash, seed, until, recipe).save(run.folder)
@@ -350,7 +351,7 @@ def _judged(
     )
     floor = float(np.mean([classification.calibration_noise(one.probability[first]) for one in answers]))
     size = f"with so few people exactly right probabilities would show a calibration error of about {floor:.3f}"
-    return Comparison(name, METRIC, n, judged, (*notes, size))
+    return Comparison(name, METRIC, n, judged, (*notes, size), floor)
 
 
 def _mean_over(answers: Sequence[_Answers], statistic: Callable[[_Answers], Statistic]) -> Statistic:

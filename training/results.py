@@ -45,6 +45,8 @@ class Comparison:
         n_rows: How many users were judged.
         rows: The models.
         notes: What a reader must know to read the figures rightly.
+        calibration_noise: The calibration error that the first one's probabilities would show with so few people if
+            they were exactly right.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Comparison:
     n_rows: int
     rows: tuple[Judged, ...]
     notes: tuple[str, ...] = ()
+    calibration_noise: float = 0.0
 
     @property
     def best_baseline(self) -> Judged:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from evaluation.intervals import Interval
@@ -116,3 +118,11 @@ def test_a_leak_bad_calibration_and_wrong_examples_each_stop_a_better_model() ->
     assert (broken.passed, "stored examples" in str(broken)) == (False, True)
     off = decide(version(), comparison(judged("challenger 2", error=0.2), judged("champion 1", gain=0.05)))
     assert (off.passed, "probabilities are off by 0.2000" in str(off)) == (False, True)
+
+
+def test_what_chance_makes_of_the_few_who_are_judged_is_no_bad_calibration() -> None:
+    few = comparison(judged("challenger 2", error=0.2), judged("champion 1", gain=0.05))
+    assert decide(version(), replace(few, calibration_noise=0.17)).passed
+    still = decide(version(), replace(few, calibration_noise=0.05))
+    assert not still.passed
+    assert "(of which so few people make about 0.050)" in str(still)
