@@ -7,7 +7,7 @@ import difflib
 import operator
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import pairwise
@@ -100,7 +100,7 @@ class Expression:
 
     def check(
         self,
-        features: Iterable[str],
+        features: Collection[str] | pd.DataFrame,
         *,
         called: str = "feature",
         told: str = "",
@@ -117,9 +117,9 @@ class Expression:
         Raises:
             WorkspaceError: says which, where, and what may have been meant.
         """
-        known = list(features)
         for node in self._name_nodes:
-            if node.id not in known:
+            if node.id not in features:
+                known = list(features)
                 if needed := (lacking or {}).get(node.id):
                     raise WorkspaceError(f"{self.place}: {node.id!r} needs {needed}, which this shop did not bring.")
                 near = difflib.get_close_matches(node.id, known, n=1)
@@ -127,7 +127,7 @@ class Expression:
                 hint = f"; did you mean {near[0]!r}?" if near else f". {told or every}"
                 raise WorkspaceError(f"{self.place}: {node.id!r} is no {called} (column {node.col_offset + 1}){hint}")
 
-    @property
+    @cached_property
     def _name_nodes(self) -> list[ast.Name]:
         nodes = [node for node in ast.walk(self.tree) if isinstance(node, ast.Name) and node.id not in TRUTHS]
         return sorted(nodes, key=lambda node: node.col_offset)
@@ -218,7 +218,10 @@ class _ArrayValues:
         self.columns = columns
 
     def column(self, name: str) -> np.ndarray:
-        values = pd.Series(self.columns[name])
+        values = self.columns[name]
+        if isinstance(values, np.ndarray) and values.dtype == float:
+            return values
+        values = pd.Series(values)
         if (
             pd.api.types.is_numeric_dtype(values.dtype)
             or pd.api.types.is_bool_dtype(values.dtype)
