@@ -81,7 +81,9 @@ def _beats_champion(first: Judged, champion: Judged, same_data: bool) -> tuple[b
 
 def _beats_baselines(comparison: Comparison) -> tuple[bool, str]:
     first, best = comparison.rows[0], comparison.best_baseline
-    if first.is_baseline and (best.gain is None or not best.gain.high < 0):
+    if first.is_baseline and first.recipe == best.recipe:
+        return True, f"{first.recipe} is the best there is on these rows: nothing was surely better"
+    if first.is_baseline and best.gain is not None and not best.gain.high < 0:
         return True, f"{first.recipe}, a plain rule: no other is surely better"
     gain = best.gain
     assert gain is not None  # noqa: S101 - only the first row has none

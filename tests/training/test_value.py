@@ -211,7 +211,7 @@ def test_where_nothing_beats_the_plain_rules_the_best_of_them_goes_live(a_shop: 
     assert Card.load(Registry.of(shop).fetch(result.version, shop.models_dir)).candidate == MEAN
     verdict = jobs.promote(shop, NAME)
     assert verdict.passed, str(verdict)
-    assert f"{MEAN}, a plain rule" in str(verdict)
+    assert f"{MEAN} is the best there is" in str(verdict)
     found = pd.read_parquet(score(shop, tmp_path / "all.parquet", where="value > 20").path)
     assert len(found) == 100
     assert (found.value_low < found.value).all()
