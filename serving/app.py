@@ -68,8 +68,6 @@ REQUEST_ID = "X-Request-ID"
 JSON, PLAIN = b"application/json", b"identity"
 MOST_TOLD = 200
 """Characters of what was sent that an error tells."""
-
-
 AWAY = "The live state cannot be used now; try again shortly. The log tells why."
 """What a database says of its trouble names files and hosts: it is for the log alone."""
 

@@ -26,6 +26,13 @@ from serving.sendlist import write_from, write_list
 
 EVENT = {"event": "product_added", "item_id": "i7"}
 ORDER = {"event": "order_completed", "products": [{"item_id": "i3", "quantity": 1, "unit_price": 4.0}]}
+MODEL_ALONE = """
+[arms]
+random = 0
+usual = 0
+holdout = 0
+"""
+"""Everybody is in the arm `model`."""
 
 
 def ago(**since) -> str:
@@ -218,10 +225,6 @@ def test_two_steps_at_once_do_not_slip_through_the_cap(shared, tmp_path):
     did(shared, "ivy", visited, feature="page_viewed_7d", hours=40)
     shared.post("/v1/consents", {"user_id": "ivy", "consents": {"email": True, "sms": True}})
     own = """
-    [arms]
-    random = 0
-    usual = 0
-    holdout = 0
     [rules]
     caps = {all = "1 in 1"}
     quiet_hours = {}
@@ -231,7 +234,7 @@ def test_two_steps_at_once_do_not_slip_through_the_cap(shared, tmp_path):
     best_hour = false
     [[actions.texted.steps]]
     """
-    acting = acting_by(shared, tmp_path, own)
+    acting = acting_by(shared, tmp_path, MODEL_ALONE + own)
     now = datetime.now(UTC)
     [mail], [text] = (acting.decide(["ivy"], now=now, channel=channel) for channel in ("email", "sms"))
     assert (mail.action.trigger, text.action.trigger) == ("key_page_seen", "texted")
@@ -245,10 +248,6 @@ def test_two_steps_at_once_do_not_slip_through_the_cap(shared, tmp_path):
 
 def test_a_trigger_does_not_begin_for_something_else_too_soon(shared, tmp_path):
     own = """
-    [arms]
-    random = 0
-    usual = 0
-    holdout = 0
     [actions.looked]
     events = ["product_viewed"]
     same = "category"
@@ -256,7 +255,7 @@ def test_a_trigger_does_not_begin_for_something_else_too_soon(shared, tmp_path):
     priority = 1000
     [[actions.looked.steps]]
     """
-    acting = acting_by(shared, tmp_path, own)
+    acting = acting_by(shared, tmp_path, MODEL_ALONE + own)
     for item_id, category in (("i7", "tea"), ("i27", "cups")):
         viewed = {"event": "product_viewed", "item_id": item_id, "category": category}
         did(shared, "jan", viewed, hours=1 if category == "tea" else 0.5)
@@ -294,10 +293,6 @@ def test_arms_that_models_leave_to_others(shared, tmp_path, arm):
 
 def test_an_own_trigger_branches_by_a_forms_answer(shared, tmp_path):
     own = """
-    [arms]
-    random = 0
-    usual = 0
-    holdout = 0
     [features]
     form_answers = ["budget"]
     [actions.form_submitted]
@@ -314,7 +309,7 @@ def test_an_own_trigger_branches_by_a_forms_answer(shared, tmp_path):
     for user_id, page in (("kim", "quote"), ("lea", "contact")):
         form = {"event": "form_submitted", "page": page, "budget": "large"}
         did(shared, user_id, form, feature="form_submitted_1d", hours=1)
-    acting = acting_by(shared, tmp_path, own)
+    acting = acting_by(shared, tmp_path, MODEL_ALONE + own)
     kim, lea = acting.decide(["kim", "lea"], now=datetime.now(UTC))
     assert (kim.action.trigger, kim.action.step, len(kim.action.items)) == ("quote", 2, 3)
     assert lea.action is None
