@@ -13,6 +13,7 @@ import pandas as pd
 from benchmarks.contestants import Contestant
 from data.interactions import Interactions
 from data.progress import timed
+from evaluation.ranking import pooled
 from training.judging import JudgedRows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,8 +28,10 @@ PEERS = (
     "rectools-ease",
     "rectools-sasrec",
 )
-PATIENCE = 4
-"""So many times its minutes a peer has for everything: the search, the last trial, learning again, the rankings."""
+PATIENCE = 3
+"""So many times its minutes a peer has for the search, the last trial and the rankings; to learn again before a window
+it has its minutes once more for each.
+"""
 
 
 def set_up() -> bool:
@@ -37,20 +40,20 @@ def set_up() -> bool:
 
 
 def peers(
-    folds: Sequence[JudgedRows], test: JudgedRows, folder: Path, *, k: int, trials: int, minutes: float
+    folds: Sequence[JudgedRows], windows: Sequence[JudgedRows], folder: Path, *, k: int, trials: int, minutes: float
 ) -> Iterator[Contestant]:
-    """Every peer, each with the whole budget to itself: chosen on `folds`, judged on `test`.
+    """Every peer, each with the whole budget to itself: chosen on `folds`, learnt anew before each of `windows`.
 
-    What the judged users of the test took stays here; a peer learns who is asked about and nothing more. Users are
-    told as codes, items as ids.
+    What the judged users of a window took stays here, but for what is known before a later one; a peer learns who is
+    asked about and nothing more. Users are told as codes, items as ids.
 
     Args:
         folds: What to choose on.
-        test: What to judge on.
+        windows: What to judge on, earliest first.
         folder: For the exchange.
         k: Length of the rankings, as in `peers/rank.py`.
         trials: Of each peer, at most.
-        minutes: After which a peer begins no further trial; it is stopped after PATIENCE times as many.
+        minutes: After which a peer begins no further trial; how long it has for everything says PATIENCE.
     """
     for number, rows in enumerate(folds):
         fold = _written(rows.known, folder / f"fold_{number}")
@@ -58,20 +61,26 @@ def peers(
         taken = rows.held_out[warm].tocoo()
         ids = {"user_id": rows.users[warm][taken.row], "item_id": rows.items.ids(taken.col)}
         pd.DataFrame(ids).to_parquet(fold / "taken.parquet")
-    judged = pd.DataFrame({"user_id": test.users[test.users >= 0]})
-    judged.to_parquet(_written(test.known, folder / "test") / "judged.parquet")
+    for number, rows in enumerate(windows):
+        judged = pd.DataFrame({"user_id": rows.users[rows.users >= 0]})
+        judged.to_parquet(_written(rows.known, folder / f"window_{number}") / "judged.parquet")
+    patience = (PATIENCE + len(windows)) * minutes
     for name in PEERS:
         with timed(f"searching {name}"):
-            trouble = _asked(folder, name, trials=trials, minutes=minutes)
+            trouble = _asked(folder, name, trials=trials, minutes=minutes, patience=patience)
         if trouble:
             yield Contestant(f"{name} failed: {trouble}", "peer", None)
             continue
         about = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         told = [f"{param}={value}" for param, value in about["params"].items()]
+        ranked = [
+            _ranked(folder / f"window_{number}" / f"{name}.parquet", rows, k) for number, rows in enumerate(windows)
+        ]
+        qualities = [rows.measured(found, rows.known.items) for rows, found in zip(windows, ranked, strict=True)]
         yield Contestant(
             name=", ".join([name, *told, *(["new items only"] if about["exclude_seen"] else [])]),
             kind="peer",
-            quality=test.measured(_ranked(folder / f"{name}.parquet", test, k), test.known.items),
+            quality=pooled(qualities, [rows.ids for rows in windows]),
             trials=about["trials"],
             search_seconds=about["search_seconds"],
             fit_seconds=about["fit_seconds"],
@@ -79,14 +88,13 @@ def peers(
         )
 
 
-def _asked(folder: Path, name: str, *, trials: int, minutes: float) -> str:
+def _asked(folder: Path, name: str, *, trials: int, minutes: float, patience: float) -> str:
     """Let a peer search, learn again and rank; why it did not, empty where it did."""
     command = [str(PYTHON), str(SCRIPT), str(folder), name, f"--trials={trials}", f"--minutes={minutes}"]
-    limit = PATIENCE * minutes
     try:
-        ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60 * limit)
+        ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60 * patience)
     except subprocess.TimeoutExpired:
-        return f"it was not done after {limit:g} minutes"
+        return f"it was not done after {patience:g} minutes"
     if (folder / f"{name}.json").is_file():
         return ""
     return (ran.stderr.strip().splitlines() or [f"ended with {ran.returncode}"])[-1]
@@ -116,11 +124,11 @@ def _written(known: Interactions, folder: Path) -> Path:
     return folder
 
 
-def _ranked(file: Path, test: JudgedRows, k: int) -> np.ndarray:
+def _ranked(file: Path, rows: JudgedRows, k: int) -> np.ndarray:
     """Item codes, int64 (n, k), best first; -1 where the peer had nothing to say."""
     told = pd.read_parquet(file)
-    row_of = pd.Series(np.arange(len(test.users)), index=test.users)
-    ranked = np.full((len(test.users), k), -1, dtype=np.int64)
-    codes = test.known.items.codes(told["item_id"].to_numpy())
+    row_of = pd.Series(np.arange(len(rows.users)), index=rows.users)
+    ranked = np.full((len(rows.users), k), -1, dtype=np.int64)
+    codes = rows.known.items.codes(told["item_id"].to_numpy())
     ranked[row_of[row_of.index >= 0].loc[told["user_id"]].to_numpy(), told["rank"].to_numpy() - 1] = codes
     return ranked

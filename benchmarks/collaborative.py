@@ -156,7 +156,7 @@ def _rows(known: Interactions, after: Interactions, about: str) -> JudgedRows:
     """Everybody who took something in `after`, asked about with what they had in `known`."""
     users = np.unique(after.user)
     histories = Histories.from_interactions(known, users=users)
-    return JudgedRows(known, users, histories, after.matrix[users], after.items, about)
+    return JudgedRows(known, users, after.users.all_ids[users], histories, after.matrix[users], after.items, about)
 
 
 def _test(recipe: Recipe, known: Interactions, test: JudgedRows, name: str) -> RankingQuality:

@@ -1,4 +1,4 @@
-"""Recommenders of any library on the same people: figures of each, and what the winner gains over it."""
+"""Recommenders of any library on the same people and days: figures of each, and what the winner gains over it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from evaluation.intervals import Interval
 from evaluation.ranking import Metric, RankingQuality, Who, compare
 
-Kind = Literal["winner", "model", "baseline", "peer"]
+Kind = Literal["winner", "baseline", "peer"]
 
 
 @dataclass(frozen=True, eq=False)
 class Contestant:
-    """A recommender, and how it did on the test days.
+    """A recommender, learnt anew before each test window, and how it did on all of them.
 
     Attributes:
         name: How it was made, in words; of one that failed, why.
         kind: `winner` is what the search chose; a baseline that was chosen is among the baselines too.
-        quality: Of what it showed; None for a peer that failed.
+        quality: Of what it showed, a row per person and window; None for a peer that failed.
         trials: Of the search that it came from; NaN where that is the winner's.
         search_seconds: Of that search.
-        fit_seconds: Of learning what was known before the test days.
-        p95_latency_ms: Of one user's ranking.
+        fit_seconds: Of learning what was known before a window, their mean.
+        p95_latency_ms: Of one user's ranking in the last window.
     """
 
     name: str

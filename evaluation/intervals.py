@@ -128,15 +128,23 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
     return Interval(share, float(max(middle - half, 0.0)), float(min(middle + half, 1.0)), level)
 
 
-def mean(values: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
-    """The mean of a value per user, NaN for users without one left out.
+def mean(
+    values: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """The mean of a value per user, or per row of the users in `groups` (n,); NaN, those without one, is left out.
 
     Example:
         >>> mean(np.array([1.0, 1.0, np.nan])).estimate
         1.0
     """
-    known = values[~np.isnan(values)]
-    return bootstrap(mean_of(known), len(known), level=level, resamples=resamples, seed=seed)
+    known = ~np.isnan(values)
+    of, n = None if groups is None else groups[known], int(known.sum())
+    return bootstrap(mean_of(values[known]), n, groups=of, level=level, resamples=resamples, seed=seed)
 
 
 def normal_mean(values: np.ndarray, *, level: float = 0.95) -> Interval:
@@ -155,9 +163,15 @@ def normal_mean(values: np.ndarray, *, level: float = 0.95) -> Interval:
 
 
 def paired_difference(
-    first: np.ndarray, second: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Interval:
-    """Mean of `first - second`, two values of the same users, each shape (n,).
+    """Mean of `first - second`, two values of the same users (or rows of the users in `groups`), each shape (n,).
 
     Raises:
         DataError: the shapes differ, or a user has one value and not the other.
@@ -168,7 +182,7 @@ def paired_difference(
     """
     if first.shape != second.shape or (np.isnan(first) != np.isnan(second)).any():
         raise DataError(f"{first.shape} and {second.shape} values are not of the same users; measure both on the same.")
-    return mean(first - second, level=level, resamples=resamples, seed=seed)
+    return mean(first - second, groups=groups, level=level, resamples=resamples, seed=seed)
 
 
 def _weights(n: int, groups: np.ndarray | None, resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -36,6 +36,7 @@ what a measure needs (a history, two items with categories) have NaN in it; NaN 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -84,6 +85,7 @@ class RankingQuality:
         cold_user: bool; the user had no item before.
         coverage: One number, in [0, 1].
         exposure_gini: One number, in [0, 1); lower is more equal.
+        users: Whom each row is of, where a user may have several; None where every row is another user's.
     """
 
     k: int
@@ -101,6 +103,7 @@ class RankingQuality:
     cold_user: np.ndarray
     coverage: float
     exposure_gini: float
+    users: np.ndarray | None = None
 
     def values(self, metric: Metric, who: Who = "all") -> np.ndarray:
         """The metric of every user, NaN for those who are not asked about.
@@ -118,7 +121,7 @@ class RankingQuality:
         self, metric: Metric, who: Who = "all", *, level: float = 0.95, resamples: int = 1000, seed: int = 0
     ) -> Interval:
         """Mean over users with its bootstrap interval."""
-        return mean(self.values(metric, who), level=level, resamples=resamples, seed=seed)
+        return mean(self.values(metric, who), groups=self.users, level=level, resamples=resamples, seed=seed)
 
 
 def evaluate(
@@ -189,6 +192,41 @@ def evaluate(
     )
 
 
+def pooled(qualities: Sequence[RankingQuality], users: Sequence[np.ndarray]) -> RankingQuality:
+    """Several moments as one: a row per user and moment, the audience's coverage and exposure as their means.
+
+    What a user likes at one moment they like at the next, so rows of one user are no independent evidence: intervals
+    draw users with all their rows (the pairs cluster bootstrap of Cameron, Gelbach and Miller 2008, "Bootstrap-based
+    improvements for inference with clustered errors").
+
+    Args:
+        qualities: Of the same k, one for each moment.
+        users: Ids for each, of its shape (n_users,), alike at all moments.
+
+    Raises:
+        DataError: other ks, or ids of another shape.
+
+    Example:
+        >>> held_out = sparse.csr_matrix([[0, 1], [1, 0]])
+        >>> one = evaluate(np.array([[1], [1]]), held_out, sparse.csr_matrix((2, 2)))
+        >>> twice = pooled([one, one], [np.array(["ann", "bob"])] * 2)
+        >>> twice.recall, twice.interval("recall") == one.interval("recall")
+        (array([1., 0., 1., 0.]), True)
+    """
+    ks = {one.k for one in qualities}
+    shapes = [(one.cold_user.shape, whom.shape) for one, whom in zip(qualities, users, strict=True)]
+    if len(ks) != 1 or any(measured != named for measured, named in shapes):
+        raise DataError(f"rankings of length {sorted(ks)} with (rows, ids) of shapes {shapes} cannot be pooled.")
+    rows = {name: np.concatenate([getattr(one, name) for one in qualities]) for name in (*METRICS, "cold_user")}
+    return RankingQuality(
+        k=ks.pop(),
+        **rows,
+        coverage=float(np.mean([one.coverage for one in qualities])),
+        exposure_gini=float(np.mean([one.exposure_gini for one in qualities])),
+        users=np.concatenate(users),
+    )
+
+
 def compare(
     first: RankingQuality,
     second: RankingQuality,
@@ -204,8 +242,15 @@ def compare(
     Raises:
         DataError: the two were not measured on the same users.
     """
+    if not np.array_equal(np.asarray(first.users), np.asarray(second.users)):
+        raise DataError("the two are not of the same users, row by row; measure both on the same.")
     return paired_difference(
-        first.values(metric, who), second.values(metric, who), level=level, resamples=resamples, seed=seed
+        first.values(metric, who),
+        second.values(metric, who),
+        groups=first.users,
+        level=level,
+        resamples=resamples,
+        seed=seed,
     )
 
 

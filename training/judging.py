@@ -59,6 +59,7 @@ class JudgedRows:
     Attributes:
         known: Everybody's interactions before it: what a model may learn from.
         users: Codes in `known.users` of the judged users, int64 of shape (n,); -1 for a stranger.
+        ids: Of these, strangers too, shape (n,), dtype object.
         histories: Of these, n rows over the items of `known`.
         held_out: What they took then, shape (n, n_items).
         items: Ids of the columns of `held_out`: what was known, and what was new among what they then took.
@@ -67,6 +68,7 @@ class JudgedRows:
 
     known: Interactions
     users: np.ndarray
+    ids: np.ndarray
     histories: Histories
     held_out: sparse.csr_matrix
     items: Vocabulary
@@ -89,11 +91,13 @@ class JudgedRows:
                 "later events or orders with user_id and item_id, or set another recommender.horizon_days."
             )
         judged = _some(np.unique(after.user), MAX_JUDGED_USERS, seed)
-        row = known.users.codes(after.users.ids(judged))
+        ids = after.users.all_ids[judged]
+        row = known.users.codes(ids)
         items = Vocabulary([*known.items.all_ids, *(id_ for id_ in after.items.all_ids if id_ not in known.items)])
         return cls(
             known=known,
             users=row,
+            ids=ids,
             histories=Histories.from_interactions(known, users=row, now=moment),
             held_out=after.matrix[judged] @ _places(after.items, items),
             items=items,
@@ -268,6 +272,7 @@ def _carved(taken: Interactions, held: np.ndarray, about: str, max_users: int, s
     return JudgedRows(
         known=known,
         users=users[chosen],
+        ids=taken.users.all_ids[users[chosen]],
         histories=replace(histories, now=np.maximum(histories.now, after.at[first[chosen]])),
         held_out=after.matrix[users[chosen]],
         items=taken.items,

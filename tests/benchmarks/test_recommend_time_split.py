@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import beside_peers, recommend_time_split
+from benchmarks.shops import checked
 from data.errors import DataError
 
 RANK_WHAT_IS_POPULAR = """
@@ -21,11 +22,14 @@ import pandas as pd
 folder, name = Path(sys.argv[1]), sys.argv[2]
 if name == "broken":
     sys.exit("no such luck")
-known = pd.read_parquet(folder / "test" / "known.parquet")
-judged = pd.read_parquet(folder / "test" / "judged.parquet")
-popular = known["item_id"].value_counts().index[:20]
-shown = judged.merge(pd.DataFrame({"item_id": popular, "rank": range(1, len(popular) + 1)}), how="cross")
-shown.to_parquet(folder / f"{name}.parquet")
+assert len(list(folder.glob("fold_*/taken.parquet"))) == 2
+for window in ("window_0", "window_1", "window_2"):
+    assert not (folder / window / "taken.parquet").exists()
+    known = pd.read_parquet(folder / window / "known.parquet")
+    judged = pd.read_parquet(folder / window / "judged.parquet")
+    popular = known["item_id"].value_counts().index[:20]
+    shown = judged.merge(pd.DataFrame({"item_id": popular, "rank": range(1, len(popular) + 1)}), how="cross")
+    shown.to_parquet(folder / window / f"{name}.parquet")
 about = {"params": {"window": "all"}, "exclude_seen": False, "trials": 1}
 about |= {"search_seconds": 1.0, "fit_seconds": 1.0, "p95_latency_ms": 2.0}
 (folder / f"{name}.json").write_text(json.dumps(about))
@@ -67,7 +71,18 @@ def test_the_winner_is_compared_with_peers_on_the_same_people_and_one_that_fails
     assert found.metrics["ndcg_at_20"] - peer["ndcg_at_20"] == pytest.approx(gain.estimate, abs=1e-4)
     assert peer["p95_latency_ms"] == 2.0
     assert told["broken failed: no such luck"] == {}
-    assert "of 2 peers, behind" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "of 2 peers, behind" in printed
+    assert "judged on 3 windows, first on what people did in the 10 days" in printed
+
+
+def test_what_is_chosen_on_is_over_before_what_is_judged_on_begins_and_half_of_the_days_only_teach(tmp_path):
+    folds, windows = recommend_time_split._rows(checked(ratings(tmp_path / "films"), tmp_path / "shop").checked)
+    first, end = min(windows[-1].known.at), max(windows[-1].known.at)
+    moments = [rows.histories.now[0] for rows in (*folds, *windows)]
+    assert np.diff(moments).tolist() == [10 * 86_400] * 4
+    assert moments[0] - first > 0.5 * (end - first)
+    assert all(rows.known.at.max() < rows.histories.now[0] for rows in (*folds, *windows))
 
 
 def test_a_folder_of_folders_is_one_run_and_without_peers_the_baselines_are_held_against(tmp_path, monkeypatch, capsys):
@@ -96,16 +111,16 @@ def test_a_real_peer_learns_that_pairs_go_together(peer, tmp_path):
         {"user_id": pairs["u"], "item_id": pairs["i"], "weight": np.float32(1), "datetime": pd.Timestamp("2026-01-01")}
     )
     half = known[(known["user_id"] >= 20) | known["item_id"].str.endswith("a")]
-    for name in ("fold_0", "test"):
+    for name in ("fold_0", "window_0"):
         (tmp_path / name).mkdir()
         half.to_parquet(tmp_path / name / "known.parquet")
     asked = known[known["user_id"] < 20]
     asked[asked["item_id"].str.endswith("b")].to_parquet(tmp_path / "fold_0" / "taken.parquet")
-    asked[["user_id"]].drop_duplicates().to_parquet(tmp_path / "test" / "judged.parquet")
+    asked[["user_id"]].drop_duplicates().to_parquet(tmp_path / "window_0" / "judged.parquet")
     command = [beside_peers.PYTHON, beside_peers.SCRIPT, tmp_path, peer, "--trials", "1", "--minutes", "1"]
     ran = subprocess.run([str(word) for word in command], check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    shown = pd.read_parquet(tmp_path / f"{peer}.parquet")
+    shown = pd.read_parquet(tmp_path / "window_0" / f"{peer}.parquet")
     about = json.loads((tmp_path / f"{peer}.json").read_text())
     assert set(shown["user_id"]) == set(range(20))
     assert about["trials"] == 1

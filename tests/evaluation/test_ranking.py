@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from data.errors import DataError
-from evaluation.ranking import METRICS, compare, evaluate
+from evaluation.ranking import METRICS, compare, evaluate, pooled
 
 
 def plainly(ranked, held_out, train, categories):
@@ -145,6 +145,23 @@ def test_two_models_are_compared_on_the_same_users():
     oracle = np.argsort(-held_out.toarray().astype(float), axis=1)[:, :5]
     gain = compare(evaluate(oracle, held_out, train), evaluate(random, held_out, train), "ndcg")
     assert gain.low > 0.5
+
+
+def test_rows_of_one_user_at_several_moments_are_no_more_evidence_than_one_row():
+    rng = np.random.default_rng(0)
+    held_out, train = sparse.csr_matrix(rng.random((60, 40)) < 0.1), sparse.csr_matrix((60, 40))
+    one, other = (evaluate(np.argsort(rng.random((60, 40)), axis=1)[:, :5], held_out, train) for _ in range(2))
+    of_same, of_others = [np.arange(60)] * 2, [np.arange(60), np.arange(60, 120)]
+    same, others = (
+        compare(pooled([one] * 2, users), pooled([other] * 2, users), "recall") for users in (of_same, of_others)
+    )
+    once = compare(one, other, "recall")
+    assert_allclose([same.low, same.high], [once.low, once.high])
+    assert others.high - others.low == pytest.approx((same.high - same.low) / math.sqrt(2), rel=0.1)
+    with pytest.raises(DataError, match="row by row"):
+        compare(pooled([one] * 2, of_same), pooled([other] * 2, of_others), "recall")
+    with pytest.raises(DataError, match="pooled"):
+        pooled([one], [np.arange(3)])
 
 
 def test_what_cannot_be_measured_is_refused():
