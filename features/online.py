@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import duckdb
@@ -24,7 +25,8 @@ class OnlineFeatures:
     Attributes:
         sql: What is run.
         columns: Names of the features in their order, as a snapshot has them.
-        tables: Names of the tables it reads; what the shop had not brought at compile time is not looked at.
+        tables: Names of the tables it reads; what the shop had not brought at compile time is not looked at, but for
+            who visitors became.
 
     Example:
         >>> shop = Tables.from_frames(events=pd.DataFrame({
@@ -38,9 +40,9 @@ class OnlineFeatures:
 
     def __init__(self, tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> None:
         """Compile for the columns that `tables` brought; `categories` are those of the snapshots."""
-        self.sql = symbolic_sql(tables, settings, categories=categories)
+        self.sql = symbolic_sql(_with_visitors(tables), settings, categories=categories)
         self.columns = feature_names(tables, settings, categories=categories)
-        self._queries = _Queries(tables, {"features": self.sql})
+        self._queries = _Queries(_with_visitors(tables), {"features": self.sql})
         self.tables = self._queries.tables
 
     def compute(self, rows: Mapping[str, pa.Table], cutoff: datetime) -> pd.DataFrame:
@@ -72,6 +74,7 @@ class OnlineHabits:
         Raises:
             DataError: there are no messages, or none says whether it was opened.
         """
+        tables = _with_visitors(tables)
         unbound, cutoff = symbolic(tables)
         found = hours.expressions(unbound.as_of(cutoff), cutoff)
         self._queries = _Queries(tables, {name: compiled(rows, tables) for name, rows in found.items()})
@@ -92,6 +95,7 @@ class OnlineHappenings:
 
     def __init__(self, tables: Tables, answers: Sequence[str] = ()) -> None:
         """Compile for the columns that `tables` brought; `answers` are further columns of events."""
+        tables = _with_visitors(tables)
         unbound, cutoff = symbolic(tables)
         every = happenings(unbound.as_of(cutoff), cutoff, answers=answers)
         self._queries = _Queries(tables, {"happenings": compiled(every, tables)})
@@ -127,6 +131,13 @@ class _Queries:
             for name in fitted:
                 self._connection.unregister(name)
         return {name: table.to_pandas() for name, table in found.items()}
+
+
+def _with_visitors(tables: Tables) -> Tables:
+    """As if `identities` was brought: a visitor may sign in before any table tells of one who did."""
+    if "events" not in tables.brought:
+        return tables
+    return replace(tables, brought={"identities": frozenset(), **tables.brought})
 
 
 def _fit(table: pa.Table | None, schema: pa.Schema, name: str) -> pa.Table:

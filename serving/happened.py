@@ -64,7 +64,8 @@ class Happenings:
         self._read = [name for name in self._online.tables if name != "items"]
         self._until = datetime.now(UTC)
         self._did = ByUser(happenings(tables.as_of(self._until), self._until, answers=answers))
-        self._items = tables["items"].select(*ITEM).execute()
+        # With missing values: a row that comes later need not say whether the item is available.
+        self._items = tables["items"].select(*ITEM).execute().astype({"available": "boolean"})
         self._found: tuple[tuple[Any, ...], pd.DataFrame] = (), self._items.iloc[:0]
 
     def of(self, user_ids: Sequence[str], now: datetime) -> Happened:

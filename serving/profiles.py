@@ -224,15 +224,27 @@ class Profiles:
         return {user_id: Row(frame, position) for position, user_id in enumerate(ids) if user_id in asked}
 
     def _touched_in(self, name: str) -> list[str]:
-        """Who has rows in a table of the state that were not looked at yet."""
+        """Who has rows in a table of the state that were not looked at yet; a visitor's are of whom they became."""
         table = state_tables[name]
         order = table.c.seq if name in APPENDED else table.c.changed_at
-        query = sa.select(table.c.user_id, sa.func.max(order)).where(order > self._seen[name]).group_by(table.c.user_id)
+        whose = [table.c.user_id, table.c.anonymous_id] if name == "events" else [table.c.user_id]
+        query = sa.select(sa.func.max(order), *whose).where(order > self._seen[name]).group_by(*whose)
         with self._state.reading() as connection:
             found = connection.execute(query).all()
         if found:
-            self._seen[name] = max(newest for _, newest in found)
-        return [user_id for user_id, _ in found if user_id is not None]
+            self._seen[name] = max(newest for newest, *_ in found)
+        visitors = [row.anonymous_id for row in found if row.user_id is None and name == "events"]
+        return [row.user_id for row in found if row.user_id is not None] + self._became(visitors)
+
+    def _became(self, visitors: Sequence[str]) -> list[str]:
+        """The users whom visitors became, in the checked tables or in the state."""
+        found: list[str] = []
+        with self._connection.cursor() as connection:
+            connection.execute("SET TimeZone='UTC'")
+            for begin in range(0, len(visitors), AT_ONCE):
+                named = self._known(connection, "identities", "anonymous_id", visitors[begin : begin + AT_ONCE])
+                found += named["user_id"].to_pylist()
+        return found
 
     def newer(self, user_ids: Sequence[str]) -> set[str]:
         """Of whom the state has rows that are not in the checked tables, or that may have changed since.

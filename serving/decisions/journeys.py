@@ -280,9 +280,11 @@ def _ahead(journey: _Journey, holds: Holds, now: datetime) -> Due | Waiting:
         due += timedelta(days=step.wait * (beginning.rhythm_days or 0.0) if step.by_rhythm else step.wait)
         if now < due:
             return journey.none("waits", f"step {number + 1} is due on {due:%Y-%m-%d %H:%M} UTC")
+        if step.condition is not None and not holds(step.condition):
+            continue
         if now - due >= timedelta(days=trigger.declared.due_days):
             late = True
-        elif step.condition is None or holds(step.condition):
+        else:
             step_key = step_id(journey.user_id, trigger.name, beginning.about, journey.keyed, number)
             return Due(trigger, number, beginning, step_key)
     if late:

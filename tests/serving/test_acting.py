@@ -444,3 +444,36 @@ def test_who_did_nothing_since_the_check_is_told_as_if_it_were_read_anew(shared,
     assert len({user_id for user_id, *_ in found}) > 20
     monkeypatch.setattr(engine.profiles, "newer", set)
     assert found == rows()
+
+
+def test_what_a_visitor_left_in_the_cart_is_theirs_who_signs_in_and_after_they_signed_out(shared):
+    """No table of the shop tells of identities yet."""
+    seen = {"event": "product_added", "anonymous_id": "tab 1", "item_id": "i7", "occurred_at": ago(hours=40)}
+    signed_in = {"event": "signed_in", "anonymous_id": "tab 1", "user_id": "vera", "occurred_at": ago(hours=39)}
+    for number, event in enumerate((seen, signed_in)):
+        assert shared.post("/v1/events", {"events": [{**event, "event_id": f"vera {number}"}]}).json()["accepted"] == 1
+    says(shared, "vera", email=True)
+    shared.wait(lambda: cart_of(shared, "vera") == 1)
+    [action] = actions(shared, "vera")["actions"]
+    assert (action["trigger"], action["about_items"]) == ("cart_abandoned", ["i7"])
+    signed_out = {**seen, "event_id": "vera 3", "item_id": "i8", "occurred_at": ago(hours=1)}
+    assert shared.post("/v1/events", {"events": [signed_out]}).json()["accepted"] == 1
+    shared.wait(lambda: cart_of(shared, "vera") == 2)
+
+
+def cart_of(client, user_id: str) -> float:
+    """How many items are in somebody's cart, by their features."""
+    frame, found = client.engine.profiles.of([user_id])
+    return frame["cart_items"].iloc[0] if found else 0
+
+
+def test_an_item_that_does_not_say_whether_it_is_available_may_get_cheaper_and_does_not_come_back(shared):
+    item = {"item_id": "i33", "name": "Item 33", "category": "cups", "price": 34.0}
+    did(shared, "carl", {"event": "product_viewed", "item_id": "i33"}, hours=9)
+    says(shared, "carl", email=True)
+    rows = [{**item, "updated_at": ago(hours=8)}, {**item, "price": 20.0, "updated_at": ago(hours=6)}]
+    assert shared.post("/v1/tables", {"items": rows[:1]}, key=shared.admin).json()["refused"] == []
+    assert actions(shared, "carl")["actions"] == []
+    assert shared.post("/v1/tables", {"items": rows[1:]}, key=shared.admin).json()["refused"] == []
+    [action] = actions(shared, "carl")["actions"]
+    assert (action["trigger"], action["about"], action["began_at"][:16]) == ("price_or_stock", "i33", ago(hours=6)[:16])
