@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from html import escape
 from typing import Any, Literal
+from unicodedata import category
 
 from data.contract import TABLES
 
@@ -14,6 +15,8 @@ FIELD = re.compile(r"\{([^{}|]*)(?:\|([^{}]*))?\}")
 NAME = re.compile(r"user\.([A-Za-z_][A-Za-z0-9_]{0,62})")
 TRAITS = ("first_name", "last_name", "name", "title", "company", "city")
 """What shops often know of a person beside the contract's columns (traits of the Segment spec)."""
+JOINERS = "\u200c\u200d"
+"""Between letters of Persian or Sinhala names, and within emojis: without them these are others."""
 MAX_VALUE = 200
 """Characters; a longer value is no name or place, and gives way to the fallback."""
 
@@ -57,7 +60,8 @@ def filled(text: str, user: Mapping[str, Any], *, format: Format = "text") -> st
     """The text with its fields filled: only values and fallbacks are escaped, the text itself is the shop's own.
 
     A value that is missing, empty, longer than 200 characters or no text, number or truth gives way to the fallback;
-    control characters and line breaks in it become spaces, so that nobody's name adds a line to a mail's head.
+    control characters and line breaks in it become spaces, so that nobody's name adds a line to a mail's head, and
+    what turns the direction of writing goes.
 
     Args:
         text: Of a variant.
@@ -83,5 +87,11 @@ def _shown(value: Any) -> str:
         value = "" if value != value else int(value)  # noqa: PLR0124
     if not isinstance(value, str | int | float):
         return ""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    plain = " ".join("".join(map(_plain, str(value))).split()).strip(JOINERS)
     return plain if len(plain) <= MAX_VALUE else ""
+
+
+def _plain(character: str) -> str:
+    if character.isprintable() or character in JOINERS:
+        return character
+    return "" if category(character) == "Cf" else " "

@@ -198,8 +198,8 @@ def _time(
     rows: list[dict[str, Any]] = []
     if ask.channel in rules.on_site:
         found = no_time(f"people come to {ask.channel} themselves")
-    elif person.user_id is not None:
-        [found], rows = engine.send_times([person.user_id], engine.champions.current.get(SEND_TIME), now=now)
+    elif ask.user_id is not None:
+        [found], rows = engine.send_times([ask.user_id], engine.champions.current.get(SEND_TIME), now=now)
     when = next_moment(found, person, ask.channel, rules, now=now)
     row = next(iter(rows), None) if when.probability is not None else None
     told = DecidedTime(

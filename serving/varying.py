@@ -221,7 +221,7 @@ class Varying:
         """
         refuse_channel(ask.channel, self._settings)
         slot = self._slots.get(ask.slot)
-        tokens, segments = self._about(person, ask.channel)
+        tokens, segments = self._about(person, ask)
         candidates, against = _candidates({} if slot is None else slot.wordings, ask, segments, now)
         suppressed = [WithheldVariant(variant_id=one.variant_id, rule=one.rule, reason=one.reason) for one in against]
         arm = person.arm.name
@@ -237,7 +237,7 @@ class Varying:
         chosen = drawn(probability, float(rng_of(decision_id).random()))
         others = sorted(set(range(len(candidates))) - {chosen}, key=lambda place: -probability[place])
         personal = arm != "holdout" and consents(person, PERSONALISATION, self._settings.rules)
-        user = self._user(person.user_id) if personal else {}
+        user = self._user(ask.user_id) if personal else {}  # a visitor chooses their own id, and it may be a user's
         items = [
             RankedVariant(
                 variant_id=candidates[place].variant.variant_id,
@@ -276,10 +276,10 @@ class Varying:
             "context": json.dumps({name: value for name, value in context.items() if value is not None}),
         }
 
-    def _about(self, person: Person, channel: str | None) -> tuple[list[int], set[str]]:
-        """The tokens of somebody's situation, and the segments that they are in."""
-        tokens = list(self._model.context.code_of({CHANNEL: channel}))
-        row = self._profiles.row(person.user_id) if self._profiles is not None and person.user_id else None
+    def _about(self, person: Person, ask: VariantsAsk) -> tuple[list[int], set[str]]:
+        """The tokens of somebody's situation, and the segments that they are in; a visitor is in none."""
+        tokens = list(self._model.context.code_of({CHANNEL: ask.channel}))
+        row = self._profiles.row(ask.user_id) if self._profiles is not None and ask.user_id else None
         if row is None or not consents(person, PERSONALISATION, self._settings.rules):
             return tokens, set()
         told = self._told.get(id(row.frame))
@@ -392,7 +392,8 @@ class Varying:
         if live is None:
             return checked
         extra, *values = live
-        return {**checked, **(extra or {}), **dict(zip(plain, values, strict=True))}
+        further = {name: value for name, value in (extra or {}).items() if name in columns}  # none that is sensitive
+        return {**checked, **further, **dict(zip(plain, values, strict=True))}
 
     def _named_of(self, columns: Sequence[str]) -> _Named:
         """The columns of the checked users, but for sensitive ones."""

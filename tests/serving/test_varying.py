@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
+from data.merge_fields import filled
 from data.settings import Settings
 from data.state import State
 from data.state.rows import RowRefusedError
@@ -60,6 +61,10 @@ def state(tmp_path: Path) -> Iterator[State]:
 def varying(state: State) -> Varying:
     users = pd.DataFrame({"user_id": ["ann"], "first_name": ["Ann <3"]})
     return Varying(SETTINGS, Tables.from_frames(variants=variants(), users=users), state, None)
+
+
+JOINED = "\U0001f469\u200d\U0001f467 \u0dc1\u0dca\u200d\u0dbb\u0dd3"
+"""An emoji and a name that need a joiner."""
 
 
 def person(user_id: str = "ann", arm: str = "model") -> Person:
@@ -115,6 +120,33 @@ def test_a_live_row_of_the_person_goes_first(varying: Varying, state: State) -> 
     with state.writing() as connection:
         upsert(connection, "users", [row], at=NOW)
     assert varying.decide(person(), ask(variants=["plain"]), now=NOW).items[0].text == "New for Anna"
+
+
+def test_a_visitor_whose_id_is_a_users_is_not_called_by_their_name(varying: Varying) -> None:
+    """A visitor's id comes from their browser."""
+    found = varying.decide(person(), ask(user_id=None, anonymous_id="ann", variants=["plain"]), now=NOW)
+    assert found.items[0].text == "New for you"
+
+
+def test_what_is_sensitive_fills_no_text_of_a_table_either(state: State) -> None:
+    rows = pd.DataFrame({"variant_id": ["odd"], "slot": ["headline"], "text": ["For {user.gender|you}"]})
+    with state.writing() as connection:
+        upsert(connection, "users", [{"user_id": "ann", "updated_at": NOW, "extra": {"gender": "women"}}], at=NOW)
+    varying = Varying(SETTINGS, Tables.from_frames(variants=rows), state, None)
+    assert varying.decide(person(), ask(), now=NOW).items[0].text == "For you"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("\u202eAnn\u202c O\u2019Neil\r\nBcc: eve@example.org", "Ann O\u2019Neil Bcc: eve@example.org"),
+        ("An\u00adna {user.country|x}", "Anna {user.country|x}"),
+        (JOINED, JOINED),
+        ("\u200d", "you"),
+    ],
+)  # fmt: skip
+def test_a_name_is_written_as_it_is_without_what_turns_or_breaks_a_line(name: str, shown: str) -> None:
+    assert filled("{user.name|you}", {"name": name}) == shown
 
 
 def test_a_slot_without_variants_says_so(varying: Varying) -> None:
