@@ -48,6 +48,9 @@ def run(workspace: Workspace, *, host: str, port: int) -> NoReturn:
         # Many requests are scored at once, each in its thread: a pool of BLAS beneath each would only get in the way.
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
+        # glibc would keep what a model of many megabytes lay in, in each thread that loads one, after it was replaced.
+        "MALLOC_MMAP_THRESHOLD_": str(8 * 2**20),
+        "MALLOC_TRIM_THRESHOLD_": str(16 * 2**20),
         **os.environ,
         "ATTUNE_ADDRESS": f"http://{host}:{port}",
         "ATTUNE_WORKSPACE": str(workspace.path.resolve()),
