@@ -106,7 +106,7 @@ def test_data_of_another_layout_and_none_at_all_are_refused_with_a_remedy(tmp_pa
 @pytest.mark.skipif(not beside_peers.set_up(), reason="no .venv-peers: run `make bench-setup`")
 @pytest.mark.parametrize("peer", beside_peers.PEERS)
 def test_a_real_peer_learns_that_pairs_go_together(peer, tmp_path):
-    pairs = pd.DataFrame([(user, f"{user % 5}{end}") for user in range(200) for end in "ab"], columns=["u", "i"])
+    pairs = pd.DataFrame([(user, f"{user % 5}{end}") for user in range(600) for end in "ab"], columns=["u", "i"])
     known = pd.DataFrame(
         {"user_id": pairs["u"], "item_id": pairs["i"], "weight": np.float32(1), "datetime": pd.Timestamp("2026-01-01")}
     )
