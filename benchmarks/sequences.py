@@ -1,9 +1,11 @@
 """What comes next: leave-last-out over sequences, as SASRec, BERT4Rec and their successors report it.
 
 The folder holds `sequences` (user, item, position). Everybody's last item is the test; the one before is what
-everything is chosen on; all items that a user did not have yet are ranked. The search over the families below, their
+everything is chosen on; all items that a user did not have yet are ranked, and where people take things again the
+others too, if the validation items ask for it. The search over the families below, their
 blend included, takes up to `--minutes` (100 unless told otherwise) and its winner is fitted once more with the
-validation items, for as many epochs as it was found to need. Only then are the test items read.
+validation items, for as many epochs as it was found to need. Only then are the test items read. Users with a single
+item are learnt from and not asked about.
 
 A run that was cut off goes on when it is started again: its trials and checkpoints are kept until the end in the
 folder that it names, by the contents of the file, in the system's folder for temporary files.
@@ -18,16 +20,20 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from benchmarks.ids import with_ids
 from benchmarks.result import Result
 from data.errors import DataError
-from data.files import replacing
+from data.files import read_rows, replacing
 from data.interactions import Interactions
 from data.progress import timed
 from evaluation.intervals import Interval
@@ -39,7 +45,7 @@ from training.search import Found, Trial, search
 K = 10
 FAMILIES = ("popularity", "item_neighbours", "linear", "sequence")
 """That are searched and blended."""
-BESIDE = tuple(Recipe(model, exclude_seen=True) for model in ("item_neighbours", "als", "popularity"))
+BESIDE = tuple(Recipe(model) for model in ("item_neighbours", "als", "popularity"))
 """That are measured beside, with their defaults."""
 MINUTES = 100.0
 SEED = 0
@@ -68,15 +74,18 @@ def run(*, data: Path | None, trials: int | None = None, minutes: float | None =
     if data is None or not (data / "sequences.parquet").is_file():
         raise DataError("sequences needs --data, a folder with sequences.parquet like ../shared/data/ml1m_sequences.")
     taken = read(data / "sequences.parquet")
+    if np.bincount(taken.user).max(initial=0) < 3:
+        raise DataError("nobody has three items: one to learn from, one to choose on, one to test. Bring more history.")
     test = carve_last(taken, max_users=len(taken.users))
     kept = Path(tempfile.gettempdir()) / f"attune-sequences-{_contents(data / 'sequences.parquet')}"
     kept.mkdir(exist_ok=True)
     print(f"{data.name}: {len(taken.users):,} users, {len(taken.items):,} items, {len(taken):,} steps; {hardware()}")
+    print(f"{len(test.users):,} users have two items and more and are asked about")
     print(f"kept meanwhile in {kept}")
     with threadpool_limits(1, "blas"):
         recipe = chosen(test.known, kept, trials, MINUTES if minutes is None else minutes)
         won = measure(recipe, test, kept / "refit.npz")
-        beside = [measure(recipe, test) for recipe in BESIDE]
+        beside = [measure(replace(other, exclude_seen=recipe.exclude_seen), test) for other in BESIDE]
     _print([won, *beside])
     shutil.rmtree(kept)
     return Result(
@@ -90,16 +99,25 @@ def run(*, data: Path | None, trials: int | None = None, minutes: float | None =
 
 
 def read(file: Path) -> Interactions:
-    """The sequences, with the position for a time.
+    """The sequences: what a position is (a number, a date, a moment) only says what came first; of equals the file.
 
     Raises:
-        DataError: a column is missing.
+        DataError: a column is missing, or a position that is neither.
     """
-    frame = pd.read_parquet(file)
-    if not {"user", "item", "position"} <= set(frame.columns):
-        raise DataError(f"{file} has the columns {', '.join(frame.columns)}; give user, item and position.")
-    named = {"user": "user_id", "item": "item_id", "position": "at"}
-    return Interactions.from_frame(frame[list(named)].rename(columns=named))
+    rows = with_ids(read_rows(file, ("user", "item", "position")), file)
+    rows = rows.assign(position=_in_order(rows["position"])).dropna(subset="position")
+    rows = rows.sort_values("position", kind="stable")
+    return Interactions.from_frame(rows.assign(at=rows.groupby("user_id").cumcount()))
+
+
+def _in_order(position: pd.Series) -> pd.Series:
+    """Positions that can be sorted."""
+    if pd.api.types.is_numeric_dtype(position) or pd.api.types.is_datetime64_any_dtype(position):
+        return position
+    for kind in (pd.to_numeric, partial(pd.to_datetime, utc=True, format="mixed")):
+        with suppress(ValueError, TypeError):
+            return kind(position)
+    raise DataError(f"position: {position.iloc[0]!r} and others are neither numbers nor dates. Mend the column.")
 
 
 def chosen(known: Interactions, kept: Path, trials: int | None, minutes: float) -> Recipe:
@@ -112,7 +130,7 @@ def chosen(known: Interactions, kept: Path, trials: int | None, minutes: float) 
             trials=trials,
             minutes=minutes,
             k=K,
-            exclude_seen=(True,),
+            exclude_seen=(True, False) if _taken_again(known) else (True,),
             seed=SEED,
             folder=kept / "search",
             on_trial=_tell,
@@ -143,6 +161,10 @@ def hardware() -> str:
 def _cpu_lines() -> list[str]:
     told = Path("/proc/cpuinfo")
     return told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+
+
+def _taken_again(known: Interactions) -> bool:
+    return known.matrix.nnz < len(known)
 
 
 def _contents(file: Path) -> str:

@@ -333,11 +333,11 @@ class _Search:
         state: State = "complete"
         reason, best = "", None
         try:
-            with _at_most(limit):
+            with at_most(limit):
                 best = self._measured(name, recipe, asked, limit, prune=not defaults)
         except optuna.TrialPruned:
             state, reason = "pruned", "worse than the median of its family on the first rows"
-        except _OutOfTime:
+        except OutOfTime:
             state, reason = "out of time", f"stopped after {limit:.0f} s: longer could not be fitted again in the time"
         except FAILURES as error:
             state, reason = "failed", str(error) or type(error).__name__
@@ -358,6 +358,16 @@ class _Search:
         names = self._singles()
         if len(names) < 2:
             return
+        limit = max(self.deadline - started - self._refits(self._first()), 1e-3)
+        try:
+            with at_most(limit):
+                self._blend(names, started)
+        except OutOfTime:
+            reason = f"stopped after {limit:.0f} s: the best there is must be fitted again in the time"
+            seconds = time.monotonic() - started
+            self._tell(Trial(self.n_tried, BLEND, Recipe(BLEND), None, seconds, "out of time", reason))
+
+    def _blend(self, names: Sequence[str], started: float) -> None:
         models = [self._models(name) for name in names]
         shows = self.best[names[0]].recipe.exclude_seen
         weights = blend_weights(self.rows, models, first=0, exclude_seen=shows, k=self.k)
@@ -487,9 +497,13 @@ class _Search:
     def _limit(self) -> float:
         """Seconds that a trial may take: it and its refits must fit beside the refits of what is best so far."""
         members = sorted(self.best.values(), key=lambda found: -found.score)[: MAX_MEMBERS if self.blends else 1]
-        refits = self.refits * sum(REFIT_MARGIN * one.fit_seconds + one.judge_seconds for one in members)
+        refits = sum(self._refits(one) for one in members)
         blending = 3 * sum(one.judge_seconds for one in self.best.values()) if self.blends else 0
         return (self.deadline - time.monotonic() - refits - blending) / (1 + self.refits * REFIT_MARGIN)
+
+    def _refits(self, one: _Best) -> float:
+        """Seconds that the caller will need for one of them."""
+        return self.refits * (REFIT_MARGIN * one.fit_seconds + one.judge_seconds)
 
     def _seconds(self, name: str) -> float:
         """What a trial of a family took at the most."""
@@ -510,16 +524,16 @@ class _Search:
         self.told(trial, f"trial {trial.number}, {trial.recipe}: {outcome}{so_far}")
 
 
-class _OutOfTime(BaseException):  # no Exception, so that no model's own handling swallows it
+class OutOfTime(BaseException):  # no Exception, so that no model's own handling swallows it
     """A trial was stopped at its limit."""
 
 
 @contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
+def at_most(seconds: float) -> Iterator[None]:
     """Stop the body after so long, where this thread and system can be interrupted.
 
     Raises:
-        _OutOfTime: it was stopped.
+        OutOfTime: it was stopped.
     """
     if math.isinf(seconds) or threading.current_thread() is not threading.main_thread():
         yield
@@ -529,7 +543,7 @@ def _at_most(seconds: float) -> Iterator[None]:
         if _importing(frame):  # a module that was imported by half would fail whoever imports it next
             signal.setitimer(signal.ITIMER_REAL, 0.1)
         else:
-            raise _OutOfTime
+            raise OutOfTime("no time was left")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)

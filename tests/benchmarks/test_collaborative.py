@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from benchmarks import collaborative
+from training.recipes import Recipe
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,6 +53,35 @@ def test_validation_rows_are_taken_where_the_split_has_them(split):
     ran = command("--data", str(split), "--trials", "2")
     assert ran.returncode == 0, ran.stderr
     assert "recall_at_20" in json.loads(ran.stdout.splitlines()[-1])["metrics"]
+
+
+def test_ids_are_the_same_in_every_file_however_they_are_stored(split, capsys):
+    train, test = (pd.read_parquet(split / f"{part}.parquet") for part in ("train", "test"))
+    as_it_is = collaborative._read(split)
+    gap = pd.DataFrame({"user": [None], "item": [3.0]})
+    pd.concat([train.astype(float), gap, train[:50]])[["item", "user"]].to_parquet(split / "train.parquet")
+    test.astype({"user": "uint16", "item": "category"}).assign(rating=1.5).to_parquet(split / "test.parquet")
+    test[:0].to_parquet(split / "valid.parquet")
+    again = collaborative._read(split)
+    assert again.keys() == as_it_is.keys()  # a valid without rows is none
+    for part, rows in again.items():
+        assert (rows.matrix != as_it_is[part].matrix).nnz == 0
+        assert rows.users == as_it_is[part].users
+    assert "rows have no user or no item and are left out" in capsys.readouterr().out
+
+
+def test_papers_that_find_no_time_leave_the_winner_its_test(split, monkeypatch, capsys):
+    test = collaborative._test
+    endless = Recipe("graph")
+    monkeypatch.setattr(collaborative, "FAMILIES", ("popularity",))
+    monkeypatch.setattr(collaborative, "PAPERS", {"endless": endless})
+    monkeypatch.setattr(
+        collaborative, "_test", lambda recipe, *told: time.sleep(60) if recipe is endless else test(recipe, *told)
+    )
+    found = collaborative.run(data=split, trials=1, minutes=0.08)
+    assert found.metrics["ndcg_at_20"] > 0
+    assert set(found.peers) == {"chosen"}
+    assert "no time was left" in capsys.readouterr().out
 
 
 def test_a_folder_without_a_split_is_refused_with_a_remedy(tmp_path):

@@ -67,5 +67,45 @@ def test_another_layout_is_refused(folder):
     with pytest.raises(DataError, match=r"like \.\./shared/data/ml1m_sequences"):
         sequences.run(data=folder / "nowhere")
     pd.DataFrame({"user": [1], "thing": [2]}).to_parquet(folder / "sequences.parquet")
-    with pytest.raises(DataError, match="give user, item and position"):
+    with pytest.raises(DataError, match="has no column 'item'"):
+        sequences.run(data=folder)
+
+
+@pytest.mark.parametrize("stored", [
+    lambda position: 1.7e9 + 60.5 * position,
+    lambda position: position.add(8).astype(str),  # "10" comes after "9"
+    lambda position: pd.Timestamp("2024-03-30", tz="Europe/Paris") + pd.to_timedelta(position, "D"),
+    lambda position: (pd.Timestamp("2024-03-30") + pd.to_timedelta(position, "D")).dt.strftime("%Y-%m-%d"),
+    lambda position: 0 * position,  # as in the file
+])  # fmt: skip
+def test_positions_are_put_in_order_however_they_are_stored(folder, stored):
+    file = folder / "sequences.parquet"
+    rows, known = pd.read_parquet(file), sequences.read(file)
+    rows.assign(position=stored(rows["position"])).to_parquet(file)
+    found = sequences.read(file)
+    assert (found.item == known.item).all()
+    assert (found.at == known.at).all()
+
+
+def test_positions_that_have_no_order_are_refused(folder):
+    file = folder / "sequences.parquet"
+    pd.read_parquet(file).assign(position="later").to_parquet(file)
+    with pytest.raises(DataError, match="'later' and others are neither numbers nor dates"):
+        sequences.run(data=folder)
+
+
+def test_what_is_taken_again_and_again_may_be_ranked(folder, monkeypatch):
+    monkeypatch.setattr(sequences, "FAMILIES", ("item_neighbours",))
+    user, position = np.divmod(np.arange(80 * 8), 8)
+    pd.DataFrame({"user": user, "item": user % 40 * 2 + position % 2, "position": position}).to_parquet(
+        folder / "sequences.parquet"
+    )
+    found = sequences.run(data=folder, trials=1)
+    assert found.metrics["recall_at_10"] == 1
+    assert found.peers["item_neighbours"]["recall_at_10"] == 1
+
+
+def test_two_items_each_are_too_few(folder):
+    pd.DataFrame({"user": [1, 1], "item": [1, 2], "position": [0, 1]}).to_parquet(folder / "sequences.parquet")
+    with pytest.raises(DataError, match="nobody has three items"):
         sequences.run(data=folder)

@@ -196,7 +196,7 @@ def test_an_import_is_not_cut_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyP
     import importlib
     import sys
 
-    from training.search import _at_most, _OutOfTime
+    from training.search import OutOfTime, at_most
 
     (tmp_path / "slow_to_import.py").write_text(
         "import time\nfor _ in range(40):\n    time.sleep(0.01)\nwhole = True\n"
@@ -204,11 +204,11 @@ def test_an_import_is_not_cut_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def import_and_wait() -> None:
-        with _at_most(0.1):
+        with at_most(0.1):
             importlib.import_module("slow_to_import")
             time.sleep(30)
 
-    with pytest.raises(_OutOfTime):
+    with pytest.raises(OutOfTime):
         import_and_wait()
     assert sys.modules["slow_to_import"].whole
 
@@ -307,6 +307,16 @@ def test_models_that_know_different_things_are_blended(complementary: JudgedRows
     refitted = found.recipe.fit(complementary.known, 0)
     quality = complementary.judge(refitted, exclude_seen=True)
     assert quality.interval("ndcg").estimate == pytest.approx(found.quality.estimate)
+
+
+def test_a_blend_ends_in_time_for_the_refit(complementary: JudgedRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.search.blend_weights", lambda *_, **__: time.sleep(60))
+    started = time.monotonic()
+    found = search([complementary], families=QUICK, trials=2, minutes=0.1, exclude_seen=[True], resamples=100)
+    assert time.monotonic() - started < 60 * 0.1 + 1.5
+    assert found.trials[-1].family == "blend"
+    assert found.trials[-1].state == "out of time"
+    assert found.recipe.model != "blend"
 
 
 def test_a_blend_that_gains_nothing_is_not_taken(complementary: JudgedRows) -> None:
