@@ -24,6 +24,8 @@ GROUP_PRIOR = 100.0
 class Popularity(Recommender):
     """Share of the weight of the last `window_days` before the newest interaction, decayed by age.
 
+    Of what one person did with an item only the strongest counts: what is popular is what many took, and neither a
+    program that views a page ten thousand times nor one who buys the same every day makes it so.
     Items that nobody touched within the window come last, by their share of all time. Within a group (a segment of
     users, or a category such as `category=tea`) the share is shrunk towards everybody's,
     p(i|g) = (n_gi + m p_i) / (n_g + m): the mean of a Dirichlet posterior. Who belongs to several segments S (a
@@ -98,15 +100,15 @@ class Popularity(Recommender):
     def _fit(self, interactions: Interactions) -> None:
         n_items = len(self.items)
         recent = self._recent(interactions)
-        life = np.bincount(interactions.item, interactions.weight, n_items)
+        life = np.bincount(interactions.item, _strongest(interactions, interactions.weight), n_items)
         counts = np.bincount(interactions.item, recent, n_items)
         self.overall = _shrunk(counts, life / life.sum(), LIFE_PRIOR * recent.sum()).astype(np.float32)
 
     def _recent(self, interactions: Interactions) -> np.ndarray:
-        """Weights, decayed by their age and 0 outside the window."""
+        """Weights, decayed by their age, 0 outside the window and but for each person's strongest of an item."""
         age_days = (interactions.at.max() - interactions.at) / DAY_SECONDS
         decayed = interactions.weight * np.exp2(-age_days / self.half_life_days)
-        return np.where(age_days <= self.window_days, decayed, 0)
+        return _strongest(interactions, np.where(age_days <= self.window_days, decayed, 0))
 
     def _score(self, histories: Histories, groups: Groups | None) -> np.ndarray:
         scores = np.tile(self.overall, (len(histories), 1))
@@ -132,6 +134,16 @@ class Popularity(Recommender):
 
     def _drops(self, history: Histories, codes: np.ndarray) -> np.ndarray:
         return np.zeros((len(codes), len(np.unique(history.item))))
+
+
+def _strongest(interactions: Interactions, weight: np.ndarray) -> np.ndarray:
+    """The weights, each person's of an item but the greatest set to 0."""
+    order = np.lexsort((-weight, interactions.item, interactions.user))
+    user, item = interactions.user[order], interactions.item[order]
+    further = order[1:][(user[1:] == user[:-1]) & (item[1:] == item[:-1])]
+    kept = weight.copy()
+    kept[further] = 0
+    return kept
 
 
 def _shrunk(counts: np.ndarray, prior: np.ndarray, strength: float) -> np.ndarray:

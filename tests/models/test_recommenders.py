@@ -50,14 +50,31 @@ class TestPopularity(RecommenderContract):
         assert model.items.ids(best.items[0]) == ["new", "fading", "old"]
         assert best.scores[0, 0] == pytest.approx(2 * best.scores[0, 1], rel=0.01)
 
+    def test_it_is_what_many_took_and_not_what_one_took_often(self):
+        taken = pd.DataFrame(
+            {
+                "user_id": ["bot"] * 9 + ["a", "b"],
+                "item_id": ["x"] * 8 + ["y"] * 3,
+                "weight": [1.0] * 7 + [5.0] + [5.0] * 3,
+                "at": range(11),
+            }
+        )
+        model = Popularity().fit(Interactions.from_frame(taken))
+        best = model.recommend(sparse.csr_matrix((1, 2)), 2)
+        assert model.items.ids(best.items[0]) == ["y", "x"]
+        assert best.scores[0, 0] == pytest.approx(3 * best.scores[0, 1], rel=0.01)
+
     def test_groups_of_users_and_of_items_have_their_own_favourites(self):
         frame = pd.DataFrame(
-            {"user_id": [*"abcdef"] * 200, "item_id": ["tea", "tea", "tea", "tea", "hat", "cap"] * 200}
+            {
+                "user_id": [f"{user}{n}" for n in range(200) for user in "abcdef"],
+                "item_id": ["tea", "tea", "tea", "tea", "hat", "cap"] * 200,
+            }
         )
         taken = Interactions.from_frame(frame)
         kinds = sparse.csr_matrix(np.float32([[0, 1, 0], [0, 1, 0], [1, 0, 1]]))  # cap, hat, tea
         described = replace(taken, attributes=Attributes(("brand=x", "category=clothes", "category=kitchen"), kinds))
-        model = Popularity().fit(described, user_groups=[{"e": "loyal"}.get(user) for user in taken.users.all_ids])
+        model = Popularity().fit(described, user_groups=[{"e": "loyal"}.get(id_[0]) for id_ in taken.users.all_ids])
         assert model.groups == ["loyal", "category=clothes", "category=kitchen"]
         named = Popularity().fit(taken, item_groups=["category=clothes", "category=clothes", "category=kitchen"])
         assert named.groups == model.groups[1:]

@@ -80,7 +80,7 @@ def test_what_is_due_comes_before_what_was_just_taken(rhythms):
     rows = [due + gift, just_bought + gift]
     asked = Histories.of_steps(model.items, rows, now=now)
     coffee = model._score(asked, None)[:, model.items.code("coffee")]
-    assert coffee[0] - 1 > 4 * (coffee[1] - 1)
+    assert coffee[0] - 1 > 2 * (coffee[1] - 1)
 
 
 def test_days_are_counted_once_and_gaps_are_whole():
