@@ -88,8 +88,10 @@ def _read(data: Path, target: str, drop: Sequence[str]) -> tuple[pd.DataFrame, n
     table = read_rows(data, (target, *drop), typed=False)
     label = label_of(table[target])
     kept = table.drop(columns=[target, *drop])[label.known].reset_index(drop=True)
-    if (few := int(min(label.y.sum(), len(kept) - label.y.sum()))) < 2 * FOLDS:
-        raise DataError(f"{target}: {few} rows have the rarer value; at least {2 * FOLDS} are needed.")
+    if (few := int(min(label.y.sum(), len(kept) - label.y.sum()))) < 4 * FOLDS:
+        raise DataError(
+            f"{target}: {few} rows have the rarer value; at least {4 * FOLDS} are needed to learn and judge."
+        )
     columns = Columns.learn(kept)
     many = many_worded(kept, columns)
     told = [
@@ -132,6 +134,8 @@ def _lightgbm(seen: pd.DataFrame, y: np.ndarray, asked: pd.DataFrame) -> np.ndar
     """LightGBM with every default, told which columns are categories."""
     from lightgbm import LGBMClassifier
 
+    plain = [f"column {number}" for number in range(seen.shape[1])]  # it takes no brackets, quotes or colons in names
+    seen, asked = seen.set_axis(plain, axis=1), asked.set_axis(plain, axis=1)
     text = seen.select_dtypes(exclude="number").columns
     kinds = {name: pd.CategoricalDtype(sorted(seen[name].unique())) for name in text}
     classifier = LGBMClassifier(verbosity=-1, random_state=0, n_jobs=1 if seen.size < 500_000 else 0)

@@ -20,7 +20,7 @@ By group (`by_group`, `fairness`) every interval has a formula, so that a thousa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -182,9 +182,9 @@ def evaluate(
     """
     y, p = _checked(label, probability)
     if groups is None and len(y) > MANY_ROWS:
-        return _from_bins(y, p, level=level, resamples=resamples, seed=seed)
+        return _centred(_from_bins(y, p, level=level, resamples=resamples, seed=seed))
     statistics = {name: measure(y, p) for name, measure in MEASURES.items()}
-    return _bootstrapped(statistics, len(y), groups=groups, level=level, resamples=resamples, seed=seed)
+    return _centred(_bootstrapped(statistics, len(y), groups=groups, level=level, resamples=resamples, seed=seed))
 
 
 def repeated(
@@ -222,7 +222,8 @@ def repeated(
         return lambda weights: sum((share * part(weights) for share, part in parts), np.zeros(len(weights)))
 
     statistics = {name: over_repeats(measure) for name, measure in MEASURES.items()}
-    return _bootstrapped(statistics, len(y), resamples=resamples)
+    found = _bootstrapped(statistics, len(y), resamples=resamples)
+    return found if against is not None else _centred(found)
 
 
 def roc_auc(label: np.ndarray, score: np.ndarray) -> float:
@@ -558,6 +559,14 @@ def _from_bins(y: np.ndarray, p: np.ndarray, **options: Any) -> ProbabilityQuali
         moved = exact - binned.estimate
         found[name] = Interval(exact, binned.low + moved, binned.high + moved, binned.level)
     return ProbabilityQuality(**found)
+
+
+def _centred(found: ProbabilityQuality) -> ProbabilityQuality:
+    """With the interval of the calibration error about its estimate: chance adds to it, and in resamples once more."""
+    error = found.calibration_error
+    half = (error.high - error.low) / 2
+    low, high = max(error.estimate - half, 0.0), error.estimate + half
+    return replace(found, calibration_error=replace(error, low=low, high=high))
 
 
 def _group_quality(

@@ -34,20 +34,22 @@ class Column:
         kind: `number`; `time`, days since 1970; or `category`.
         categories: The known ones, the most common first; any other value is `(other)`.
         date_format: Of times that are written as text.
+        decimal_comma: Whether numbers are written as in `1.234,50`.
     """
 
     kind: Literal["number", "time", "category"]
     categories: tuple[str, ...] = ()
     date_format: str = ""
+    decimal_comma: bool = False
 
 
 @dataclass(frozen=True)
 class Columns:
     """How each column of a table is read, learnt from its training rows.
 
-    Text that is numbers (`"1,234.50"`, `"$12"`, `"7 %"`) becomes numbers, dates become days, yes and no become 1 and
-    0, `""`, `"?"` and `"NA"` become missing. Columns that never change, and those of which nearly every value is
-    another, are left out.
+    Text that is numbers (`"1,234.50"`, `"1.234,50"`, `"$12"`, `"7 %"`) becomes numbers, dates become days, yes and no
+    become 1 and 0, `""`, `"?"` and `"NA"` become missing. Columns that never change, and those of which nearly every
+    value is another, are left out.
 
     Attributes:
         read: Column -> how, in the table's order.
@@ -114,7 +116,9 @@ class Columns:
             KeyError: something is missing.
         """
         read = {
-            name: Column(column["kind"], tuple(column["categories"]), column["date_format"])
+            name: Column(
+                column["kind"], tuple(column["categories"]), column["date_format"], column.get("decimal_comma", False)
+            )
             for name, column in told["columns"].items()
         }
         return cls(MappingProxyType(read), MappingProxyType(told["left_out"]))
@@ -124,17 +128,24 @@ def _how(column: pd.Series) -> Column | str:
     """How a column is read, or why it is left out."""
     if pd.api.types.is_datetime64_any_dtype(column):
         return Column("time") if len(column.unique()) > 1 else CONSTANT
-    numbers = _numbers(column)
-    return _how_text(as_text(column)) if numbers is None else _how_numbers(numbers)
+    for comma in (False, True):
+        numbers = _numbers(column, decimal_comma=comma)
+        if numbers is not None:
+            return _how_numbers(numbers, decimal_comma=comma)
+    return _how_text(as_text(column))
 
 
-def _how_numbers(numbers: np.ndarray) -> Column | str:
+def _how_numbers(numbers: np.ndarray, *, decimal_comma: bool) -> Column | str:
     known = numbers[np.isfinite(numbers)]
     if len(np.unique(known)) + (len(known) < len(numbers)) < 2:
         return CONSTANT
     # Whole numbers, each once, nearly every one between the least and the greatest.
     each_once = MAX_CATEGORIES < len(numbers) == len(np.unique(known)) and np.ptp(known) < 2 * len(known)
-    return "numbers the rows" if each_once and (known == np.round(known)).all() else Column("number")
+    return (
+        "numbers the rows"
+        if each_once and (known == np.round(known)).all()
+        else Column("number", decimal_comma=decimal_comma)
+    )
 
 
 def _how_text(text: pd.Series) -> Column | str:
@@ -151,7 +162,7 @@ def _how_text(text: pd.Series) -> Column | str:
 
 def _values(column: pd.Series, how: Column) -> np.ndarray:
     if how.kind == "number":
-        numbers = _readable(column)
+        numbers = _readable(column, decimal_comma=how.decimal_comma)
         return np.where(np.isfinite(numbers), numbers, np.nan)
     if how.kind == "time":
         times = column
@@ -164,21 +175,28 @@ def _values(column: pd.Series, how: Column) -> np.ndarray:
     return known.where(known.notna(), MISSING).to_numpy(dtype=object)
 
 
-def _numbers(column: pd.Series) -> np.ndarray | None:
-    """The column as float64, missing = NaN; None where it is not of numbers."""
-    numbers = _readable(column)
-    n_known = int(as_text(column).notna().sum()) if _is_text(column) else 0
+def _numbers(column: pd.Series, *, decimal_comma: bool) -> np.ndarray | None:
+    """The column as float64, missing = NaN; None where it is not of numbers, or most of them have no comma."""
+    known = as_text(column).dropna() if _is_text(column) else pd.Series([], dtype="str")
+    n_known = len(known)
+    if decimal_comma and 2 * (known.str.count(",") == 1).sum() <= n_known:
+        return None
+    numbers = _readable(column, decimal_comma=decimal_comma)
     return numbers if (~np.isnan(numbers)).sum() >= READABLE * n_known else None
 
 
-def _readable(column: pd.Series) -> np.ndarray:
+def _readable(column: pd.Series, *, decimal_comma: bool) -> np.ndarray:
     """What can be read as numbers, float64; the rest = NaN."""
     if pd.api.types.is_timedelta64_dtype(column):
         return (column / pd.Timedelta(days=1)).to_numpy(np.float64)
     if not _is_text(column) and pd.api.types.is_numeric_dtype(column):
         return column.to_numpy(np.float64, na_value=np.nan)
     text = as_text(column)
-    plain = text.str.replace(r"^[$€£¥]\s*|\s*[%€]$", "", regex=True).str.replace(r",(?=\d{3}\b)", "", regex=True)
+    plain = text.str.replace(r"^[$€£¥]\s*|\s*[%€]$", "", regex=True)
+    if decimal_comma:
+        plain = plain.str.replace(r"\.(?=\d{3}\b)", "", regex=True).str.replace(",", ".", regex=False)
+    else:
+        plain = plain.str.replace(r",(?=\d{3}\b)", "", regex=True)
     lower = plain.str.lower()
     plain = plain.mask(lower.isin(["true", "yes"]), "1").mask(lower.isin(["false", "no"]), "0")
     return pd.to_numeric(plain, errors="coerce").to_numpy(np.float64)

@@ -13,6 +13,8 @@ from data.errors import DataError
 
 DAYS_PER_WEEK = 7.0
 MONEY = "amount"
+LAST_DATE = 99_991_231
+"""Numbers up to this one are dates as they are written, greater ones seconds since 1970."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +208,11 @@ def by_day(purchases: pd.DataFrame) -> pd.DataFrame:
 def _days(dates: pd.Series) -> np.ndarray:
     """Midnights without a zone, UTC for times that have one."""
     if pd.api.types.is_numeric_dtype(dates):
-        read = pd.to_datetime(dates.astype("Int64").astype("str"), format="%Y%m%d", errors="coerce")
+        number = dates.astype(np.float64)
+        if number.min() > LAST_DATE:
+            read = pd.to_datetime(number, unit="s", errors="coerce")
+        else:
+            read = pd.to_datetime(number.map("{:.0f}".format), format="%Y%m%d", errors="coerce")
     elif pd.api.types.is_datetime64_any_dtype(dates):
         read = dates
     else:
@@ -215,7 +221,7 @@ def _days(dates: pd.Series) -> np.ndarray:
         where = int(read.isna().to_numpy().argmax())
         raise DataError(
             f"purchases.date: {int(read.isna().sum())} rows are no date (first: '{dates.iloc[where]}' at row {where}). "
-            "Give dates like 2026-01-31 or 20260131."
+            "Give dates like 2026-01-31 or 20260131, or seconds since 1970."
         )
     naive = read.dt.tz_convert("UTC").dt.tz_localize(None) if read.dt.tz is not None else read
     return naive.dt.floor("D").astype("datetime64[s]").to_numpy()

@@ -19,7 +19,7 @@ def test_a_table_nobody_has_seen_is_measured_beside_its_peers(tmp_path, capsys, 
     table = pd.DataFrame(
         {
             "key": [f"k{i}" for i in range(400)],
-            "spend": np.where(rng.random(400) < 0.05, "", spend.round(1).astype(str)),
+            'spend [$]: "all"': np.where(rng.random(400) < 0.05, "", spend.round(1).astype(str)),
             "city": rng.choice(["a", "b", "c"], 400),
             "churn": np.where(rng.random(400) < 1 / (1 + np.exp((spend - 20) / 5)), "Yes", "No"),
         }

@@ -105,6 +105,15 @@ def test_repeats_are_averaged_and_no_more_people():
     assert against.roc_auc.estimate == pytest.approx(2 * alone.roc_auc.estimate - 1)
 
 
+def test_the_interval_of_a_small_calibration_error_holds_it():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.1, 0.4, 600)
+    y = (rng.random(600) < p).astype(int)
+    for found in (evaluate(y, p, resamples=200), repeated(y, p, resamples=200)):
+        error = found.calibration_error
+        assert 0 <= error.low < error.estimate < error.high
+
+
 def test_calibration_error_by_hand():
     label = np.array([0, 0, 1, 1] * 5)
     probability = np.array([0.25, 0.25, 0.75, 0.75] * 5)

@@ -32,6 +32,13 @@ def test_numbers_are_read_as_people_write_them(written, number):
     assert one(["1", "2", written] * 10).iloc[2] == pytest.approx(number, nan_ok=True)
 
 
+@pytest.mark.parametrize(("written", "number"), [("1.234,50", 1234.5), ("-3,5", -3.5), ("7", 7.0), ("12,5 €", 12.5)])
+def test_a_comma_before_the_decimals_is_learnt_of_the_column(written, number):
+    columns = Columns.learn(pd.DataFrame({"x": ["0,12", "1,375", "2,5", written] * 10}))
+    kept = Columns.from_json(columns.to_json())
+    assert kept(pd.DataFrame({"x": [written, "0,125"]}))["x"].tolist() == pytest.approx([number, 0.125])
+
+
 def test_a_few_words_among_numbers_are_missing():
     read = one([*map(str, range(0, 198, 2)), "unlimited"])
     assert read.dtype == np.float64

@@ -31,6 +31,7 @@ def test_purchases_of_one_day_are_one():
     "dates",
     [
         [20260101, 20260115, 20260108],
+        [1767225600, 1768435200.5, 1767830400],
         [date(2026, 1, 1), date(2026, 1, 15), date(2026, 1, 8)],
         [datetime(2026, 1, 1, 5, tzinfo=UTC), datetime(2026, 1, 15, tzinfo=UTC), datetime(2026, 1, 8, 23, tzinfo=UTC)],
     ],
@@ -65,6 +66,7 @@ def test_without_money_there_is_no_spend():
         (bought(amount=[1.0, -4.5, 2.0]), r"amount: 1 rows are negative.*-4.5 at row 1.*Leave returns out"),
         (bought(amount=[1.0, np.nan, 2.0]), "no number"),
         (bought(date=["2026-01-01", "soon", "2026-01-08"]), "'soon' at row 1"),
+        (bought(date=[20260101.5, np.nan, 20260108]), "'nan' at row 1"),
         (bought(customer=["ann", None, "bob"]), "missing at row 1"),
         (bought().drop(columns="date"), "no column 'date'"),
         (bought(date=["2027-01-01"] * 3), "nobody bought before 2026-02-01"),
