@@ -16,6 +16,7 @@ import numpy as np
 from evaluation.campaigns import Campaign, Measure
 from evaluation.charts import Bar, Line, interval_chart, line_chart
 from evaluation.experiments import Analysis, Comparison, Period, Plan, SegmentEffect, Verdict
+from evaluation.experiments.means import NO_AND_YES
 from evaluation.intervals import Interval
 from evaluation.pages import render, write_report
 from evaluation.policies import PolicyComparison, PolicyGain
@@ -299,13 +300,13 @@ class UpliftReport:
 
 
 def arm_name(arm: str, treatment: str) -> str:
-    """An arm as readers know it: a bare number is told with its column.
+    """An arm as readers know it: a bare number, or true, is told with its column.
 
     Example:
-        >>> arm_name("1", "mailed"), arm_name("Mens", "mailed")
-        ('mailed 1', 'Mens')
+        >>> arm_name("1", "mailed"), arm_name("True", "mailed"), arm_name("Mens", "mailed")
+        ('mailed 1', 'mailed True', 'Mens')
     """
-    return f"{treatment} {arm}".strip() if arm.isdecimal() else arm
+    return f"{treatment} {arm}".strip() if arm.isdecimal() or arm in NO_AND_YES[1] else arm
 
 
 def who(

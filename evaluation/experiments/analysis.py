@@ -160,7 +160,7 @@ class Analysis:
     """All that an experiment says.
 
     Attributes:
-        verdict: Of the arm to act on, if any; else of the most promising.
+        verdict: Of the arm to act on, if any; else of the most promising, by effect less what it must be worth.
         verdicts: By treated arm, on the first metric; corrected for how many arms there are.
         comparisons: A row per metric and treated arm, in this order.
         checks: What had to hold.
@@ -196,7 +196,7 @@ def read_experiment(
 
     Args:
         rows: A row per person.
-        treatment: Column that names each person's arm.
+        treatment: Column that names each person's arm; spaces around a name do not count, and blank is no arm.
         control: Which arm is the control; by default the one with a name such as 'control', 'none', 'No E-Mail' or 0.
         shares: Planned share of each arm, by name.
         user: Column of ids, to find people in two arms; who is there twice in one arm counts once. By default one with
@@ -215,8 +215,9 @@ def read_experiment(
         >>> experiment.counts, experiment.left_out
         ({'No E-Mail': 1, 'Mens': 2}, {'no arm': 1})
     """
+    _there(rows, [treatment])
     user = user or next((str(name) for name in rows if name != treatment and _is_of_ids(name, rows[name])), None)
-    named = [treatment, user, assigned_at, treated_at, *segments, *before]
+    named = [user, assigned_at, treated_at, *segments, *before]
     _there(rows, [name for name in named if name is not None])
     left_out: dict[str, int] = {}
     found: list[Check] = []
@@ -227,6 +228,7 @@ def read_experiment(
             left_out[reason] = int(wrong.sum())
             rows = rows[~wrong]
 
+    rows = rows.assign(**{treatment: _named(rows[treatment])})
     without(rows[treatment].isna(), "no arm")
     if user is not None:
         in_two = rows.groupby(user)[treatment].transform("nunique") > 1
@@ -237,8 +239,7 @@ def read_experiment(
         early = rows[treated_at] < rows[assigned_at]
         found.append(checks.treated_before_assignment(int(early.sum()), len(rows)))
         without(early, "treated before assignment")
-    words = rows[treatment].astype(str)
-    arms = _arms(words, treatment, control)
+    arms = _arms(rows[treatment], treatment, control)
     if shares is not None and set(shares) != set(arms):
         raise DataError(f"shares are of {sorted(shares)}; {treatment} has the arms {sorted(arms)}.")
     if shares is not None and not min(shares.values()) > 0:
@@ -247,7 +248,7 @@ def read_experiment(
         )
     return Experiment(
         rows=rows.reset_index(drop=True),
-        arm=pd.Index(arms).get_indexer(words),
+        arm=pd.Index(arms).get_indexer(rows[treatment]),
         arms=arms,
         shares=None if shares is None else tuple(shares[name] for name in arms),
         segments=tuple(segments),
@@ -316,6 +317,7 @@ def analyse(
     balance = checks.balance(experiment.arm, before, experiment.arms)
     found = _checked(experiment, balance, metrics, values, seed)
     first, treated_arms = metrics[0], len(experiment.arms) - 1
+    needed = worth if isinstance(worth, Mapping) else dict.fromkeys(experiment.arms[1:], worth)
     verdicts = {}
     for comparison in comparisons[:treated_arms]:
         chosen, action = comparison.decisive, (actions or {}).get(comparison.arm, comparison.arm)
@@ -326,7 +328,7 @@ def analyse(
             effect=f"the effect of the arm {comparison.arm}" if treated_arms > 1 else "the effect",
             what=_per_person(comparison),
             show=show,
-            worth=worth[comparison.arm] if isinstance(worth, Mapping) else worth,
+            worth=needed[comparison.arm],
             lower_is_better=first.lower_is_better,
             enough=chosen.enough,
             largest_share=comparison.largest_share,
@@ -335,8 +337,9 @@ def analyse(
         )
         verdicts[comparison.arm] = _guarded(verdict, action, [c for c in comparisons if c.arm == comparison.arm])
     sign = -1 if first.lower_is_better else 1
+    over = {arm: sign * verdict.interval.estimate - needed[arm] for arm, verdict in verdicts.items()}
     return Analysis(
-        verdict=min(verdicts.values(), key=lambda v: (PROMISING.index(v.kind), -sign * v.interval.estimate)),
+        verdict=verdicts[min(verdicts, key=lambda arm: (PROMISING.index(verdicts[arm].kind), -over[arm]))],
         verdicts=verdicts,
         comparisons=tuple(comparisons),
         checks=found,
@@ -460,10 +463,25 @@ def _checked(
         checks.assignment_foreseen(arm, rows[list(experiment.before)], seed=seed),
         *experiment.checks,
         *(
-            checks.leak(arm, values[name], experiment.arms, metric=name)
+            check
             for name in dict.fromkeys(metric.outcome for metric in metrics)
+            for check in (
+                checks.leak(arm, values[name], experiment.arms, metric=name),
+                *_measured(experiment, values[name], name),
+            )
         ),
     )
+
+
+def _measured(experiment: Experiment, outcome: np.ndarray, name: str) -> list[Check]:
+    """Checks of an outcome that are told of only where there is something to check."""
+    missing = experiment.rows[name].isna().to_numpy()
+    found = []
+    if missing.any() and (outcome[~missing] == 0).any():  # where no 0 is written, what is missing is that 0
+        found.append(checks.outcome_missing(experiment.arm, missing, experiment.arms, metric=name))
+    if experiment.before:
+        found.append(checks.outcome_in_disguise(outcome, experiment.rows[list(experiment.before)], metric=name))
+    return found
 
 
 def _guarded(verdict: Verdict, action: str, comparisons: Sequence[Comparison]) -> Verdict:
@@ -486,6 +504,15 @@ def _least_worse(comparison: Comparison) -> float:
     """By how much it is surely worse."""
     low, high = comparison.decisive.interval.low, comparison.decisive.interval.high
     return low if comparison.metric.lower_is_better else -high
+
+
+def _named(column: pd.Series) -> pd.Series:
+    """Names of arms: without spaces around them, whole numbers without their .0; missing or blank is no arm."""
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")
+    codes, values = pd.factorize(column)  # what is missing has the code -1
+    names = np.array([*(str(value).strip() or None for value in values), None], dtype=object)
+    return pd.Series(names[codes], index=column.index)
 
 
 def _arms(words: pd.Series, treatment: str, control: str | None) -> tuple[str, ...]:

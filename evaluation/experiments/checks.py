@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chisquare, mannwhitneyu
+from scipy.stats import chi2_contingency, chisquare, mannwhitneyu
 
 from evaluation.experiments.means import difference_of_means
 
@@ -21,6 +21,8 @@ LEAK_AUC = 0.75
 """No campaign separates its people from the control by their outcomes as well as this."""
 ONE_SIDED = 20
 """An outcome that nobody of an arm has was not measured there, if so many were to be expected."""
+SURELY_TOLD = 1e-6
+"""Chance that so many people all have the outcome, below which they have it because of what they were picked by."""
 NEARLY_EQUAL = 0.25
 """Arms whose sizes are so near to each other, as a share of their mean, were meant to be equal."""
 SMALL_ARM = 0.05
@@ -311,6 +313,63 @@ def leak(arm: np.ndarray, outcome: np.ndarray, names: Sequence[str], *, metric: 
     if area < LEAK_AUC:
         return Check(name, "passed", f"{told}; no more than a campaign can do.", value=float(area))
     return Check(name, "failed", f"{told}: more than a campaign can do.", remedy, value=float(area))
+
+
+def outcome_missing(arm: np.ndarray, missing: np.ndarray, names: Sequence[str], *, metric: str) -> Check:
+    """Whether the outcome is missing as often in each arm; it counts as 0, so that else an effect is made up.
+
+    Args:
+        arm: Code of each person's arm, int of shape (n,).
+        missing: Of whom the outcome is not known, bool (n,).
+        names: Of the arms.
+        metric: Name of the outcome.
+
+    Example:
+        >>> outcome_missing(np.repeat([0, 1], 500), np.arange(1000) > 900, ["none", "mail"], metric="visit").status
+        'failed'
+    """
+    name, n = f"{metric} is known of all", np.bincount(arm, minlength=len(names))
+    unknown = np.bincount(arm, missing, minlength=len(names))
+    judged = n > 0
+    p = float(chi2_contingency([unknown[judged], (n - unknown)[judged]]).pvalue) if 0 < unknown.sum() < n.sum() else 1.0
+    by_arm = ", ".join(f"{100 * unknown[a] / n[a]:.1f} % of {names[a]}" for a in np.flatnonzero(judged))
+    finding = f"{metric} is missing for {by_arm}, and counts as 0"
+    share = float(unknown.sum() / n.sum())
+    if p < ALARM:
+        remedy = "It was not measured alike in the arms: find out why. Write 0 for people from whom nothing came."
+        return Check(name, "failed", f"{finding}: chance gives this in {_odds(p)}.", remedy, p, share)
+    if share <= TOLERATED_SHARE:
+        return Check(name, "passed", f"{finding}.", p_value=p, value=share)
+    remedy = "Write 0 for people from whom nothing came, and leave out those of whom it is not known."
+    return Check(name, "warning", f"{finding}.", remedy, p, share)
+
+
+def outcome_in_disguise(outcome: np.ndarray, before: pd.DataFrame, *, metric: str) -> Check:
+    """Whether something named as known before tells the outcome: all people who have it, or lack it, have the outcome.
+
+    Corrected by such a column the effect is gone, or made up, though the arms look alike.
+
+    Args:
+        outcome: Numbers, shape (n,).
+        before: Numbers or words, a row per person.
+        metric: Name of the outcome.
+
+    Example:
+        >>> bought = np.tile([0.0, 0.0, 1.0], 100)
+        >>> outcome_in_disguise(bought, pd.DataFrame({"orders": bought * 2}), metric="bought").status
+        'failed'
+    """
+    name = f"nothing known before tells {metric}"
+    having = outcome != 0
+    share = float(having.mean())
+    for column, values in _numbers(before):
+        for those, who in ((values != 0, "with"), (values == 0, "without")):
+            n = int(those.sum())
+            if n >= ONE_SIDED and share**n < SURELY_TOLD and having[those].all():
+                finding = f"All {n:,} people {who} {column} have {metric}, of everybody {100 * share:.1f} %."
+                remedy = "It is known only since then: leave it out of what was known before."
+                return Check(name, "failed", finding, remedy)
+    return Check(name, "passed", f"No column gives it away of {before.shape[1]}.")
 
 
 def _tolerated(name: str, n_wrong: int, n_users: int, what: str, remedy: str) -> Check:

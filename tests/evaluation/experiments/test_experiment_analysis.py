@@ -197,6 +197,40 @@ def test_reading_leaves_out_who_cannot_count_and_says_so():
     assert [check.status for check in found.checks] == ["failed", "failed"]
 
 
+@pytest.mark.parametrize(
+    ("column", "counts"),
+    [
+        ([0.0, 1.0, 1.0, np.nan], {"0": 1, "1": 2}),
+        ([False, True, True, None], {"False": 1, "True": 2}),
+        (["none", " mail", "mail ", "  "], {"none": 1, "mail": 2}),
+        ([0.0, 0.5, 0.5, np.nan], {"0.0": 1, "0.5": 2}),
+    ],
+)
+def test_arms_are_read_by_what_they_say(column, counts):
+    found = read_experiment(pd.DataFrame({"arm": column}), treatment="arm")
+    assert (found.counts, found.left_out) == (counts, {"no arm": 1})
+
+
+def test_of_two_arms_the_one_that_is_worth_more_after_its_cost_is_named():
+    rng = np.random.default_rng(9)
+    arm = rng.choice(["none", "mail", "call"], 30_000)
+    rows = pd.DataFrame({"arm": arm, "spend": rng.normal(10, 10, 30_000) + 3 * (arm == "mail") + 5 * (arm == "call")})
+    found = analyse(read_experiment(rows, treatment="arm"), [Metric("spend")], worth={"mail": 0.1, "call": 4.0})
+    assert {verdict.kind for verdict in found.verdicts.values()} == {"act"}
+    assert found.verdict is found.verdicts["mail"]
+
+
+def test_an_outcome_that_is_not_known_of_all_alike_and_one_in_disguise_are_not_to_be_trusted():
+    rows = shop(10)
+    missing = np.random.default_rng(0).random(len(rows)) < np.where(rows.arm == "mail", 0.15, 0.02)
+    assert verdict_of(rows.assign(bought=rows.bought.astype(float).mask(missing))).kind == "not to be trusted"
+    assert verdict_of(rows.assign(spend=rows.spend.where(rows.spend > 0)), "spend").kind != "not to be trusted"
+    experiment = read_experiment(rows, treatment="arm", before=["past", "spend"])
+    verdict = analyse(experiment, [Metric("bought")]).verdict
+    assert verdict.kind == "not to be trusted"
+    assert "people with spend have bought" in verdict.sentence
+
+
 def test_a_column_called_customer_that_says_new_or_old_is_not_taken_for_ids():
     rows = pd.DataFrame({"arm": ["a", "control"] * 50, "customer": ["new", "new", "old", "old"] * 25, "bought": 1.0})
     assert read_experiment(rows, treatment="arm").left_out == {}

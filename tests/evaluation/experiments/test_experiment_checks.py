@@ -105,3 +105,29 @@ def test_few_people_in_two_arms_are_tolerated_many_are_not():
     assert checks.users_in_two_arms(0, 1000).status == "passed"
     assert checks.users_in_two_arms(10, 1000).status == "warning"
     assert checks.users_in_two_arms(11, 1000).status == "failed"
+
+
+def test_an_outcome_missing_more_often_in_one_arm_is_found():
+    rng = np.random.default_rng(5)
+    arm = rng.integers(2, size=4000)
+    alike, apart = (rng.random(4000) < share for share in (0.05, np.where(arm == 1, 0.1, 0.03)))
+    assert checks.outcome_missing(arm, alike, NAMES, metric="visit").status == "warning"
+    assert checks.outcome_missing(arm, alike & (rng.random(4000) < 0.1), NAMES, metric="visit").status == "passed"
+    found = checks.outcome_missing(arm, apart, NAMES, metric="visit")
+    assert (found.status, "% of mail" in found.finding) == ("failed", True)
+
+
+@pytest.mark.parametrize("told", ["number", "missing", "word"])
+def test_what_only_people_with_the_outcome_can_have_was_not_known_before(told):
+    rng = np.random.default_rng(6)
+    bought, age = rng.random(4000) < 0.1, rng.normal(40, 10, 4000)
+    columns = {
+        "number": np.where(bought & (rng.random(4000) < 0.5), 30.0, 0.0),
+        "missing": np.where(bought, 30.0, np.nan),
+        "word": np.where(bought, "ordered", "no order"),
+    }
+    found = checks.outcome_in_disguise(bought * 20.0, pd.DataFrame({"age": age, "x": columns[told]}), metric="bought")
+    assert (found.status, " x" in found.finding) == ("failed", True)
+    likely = (rng.random(4000) < np.where(bought, 0.9, 0.02)).astype(float)
+    for before in (pd.DataFrame({"age": age}), pd.DataFrame({"opened": likely})):
+        assert checks.outcome_in_disguise(bought * 1.0, before, metric="bought").status == "passed"
