@@ -282,9 +282,17 @@ class Rules(Section):
 WAIT = re.compile(r"(?:(?:(\d+(?:\.\d+)?) )?(minute|hour|day|rhythm)s?)?")
 
 
+MOST_WAIT = 3_650
+"""Of any unit."""
+
+
 def _a_wait(text: str) -> str:
-    if WAIT.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is no wait. Write it like '30 minutes', '4 hours', '2 days' or '0.9 rhythms'")
+    read = WAIT.fullmatch(text)
+    if read is None or float(read[1] or 0) > MOST_WAIT:
+        raise ValueError(
+            f"{text!r} is no wait. Write it like '30 minutes', '4 hours', '2 days' or '0.9 rhythms', "
+            f"with a number up to {MOST_WAIT:,}"
+        )
     return text
 
 

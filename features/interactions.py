@@ -90,7 +90,7 @@ def _did(known: Tables, settings: config.Recommender) -> ir.Table:
     if "order_completed" in weights:
         raise DataError("recommender.event_weights: call a purchase 'order', not 'order_completed'.")
     kept = events.filter(~events.user_id.isnull(), ~events.item_id.isnull(), events.event.isin(list(weights)))
-    weight = kept.event.cases(*weights.items(), else_=0.0).cast("float64")
+    weight = kept.event.cases(*weights.items(), else_=0.0).cast("float64") if weights else ibis.literal(0.0)
     return kept.select("user_id", "item_id", at=epoch_seconds(kept.occurred_at), weight=weight, kind=kept.event)
 
 

@@ -26,6 +26,7 @@ from data.workspace import Workspace
 from features import expressions, profile
 from features.segments import lifecycle_of
 from features.segments import parsed as segments_of
+from features.snapshots import lacking
 from features.words import in_words
 from models.offers import OfferModel
 from models.recommenders import Recommender
@@ -426,6 +427,12 @@ class Engine:
             log.error("there are no features, so nobody can be scored: %s", error)  # noqa: TRY400
             return None
 
+    def _check_segments(self, tables: Tables, profiles: Profiles) -> None:
+        """Refuse a segment that names what is no feature: nobody would ever be in it."""
+        names = [*profiles.columns, *lacking(tables, self.settings.features)]
+        for segment in segments_of(self.settings.segments).values():
+            segment.check(names)
+
     def _acting(self, tables: Tables | None, profiles: Profiles | None, people: People) -> Acting | None:
         """None where no table tells what people did.
 
@@ -528,6 +535,8 @@ class Engine:
         catalogue = Catalogue.of(items, columns=columns, features=self.settings.features)
         self.placements.check(catalogue)
         profiles = None if tables is None else self._profiles(tables, past)
+        if tables is not None and profiles is not None:
+            self._check_segments(tables, profiles)
         people = People(self.settings, tables, self.state, past.until, now=datetime.now(UTC))
         acting = self._acting(tables, profiles, people)
         offering = Offering(self.settings, tables, self.state, profiles, self.champions.current.get(OFFERS))

@@ -31,6 +31,7 @@ SQLITE_PRAGMAS = {
 }
 
 
+DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
 POSTGRESQL_OPTIONS = {
     "client_encoding": "utf8",
     "connect_timeout": "2",
@@ -78,12 +79,9 @@ class State:
             salt: The workspace's, by which those who were erased are known again.
 
         Raises:
-            StateUnavailableError: the database cannot be reached, is locked, or is no database.
+            StateUnavailableError: the database cannot be reached, is locked, or is none that there is.
         """
-        try:
-            parsed = sa.make_url(url)
-        except sa.exc.ArgumentError as error:
-            raise StateUnavailableError(f"state.url {url!r} is no SQLAlchemy URL: {error}.") from error
+        parsed = _parsed(url)
         options: dict[str, Any] = {"pool_pre_ping": True}
         if parsed.get_backend_name() == "postgresql":
             parsed = parsed.update_query_dict({**POSTGRESQL_OPTIONS, **parsed.query})
@@ -191,6 +189,22 @@ REMEDIES = {
     "readonly": "Give this user the right to write there",
     "unable to open": "See that its folder exists and can be written",
 }
+
+
+def _parsed(url: str) -> sa.URL:
+    """A URL of a database that there is. What is wrong with it is told without it: it may hold a password."""
+    try:
+        parsed = sa.make_url(url)
+        driver = parsed.drivername
+    except (sa.exc.ArgumentError, ValueError):
+        driver = "what is no SQLAlchemy URL"
+    else:
+        if driver in DRIVERS:
+            return parsed
+    raise StateUnavailableError(
+        f"state.url: {driver!r} cannot be used. Write postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE, "
+        "sqlite:///FILE, or leave it empty."
+    )
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:  # noqa: ARG001

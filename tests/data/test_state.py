@@ -324,6 +324,15 @@ def test_a_state_that_cannot_be_opened_says_so(url):
         State.open(url)
 
 
+@pytest.mark.parametrize(
+    "url", ["postgres://u:p4ss@h/d", "mysql://u:p4ss@h/d", "postgresql//u:p4ss@h", "sqlite://u:p4ss@h:p/"]
+)
+def test_a_url_that_cannot_be_used_is_told_without_its_password(url):
+    with pytest.raises(StateUnavailableError, match=r"state\.url: .* cannot be used. Write postgresql") as told:
+        State.open(url)
+    assert "p4ss" not in str(told.value)
+
+
 def test_a_file_that_is_no_database_says_so(tmp_path):
     (tmp_path / "state.db").write_text("this is no database, though it is long enough to look like one" * 40)
     with pytest.raises(StateUnavailableError, match="backup"):

@@ -56,6 +56,15 @@ def test_what_was_sent_back_whole_leaves_no_purchase(orders, cutoff):
     assert rows_of(interactions(shop, SETTINGS, cutoff=cutoff)) == [("ann", "cup", 2.5), ("bob", "tea", 2.5)]
 
 
+def test_orders_alone_may_count(events, orders, cutoff):
+    shop = Tables.from_frames(
+        events=events(("ann", "product_viewed", 10, {"item_id": "cup"})),
+        orders=orders(("ann", "o1", "tea", 1, 1.0, 10, {})),
+    )
+    settings = Recommender(half_life_days=10, event_weights={"order": 2.0, "product_viewed": 0.0})
+    assert rows_of(interactions(shop, settings, cutoff=cutoff)) == [("ann", "tea", 1.0)]
+
+
 def test_guests_are_counted_apart_an_order_each(orders, cutoff):
     rows = orders(
         (None, "o1", "tea", 1, 1.0, 10, {}), (None, "o1", "cup", 1, 1.0, 10, {}), ("ann", "o2", "tea", 1, 1, 9, {})

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from data.checks import check
-from data.errors import DataError
+from data.errors import DataError, WorkspaceError
 from data.interactions import Interactions
 from data.state import keys
 from data.state.arrivals import sort_events
@@ -315,6 +315,10 @@ def test_a_shop_whose_features_were_never_built_answers_and_reads_its_journeys(c
     engine.load()
     assert engine.recommend(RecommendAsk(user_id="u1", k=3)).items
     assert engine.acting.triggers.on
+    with engine.workspace.settings_file.open("a", encoding="utf-8") as file:
+        file.write("[segments]\nvips = 'spnd_365d > 5'\n")
+    with pytest.raises(WorkspaceError, match=r"segments\.vips: 'spnd_365d' is no feature.*did you mean 'spend_365d'"):
+        Engine(Workspace.open(folder)).load()
 
 
 def test_a_locked_state_is_told_and_recommendations_still_come(shared, now, caplog):

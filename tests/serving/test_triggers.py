@@ -133,12 +133,12 @@ def test_an_offer_or_a_slot_that_there_is_not_is_refused():
         check_catalogue([named], offers=["offer-1"], slots=[])
 
 
-def test_a_wait_is_refused_at_the_settings(tmp_path):
+@pytest.mark.parametrize("wait", ["3 weeks", "99999999 days"])
+def test_a_wait_is_refused_at_the_settings(tmp_path, wait):
     file = tmp_path / "attune.toml"
-    file.write_text("[[actions.win_back.steps]]\nwait = '3 weeks'\n")
-    with pytest.raises(
-        WorkspaceError, match=r"actions\.win_back\.steps\.0\.wait: .*'3 weeks' is no wait. Write it like"
-    ):
+    file.write_text(f"[[actions.win_back.steps]]\nwait = '{wait}'\n")
+    told = rf"actions\.win_back\.steps\.0\.wait: .*'{wait}' is no wait. Write it like .* up to 3,650"
+    with pytest.raises(WorkspaceError, match=told):
         Settings.load(file)
 
 
