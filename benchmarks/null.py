@@ -24,6 +24,7 @@ from data.errors import DataError
 from data.files import read_rows
 from data.progress import track
 from evaluation.experiments import Analysis, Experiment, Metric, analyse, read_experiment
+from evaluation.experiments.analysis import CONTROLS
 from evaluation.intervals import wilson
 
 DRAWS = 300
@@ -142,4 +143,14 @@ def _asked(
         raise DataError(f"{file} is no such table as Hillstrom's: say its --treatment COL and --outcome COL.")
     known = tuple(before) if before is not None else tuple(c for c in rows if c not in (treatment, *outcome))
     few = tuple(column for column in known if column in rows and 1 < rows[column].nunique() <= 20)
-    return Asked(rows, treatment, control, tuple(outcome), known, few)
+    return Asked(rows, treatment, control or _control(rows, treatment), tuple(outcome), known, few)
+
+
+def _control(rows: pd.DataFrame, treatment: str) -> str | None:
+    """Where no arm has the name of a control any will do, for arms are shuffled: the first; else None."""
+    named = rows[treatment] if treatment in rows else pd.Series([], dtype=object)
+    names = sorted({str(name).strip().removesuffix(".0") for name in named.dropna()})
+    if not names or any(name.lower() in CONTROLS for name in names):
+        return None
+    print(f"{treatment} has the arms {', '.join(names)}: {names[0]} is taken for the control (--control says another)")
+    return names[0]

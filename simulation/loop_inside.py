@@ -36,14 +36,25 @@ from training.gate import decide
 from training.offer_rows import OfferRows, likings, over_message
 
 USUAL_SHARE = 0.1
+LEAST_LEFT = 0.05
+"""For the arms of the model and of the usual rule together."""
 
 
 def shop_of(folder: Path, *, world: World, usual: str = "", salt: str = "loop", header: str = "") -> Workspace:
     """A workspace with the settings of the loop: offers work for a week, and chance decides as often as in the world.
 
     People keep their arm throughout, and no cap or quiet hour holds a weekly offer back.
+
+    Raises:
+        DataError: the world leaves too few for the model.
     """
     test = world.experiment
+    left = 1 - test.random_share - test.holdout_share
+    if left < LEAST_LEFT:
+        raise DataError(
+            f"experiment.random_share {test.random_share} and holdout_share {test.holdout_share} leave {left:.2f} for "
+            f"the model and the usual rule; leave at least {LEAST_LEFT}."
+        )
     told = f"""# Made by `attune simulate --weeks`.
 {header}[shop]
 name = "Simulated shop"
@@ -52,7 +63,7 @@ salt = {json.dumps(salt)}
 [arms]
 random = {test.random_share}
 holdout = {test.holdout_share}
-usual = {min(USUAL_SHARE, round(1 - test.random_share - test.holdout_share, 12))}
+usual = {min(USUAL_SHARE, round(left / 2, 12))}
 period_days = 3650
 
 [offers]

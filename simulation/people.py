@@ -239,7 +239,7 @@ def draw_people(scene: Scene, rng: np.random.Generator, *, first: int, count: in
         pool=pool,
         order_revenue=revenue,
         order_margin=margin,
-        arm=choose(test.random_share, test.holdout_share, 1 - test.random_share - test.holdout_share),
+        arm=choose(test.random_share, test.holdout_share, max(1 - test.random_share - test.holdout_share, 0.0)),
         reached=rng.random((n, len(messages.channels))) < [channel.reach for channel in messages.channels],
         dead_from=np.where(rng.random(n) < messages.dead_address_share, rng.uniform(0, days, n), np.inf),
         machine=rng.random(n) < messages.machine_share,

@@ -284,6 +284,7 @@ class World(Section):
             places = "; ".join(
                 f"{'.'.join(map(str, e['loc'])) or 'world'}: {e['msg']} (got {e['input']!r:.60})"
                 for e in error.errors()
+                if e["type"] != "too_short" or not e["input"]  # else it lacks those that are wrong themselves
             )
             raise DataError(f"{path}: {places}. {DEFAULT} names and explains every parameter.") from error
 
@@ -303,6 +304,8 @@ class World(Section):
             raise ValueError(
                 "experiment.window_days must be shorter than experiment.every_days: windows cannot overlap"
             )
+        if self.experiment.random_share + self.experiment.holdout_share > 1 + 1e-9:
+            raise ValueError("experiment.random_share and experiment.holdout_share are above 1 together")
         if self.time.end.tzinfo is None:
             raise ValueError("time.end has no time zone; write 2026-07-01T00:00:00Z")
         return self

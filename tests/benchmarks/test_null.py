@@ -22,6 +22,14 @@ def test_a_table_nobody_has_seen_is_shuffled(tmp_path, capsys):
     assert found.metrics["false_verdicts"] <= 1 / 12
 
 
+def test_any_arm_may_be_the_control_where_none_is_called_so(tmp_path, capsys):
+    rows = pd.DataFrame({"arm": [1.0, 2.0, None] * 200, "bought": np.random.default_rng(2).integers(0, 2, 600)})
+    rows.to_parquet(tmp_path / "t.parquet")
+    found = null.run(data=tmp_path / "t.parquet", treatment="arm", outcome=["bought"], size="2")
+    assert "1 is taken for the control" in capsys.readouterr().out
+    assert set(found.metrics) >= {"false_verdicts", "refused"}
+
+
 def test_targeted_campaigns_are_refused(tmp_path):
     rng = np.random.default_rng(1)
     spend = rng.gamma(1, 50, 2000)
