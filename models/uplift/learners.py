@@ -107,12 +107,13 @@ def s_learner(family: Family, rows: Rows) -> list[ArmTerms]:
     D, level = family.views(rows.matrix), rows.level
     V = _directions(D)
     ins = np.eye(K)[rows.arm][:, 1:]
-    free = np.column_stack([np.ones(len(D)), D, ins, ins * (level - level.mean())[:, None]])
+    # The level is there for all too: else what the columns miss of it would pass for an effect that grows with it.
+    free = np.column_stack([np.ones(len(D)), D, level, ins, ins * (level - level.mean())[:, None]])
     # With one treatment, what all share is its own.
     away = np.column_stack([rows.arm > 0, *([ins] if K > 2 else [])]).astype(np.float64)
     shared_and_own = ((away - away.mean(axis=0))[:, :, None] * (D @ V)[:, None, :]).reshape(len(D), -1)
     weights = ridge(np.column_stack([free, shared_and_own]), rows.y, free.shape[1])
-    of_arms, of_levels = weights[1 + D.shape[1] : free.shape[1]].reshape(2, K - 1)
+    of_arms, of_levels = weights[2 + D.shape[1] : free.shape[1]].reshape(2, K - 1)
     blocks = weights[free.shape[1] :].reshape(-1, V.shape[1]) @ V.T
     own = blocks[1:] if K > 2 else np.zeros_like(blocks)
     return [

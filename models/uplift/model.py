@@ -28,6 +28,8 @@ WEIGHT_SPREAD = 0.1
 """Standard deviation of the normal prior on the weight of each learner."""
 PRIOR = {"linear": 4.0, "logistic": 4.0, "trees": 1.0}
 """Its mean, relative: on effects as small as a mail's, straight lines err less than steps; data may say otherwise."""
+BELIEF, DOUBT = 0.5, 0.5
+"""Mean and standard deviation of the slope's prior: what is predicted may be noise, or right."""
 BETWEEN = "\n=== next booster ===\n"
 
 
@@ -40,8 +42,8 @@ class ArmEffect:
         standard_error: Of the average.
         slope: What one unit of predicted difference between people was worth in held-out people.
         slope_error: Its robust standard error.
-        believed: Part of the predicted differences that is kept: slope x (1 - 1 / t^2) where t = slope / error is
-            above 1, else 0 (James, Stein 1961, positive part). 0 = the average for everybody.
+        believed: Part of the predicted differences that is kept: the mean of the slope's posterior, its prior being
+            normal with `BELIEF` and `DOUBT`; not below 0. 0 = the average for everybody.
         differs: P value of "people do not differ as predicted", one-sided.
     """
 
@@ -272,9 +274,9 @@ def _believed(predicted: np.ndarray, gained: np.ndarray) -> ArmEffect:
         return ArmEffect(average, standard_error, 0.0, 0.0, 0.0, 1.0)
     slope = float(predicted @ gained) / weight
     error = float(np.sqrt(predicted**2 @ (gained - average - slope * predicted) ** 2)) / weight
-    t = slope / max(error, 1e-300)
-    believed = slope * (1 - 1 / t**2) if t > 1 else 0.0
-    return ArmEffect(average, standard_error, slope, error, believed, float(ndtr(-t)))
+    told = DOUBT**2 / (DOUBT**2 + error**2)
+    believed = max(told * slope + (1 - told) * BELIEF, 0.0)
+    return ArmEffect(average, standard_error, slope, error, believed, float(ndtr(-slope / max(error, 1e-300))))
 
 
 def _cross_fitted(families: Sequence[Family], rows: Rows, member: np.ndarray) -> Rows:

@@ -8,8 +8,11 @@ import pytest
 
 from data.errors import DataError, ModelFileError, NotFittedError
 from models.uplift import UpliftModel, estimated_probabilities
-from models.uplift.model import _believed
+from models.uplift.learners import Rows, s_learner, summed
+from models.uplift.model import BELIEF, DOUBT, _believed
+from models.uplift.regressors import Linear
 from models.uplift.rewards import expected_rewards
+from models.views import Views
 
 
 def trial(seed: int, n: int = 3_000, *, heterogeneous: bool = True, n_arms: int = 2):
@@ -103,14 +106,26 @@ def test_the_same_seed_gives_the_same_model():
     np.testing.assert_array_equal(one, other)
 
 
-def test_what_is_believed_is_the_slope_less_its_noise():
+def test_what_is_believed_is_the_slope_where_it_is_known_and_half_where_nothing_is():
     rng = np.random.default_rng(5)
     predicted = rng.normal(size=5_000)
     predicted -= predicted.mean()
-    true, flat = (_believed(predicted, slope * predicted + rng.normal(size=5_000)) for slope in (0.5, -0.2))
-    assert true.believed == pytest.approx(0.5, abs=0.05)
-    assert 0 < true.believed < true.slope
+    true, flat = (_believed(predicted, slope * predicted + rng.normal(size=5_000)) for slope in (0.9, -0.2))
+    assert BELIEF < true.believed < true.slope
+    assert true.believed == pytest.approx(0.9, abs=0.05)
     assert (flat.believed, flat.differs > 0.99) == (0, True)
+    untold = _believed(predicted / 1_000, rng.normal(size=5_000))
+    assert untold.slope_error > 5 * DOUBT
+    assert untold.believed == pytest.approx(BELIEF, abs=0.2)
+
+
+def test_what_is_bent_in_the_outcome_is_no_effect_to_the_linear_s_learner():
+    rng, n = np.random.default_rng(0), 4_000
+    matrix, arm = rng.normal(size=(n, 2)), rng.integers(2, size=n)
+    bent = 3 * matrix[:, 0] * matrix[:, 1]
+    rows = Rows(matrix, arm, bent + 0.3 * arm + rng.normal(size=n), np.full((n, 2), 0.5), bent[:, None] + [0.0, 0.3])
+    (terms,) = s_learner(Linear(Views(matrix)), rows)
+    assert summed(terms, matrix, rows.level).std() < 0.1
 
 
 @pytest.mark.parametrize(
