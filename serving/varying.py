@@ -227,7 +227,7 @@ class Varying:
         arm = person.arm.name
         version = {"model": self._version, "random": "even"}.get(arm, arm)
         if slot is None or not candidates:
-            reasons = "; ".join(dict.fromkeys(one.reason for one in against)) or "it has none"
+            reasons = "; ".join(dict.fromkeys(one.reason for one in against)) or "it has none now"
             note = f"no variant of the slot {ask.slot!r} may be shown: {reasons}"
             return Varied([], suppressed, None, version, not person.live, note, None)
         places = np.array([slot.place[wording.variant.variant_id] for wording in candidates])

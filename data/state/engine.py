@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -16,6 +16,9 @@ from data.errors import StateUnavailableError
 from data.settings import Shop
 from data.state.tombstones import OPTION, Tombstones
 from data.workspace import Workspace
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_SECONDS = 1.0
@@ -99,8 +102,13 @@ class State:
         else:
             sa.event.listen(engine, "begin", _begin_postgresql)
         state = cls(engine, tombstones)
-        with state.writing() as connection:
-            _upgrade(connection)
+        migrations = _migrations()
+        with state.reading() as connection:  # who writes elsewhere does not wait for who only opens
+            current = _is_current(connection, migrations)
+        if not current:
+            with state.writing() as connection:
+                _upgrade(connection, migrations)
+        with state.reading() as connection:
             tombstones.refresh(connection)
         return state
 
@@ -241,13 +249,28 @@ def _begin_postgresql(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL synchronous_commit = {'on' if synchronous == 'FULL' else 'off'}")
 
 
-def _upgrade(connection: sa.Connection) -> None:
-    """Run the migrations that this database has not seen."""
-    from alembic import command  # noqa: PLC0415 - only opening pays for alembic
-    from alembic.config import Config  # noqa: PLC0415
+def _migrations() -> Config:
+    """Where they are."""
+    from alembic.config import Config  # noqa: PLC0415 - only opening pays for alembic
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    return config
+
+
+def _is_current(connection: sa.Connection, migrations: Config) -> bool:
+    """Whether this database has seen them all."""
+    from alembic.migration import MigrationContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    head = ScriptDirectory.from_config(migrations).get_current_head()
+    return MigrationContext.configure(connection).get_current_revision() == head
+
+
+def _upgrade(connection: sa.Connection, migrations: Config) -> None:
+    """Run those that it has not seen."""
+    from alembic import command  # noqa: PLC0415
+
+    migrations.attributes["connection"] = connection
+    command.upgrade(migrations, "head")

@@ -333,6 +333,15 @@ def test_a_url_that_cannot_be_used_is_told_without_its_password(url):
     assert "p4ss" not in str(told.value)
 
 
+def test_who_opens_it_does_not_keep_a_writer_waiting(tmp_path):
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    first = State.open(url)
+    with first.writing() as connection:
+        State.open(url).close()  # the schema is there: nothing is to be written
+        connection.execute(tables["events"].delete())
+    first.close()
+
+
 def test_a_file_that_is_no_database_says_so(tmp_path):
     (tmp_path / "state.db").write_text("this is no database, though it is long enough to look like one" * 40)
     with pytest.raises(StateUnavailableError, match="backup"):

@@ -152,7 +152,7 @@ def test_a_name_is_written_as_it_is_without_what_turns_or_breaks_a_line(name: st
 def test_a_slot_without_variants_says_so(varying: Varying) -> None:
     found = varying.decide(person(), ask(slot="hero"), now=NOW)
     assert (found.items, found.decision) == ([], None)
-    assert found.note == "no variant of the slot 'hero' may be shown: it has none"
+    assert found.note == "no variant of the slot 'hero' may be shown: it has none now"
     gone = varying.decide(person(), ask(variants=["no such"]), now=NOW)
     assert gone.items == []
     assert "there is no such variant" in str(gone.note)
