@@ -180,7 +180,9 @@ def balance(arm: np.ndarray, before: pd.DataFrame, names: Sequence[str]) -> tupl
             spread = np.sqrt((treated.var() + control.var()) / 2)
             difference = difference_of_means(treated, control)
             standardised = difference.interval.estimate / spread if spread > 0 else 0.0
-            p = 1.0 if np.isnan(difference.p_value) else difference.p_value
+            p = difference.p_value
+            if np.isnan(p):  # the same for everybody of an arm: all alike, too few to tell, or the arm itself
+                p = float(treated[0] == control[0] or min(len(treated), len(control)) < TOO_FEW)
             means = float(treated.mean()), float(control.mean())
             found.append(Balance(column, names[code], *means, float(standardised), p))
     return tuple(found)

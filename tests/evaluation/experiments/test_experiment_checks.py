@@ -76,6 +76,12 @@ def test_targeting_that_leaves_means_alike_is_foreseen():
     assert found.value > 0.55
 
 
+def test_a_column_that_is_the_arm_was_not_alike_before():
+    arm = np.repeat([0, 1], 100)
+    for column, status in ((arm * 1.0, "failed"), (np.ones(200), "passed")):
+        assert checks.balanced(checks.balance(arm, pd.DataFrame({"mails": column}), NAMES)).status == status
+
+
 def test_a_group_that_lost_its_control_is_named():
     rng = np.random.default_rng(3)
     arm, country = rng.integers(2, size=9000), rng.choice(["AT", "CH", "DE"], 9000)
