@@ -58,7 +58,7 @@ def run(*, data: Path | None, size: str | None, seed: int | None = None) -> Resu
     """Replay `size` tests (by default 400) of a folder laid out like `upworthy`.
 
     Raises:
-        DataError: no data, or a size that is no number.
+        DataError: no data, too few tests, or a size that is no number.
     """
     if data is None:
         raise DataError("variants needs --data, a folder with variants.parquet such as ../shared/data/upworthy.")
@@ -66,6 +66,8 @@ def run(*, data: Path | None, size: str | None, seed: int | None = None) -> Resu
         raise DataError(f"--size {size}: give the number of tests to judge.")
     table = _table(data / FILE if data.is_dir() else data)
     learnt = stable_uniform(table[TEST], salt="learnt from") < 0.5
+    if learnt.all() or not learnt.any():
+        raise DataError(f"{data}: {table[TEST].nunique()} tests are too few to learn from half and judge the others.")
     with timed("learning from the other half"):
         model = _learnt(table[learnt], np.random.default_rng(seed or 0))
     print("learnt spreads:", {group: round(sigma, 3) for group, sigma in model.spread.items()})
@@ -171,8 +173,17 @@ def _variants(table: pd.DataFrame) -> list[list[Variant]]:
 def _table(file: Path) -> pd.DataFrame:
     columns = [TEST, TEXT, PICTURE, "impressions", "clicks"]
     table = read_rows(file, columns)[columns]
+    shown, clicked = (pd.to_numeric(table[name], errors="coerce") for name in ("impressions", "clicks"))
+    counted = (shown >= 1) & (clicked >= 0) & (clicked <= shown) & table[[TEST, TEXT]].notna().all(axis=1)
+    table = table.assign(impressions=shown, clicks=clicked)[counted]
+    table = table[table.duplicated(TEST, keep=False)].astype({"impressions": np.int64, "clicks": np.int64})
+    if left_out := len(counted) - len(table):
+        print(
+            f"{left_out:,} of {len(counted):,} rows are left out: no test or headline, impressions or clicks that cannot "
+            "be, or nothing to choose between in their test"
+        )
     order = stable_uniform(table[TEST], salt="order")  # not that of time: `--size` takes tests of all years
     table = table.iloc[np.argsort(order, kind="stable")]
-    table = table[table["impressions"] > 0].reset_index(drop=True)
+    table = table.reset_index(drop=True)
     table[PICTURE] = table[PICTURE].astype(object).where(table[PICTURE].notna(), None)
     return table.assign(id=[f"v{row}" for row in range(len(table))])

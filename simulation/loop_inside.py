@@ -49,7 +49,7 @@ def shop_of(folder: Path, *, world: World, usual: str = "", salt: str = "loop", 
         DataError: the world leaves too few for the model.
     """
     test = world.experiment
-    left = 1 - test.random_share - test.holdout_share
+    left = max(1 - test.random_share - test.holdout_share, 0.0)
     if left < LEAST_LEFT:
         raise DataError(
             f"experiment.random_share {test.random_share} and holdout_share {test.holdout_share} leave {left:.2f} for "

@@ -35,3 +35,16 @@ def test_learning_while_showing_loses_less(tmp_path: Path, capsys: pytest.Captur
 def test_without_data_it_says_what_it_needs() -> None:
     with pytest.raises(DataError, match="--data"):
         run(data=None, size=None)
+
+
+def test_rows_that_cannot_be_counted_are_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = headline_tests(8)
+    table["clicks"] = table["clicks"].astype(float)
+    table.loc[0, "clicks"], table.loc[3, "clicks"] = np.nan, 4001
+    alone = table.iloc[[6]].assign(clickability_test_id="alone")
+    pd.concat([table, alone]).to_parquet(tmp_path / "variants.parquet")
+    assert run(data=tmp_path, size="2").metrics["tests"] == 2
+    assert "3 of 25 rows are left out" in capsys.readouterr().out
+    alone.to_parquet(tmp_path / "variants.parquet")
+    with pytest.raises(DataError, match="0 tests are too few"):
+        run(data=tmp_path, size="2")

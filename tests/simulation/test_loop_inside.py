@@ -94,5 +94,5 @@ def test_a_channel_that_only_this_world_has_may_be_asked_for(tmp_path):
 def test_a_world_that_leaves_nobody_for_the_model_is_refused(tmp_path):
     world = World.load()
     told = world.experiment.model_copy(update={"random_share": 0.9, "holdout_share": 0.1})
-    with pytest.raises(DataError, match="leave 0.00 for the model"):
+    with pytest.raises(DataError, match=r"leave 0\.00 for the model"):
         shop_of(tmp_path, world=world.model_copy(update={"experiment": told}))
