@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 from ibis.backends.duckdb import Backend
 
 from data.contract import TABLES, TableSpec
+from data.errors import DataError
 from data.files import alone, replacing
 from data.progress import timed, track
 from data.state.arrow import SEQ, batches
 from data.state.engine import State
-from data.state.schema import tables
+from data.state.schema import APPENDED, tables
 from data.tables import READERS, Tables, connect, read_raw
 from data.workspace import Workspace
 
@@ -47,7 +49,7 @@ def sync(workspace: Workspace, state: State) -> Synced:
     its earlier purchases would count no more. The live ones are in its events too.
 
     Raises:
-        DataError: an imported table cannot be read.
+        DataError: an imported table cannot be read, or the tables have rows of another state, which would be lost.
         StateUnavailableError: the state cannot be read.
     """
     rows: dict[str, int] = {}
@@ -60,6 +62,8 @@ def sync(workspace: Workspace, state: State) -> Synced:
         timed("sync"),
     ):
         exported = _export(state, Path(scratch))
+        for name in APPENDED:
+            _refuse_another(workspace.tables_dir / name / "state.parquet", exported.get(name), TABLES[name].key)
         if exported:
             _unpack(workspace)
         if "orders" in exported and _buys_by_events(workspace):
@@ -97,6 +101,27 @@ def _export(state: State, scratch: Path) -> dict[str, Path]:
                 writer.close()
                 exported[name] = file
     return exported
+
+
+def _refuse_another(before: Path, exported: Path | None, key: tuple[str, ...]) -> None:
+    """Refuse to write over rows of which this state has none: they came from another one.
+
+    Raises:
+        DataError: it has none.
+    """
+    if exported is None or not before.is_file():
+        return
+    with duckdb.connect() as con:
+        rows, known = con.execute(
+            f"SELECT count(*), count(key) FROM read_parquet(?) LEFT JOIN (SELECT 1 AS key, {', '.join(key)} "
+            f"FROM read_parquet(?)) USING ({', '.join(key)})",
+            [str(before), str(exported)],
+        ).fetchone()
+    if rows and not known:
+        raise DataError(
+            f"{before} has {rows:,} rows, and this state has none of them: it is not the one that was synced before. "
+            "Set state.url back, copy that state's rows into this one, or remove the file if its rows may go."
+        )
 
 
 def _settle_import(backend: Backend, workspace: Workspace, name: str) -> Path | None:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from data.contract import TABLES
+from data.errors import DataError
 from data.state import State
 from data.state.arrivals import sort_events
 from data.state.arrow import SEQ
@@ -63,6 +64,20 @@ def test_the_same_state_gives_the_same_tables(workspace, state):
     before = files(workspace)
     sync(workspace, state)
     assert files(workspace) == before
+
+
+def test_rows_of_another_state_are_not_written_over(workspace, state, tmp_path):
+    store(state, event("e1"), event("e2"))
+    sync(workspace, state)
+    before = files(workspace)
+    other = State.open(f"sqlite:///{tmp_path / 'other.db'}")
+    store(other, event("e3"))
+    with pytest.raises(DataError, match=r"events/state.parquet has 2 rows, and this state has none of them.*state.url"):
+        sync(workspace, other)
+    assert files(workspace) == before
+    store(other, event("e1"))  # as a backup, or a copy, has it
+    assert sync(workspace, other).rows["events"] == 2
+    other.close()
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
