@@ -1,14 +1,16 @@
-"""Next best offer: ten or none, dealt at random in six waves; learnt on four, chosen on the fifth, tested on the last.
+"""Next best offer, one or none, dealt at random in waves; learnt on all but two, chosen on one, tested on the last.
 
-`python -m benchmarks offers --data ../shared/data/starbucks_offers`. A row is a customer at a wave, with what was known
-before it: what they spent, received, viewed and completed, and who they are. What came of it is net spend: purchases of
-the 72 hours from the wave on (the least time between two waves, so that no purchase counts twice) less the rewards paid
-out in them. Candidates learn on waves 1 to 4; the one with the highest doubly robust net spend on wave 5 is tested once
-on wave 6, against the single offer that was best on wave 5 and against each other one. Chances are each wave's shares.
+`python -m benchmarks offers --data ../shared/data/starbucks_offers`: ten offers in six waves. A row is a customer at a
+wave, an hour at which offers were received, with what was known before it: what they spent, received, viewed and
+completed, and who they are. What came of it is net spend: purchases from the wave on, for as long as the least time
+between two waves (72 hours there), so that no purchase counts twice, less the rewards paid out in them. Candidates
+learn on all waves but the last two; the one with the highest doubly robust net spend on the last but one is tested once
+on the last, against the single offer that was best on the last but one and against each other one. Chances are each
+wave's shares.
 
-What the service would give the customers of wave 6 is decided too: the model saved, read again, its profits ranked and
-given by `serving/decisions/offers.py`, one customer after another. `served_minus_offline` is what that policy is worth
-more than the model's offline one, by the same estimate: 0.
+What the service would give the customers of the last wave is decided too: the model saved, read again, its profits
+ranked and given by `serving/decisions/offers.py`, one customer after another. `served_minus_offline` is what that
+policy is worth more than the model's offline one, by the same estimate: 0.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ from models.offers import BEST, NOTHING, OfferModel
 from models.uplift import PooledEffects, best_arms, fit_policy_tree
 from serving.decisions.offers import Profit, give, ranked
 
-WAVES = (0, 168, 336, 408, 504, 576)
-HORIZON_HOURS = 72
+RECEIVED = "offer received"
+LEAST_HOURS = 24
+"""Between two waves."""
 COLUMNS = {
     "events": ("person", "event", "hour", "offer_id", "amount", "reward"),
     "customers": ("id", "age", "income", "gender", "became_member_on"),
@@ -45,10 +48,10 @@ def run(*, data: Path | None) -> Result:
     """Learn, choose, test."""
     if data is None or not data.is_dir():
         raise DataError("say --data ../shared/data/starbucks_offers.")
-    arms, waves = _waves(data)
-    early = pd.concat(waves[:4], ignore_index=True)
+    arms, waves, hours = _waves(data)
+    early = pd.concat(waves[:-2], ignore_index=True)
     columns = [name for name in early if name not in ("arm", "net_spend", "orders", "wave")]
-    logs = {"early": early, "choosing": waves[4], "test": waves[5]}
+    logs = {"early": early, "choosing": waves[-2], "test": waves[-1]}
     logged = {name: _logged(rows, len(arms)) for name, rows in logs.items()}
     log, chances = logged["early"]
     with timed("learning offers"):
@@ -71,10 +74,10 @@ def run(*, data: Path | None) -> Result:
         picked = picked or max(candidates, key=lambda who: estimates[who])
     singles = {row.name: row.value.estimate for row in judged["choosing"].rows if row.name not in ("model", "tree")}
     best = max(singles, key=lambda who: singles[who])
-    _print(judged["test"], picked, best, str(tree))
+    _print(judged["test"], picked, best, str(tree), hours)
     gains = {gain.against: gain.gain for gain in judged["test"].gains}
     value = judged["test"].rows[0].value
-    apart = _served_minus_offline(model, logs["test"][columns], *logged["test"])
+    apart = _served_minus_offline(model, logs["test"][columns], *logged["test"], hours)
     print(f"  what the service gives is worth {apart:+.1e} more per customer than the model's offline policy")
     return Result(
         metrics={
@@ -87,7 +90,9 @@ def run(*, data: Path | None) -> Result:
     )
 
 
-def _served_minus_offline(model: PooledEffects, rows: pd.DataFrame, log: Logged, chances: np.ndarray) -> float:
+def _served_minus_offline(
+    model: PooledEffects, rows: pd.DataFrame, log: Logged, chances: np.ndarray, hours: int
+) -> float:
     """Doubly robust value of what is served less that of the offline policy."""
     with tempfile.TemporaryDirectory() as scratch:
         OfferModel(model.arms, model.effects, uplift=model).save(Path(scratch) / "offers")
@@ -98,7 +103,7 @@ def _served_minus_offline(model: PooledEffects, rows: pd.DataFrame, log: Logged,
         ends = zip(loaded.arms, found.profit[row], found.low[row], found.high[row], strict=True)
         profits = {arm: Profit(*map(float, about)) for arm, *about in ends if arm != NOTHING}
         order = ranked(profits, list(profits), policy=BEST)
-        got = give("model", order, usual=NOTHING, user_id=str(row), salt="", horizon_days=HORIZON_HOURS // 24, now=now)
+        got = give("model", order, usual=NOTHING, user_id=str(row), salt="", horizon_days=hours // 24, now=now)
         served.append(loaded.arms.index(got.chosen[0]))
     offline = best_arms(model.predict(rows))
     chosen = {"served": np.array(served), "offline": offline}
@@ -119,15 +124,21 @@ def _logged(rows: pd.DataFrame, n_arms: int) -> tuple[Logged, np.ndarray]:
     return Logged(arm, rows["net_spend"].to_numpy(), chances[np.arange(len(rows)), arm]), chances
 
 
-def _waves(folder: Path) -> tuple[tuple[str, ...], list[pd.DataFrame]]:
-    """Names of the arms, and of each wave a row per customer."""
+def _waves(folder: Path) -> tuple[tuple[str, ...], list[pd.DataFrame], int]:
+    """Names of the arms, of each wave a row per customer, and the hours in which purchases count.
+
+    Raises:
+        DataError: a file or column is missing, or there are not three waves a day apart.
+    """
     events, people, offers = (read_rows(folder / f"{name}.parquet", columns) for name, columns in COLUMNS.items())
     told = offers.sort_values(["offer_type", "difficulty", "duration", "reward", "id"])
     names = [f"{o.offer_type} {o.reward} for {o.difficulty} in {o.duration:.0f} d" for o in told.itertuples()]
     arms = (NOTHING, *names)
     code = dict(zip(told["id"], range(1, len(arms)), strict=True))
     people = people.set_index("id")
-    joined = pd.to_datetime(people["became_member_on"].astype(str), format="%Y%m%d")
+    joined = people["became_member_on"]
+    if not pd.api.types.is_datetime64_any_dtype(joined):
+        joined = pd.to_datetime(joined.astype(str), format="mixed", errors="coerce")
     who = pd.DataFrame(
         {
             "age": people["age"].where(people["age"] != UNKNOWN_AGE).astype(float),
@@ -136,12 +147,18 @@ def _waves(folder: Path) -> tuple[tuple[str, ...], list[pd.DataFrame]]:
             "member_days": (joined.max() - joined).dt.days.astype(float),
         }
     )
-    return arms, [_wave(events, who, code, number) for number in range(len(WAVES))]
+    starts = np.unique(events["hour"][events["event"] == RECEIVED])
+    hours = int(np.diff(starts).min(initial=np.iinfo(int).max))
+    if len(starts) < 3 or hours < LEAST_HOURS:
+        raise DataError(f"offers were received at {len(starts)} hours; give three waves and more, a day apart.")
+    return arms, [_wave(events, who, code, starts, number, hours) for number in range(len(starts))], hours
 
 
-def _wave(events: pd.DataFrame, who: pd.DataFrame, code: dict[str, int], number: int) -> pd.DataFrame:
-    start = WAVES[number]
-    before, after = events[events["hour"] < start], events[events["hour"].between(start, start + HORIZON_HOURS - 1)]
+def _wave(  # noqa: PLR0917 - all of one wave
+    events: pd.DataFrame, who: pd.DataFrame, code: dict[str, int], starts: np.ndarray, number: int, hours: int
+) -> pd.DataFrame:
+    start = starts[number]
+    before, after = events[events["hour"] < start], events[events["hour"].between(start, start + hours - 1)]
 
     def total(rows: pd.DataFrame, what: str) -> pd.Series:
         return rows.groupby("person")[what].sum().reindex(who.index, fill_value=0.0).astype(float)
@@ -151,7 +168,7 @@ def _wave(events: pd.DataFrame, who: pd.DataFrame, code: dict[str, int], number:
 
     recent = before[before["hour"] >= start - 168]
     bought = before[before["event"] == "transaction"]
-    got = events[(events["event"] == "offer received") & (events["hour"] == start)].set_index("person")["offer_id"]
+    got = events[(events["event"] == RECEIVED) & (events["hour"] == start)].set_index("person")["offer_id"]
     return who.assign(
         spent=total(before, "amount"),
         spent_last_week=total(recent, "amount"),
@@ -159,7 +176,7 @@ def _wave(events: pd.DataFrame, who: pd.DataFrame, code: dict[str, int], number:
         purchases=count(before, "transaction"),
         hours_since_purchase=start - bought.groupby("person")["hour"].max().reindex(who.index).astype(float),
         rewards=total(before, "reward"),
-        received=count(before, "offer received"),
+        received=count(before, RECEIVED),
         viewed=count(before, "offer viewed"),
         completed=count(before, "offer completed"),
         completed_last_week=count(recent, "offer completed"),
@@ -170,8 +187,8 @@ def _wave(events: pd.DataFrame, who: pd.DataFrame, code: dict[str, int], number:
     ).reset_index(drop=True)
 
 
-def _print(found: PolicyComparison, picked: str, best: str, tree: str) -> None:
-    print(f"wave 6: {found.n:,} customers; net spend per customer in {HORIZON_HOURS} hours. Chosen on wave 5: {picked}")
+def _print(found: PolicyComparison, picked: str, best: str, tree: str, hours: int) -> None:
+    print(f"last wave: {found.n:,} customers; net spend each in {hours} hours. Chosen on the one before: {picked}")
     gains = {gain.against: gain for gain in found.gains}
     for row in found.rows:
         ahead = f"   {picked} ahead by {gains[row.name].gain}, paired" if row.name in gains else ""
@@ -179,7 +196,7 @@ def _print(found: PolicyComparison, picked: str, best: str, tree: str) -> None:
     gain = gains[best].gain
     verdict = "ahead of" if gain.low > 0 else "behind" if gain.high < 0 else "not shown to differ from"
     without = gains[best].without_largest
-    print(f"  {picked} is {verdict} the best single offer of wave 5, {best!r}: {gain}")
+    print(f"  {picked} is {verdict} the best single offer of the wave before, {best!r}: {gain}")
     if without is not None:
         print(f"  without the largest customer, who brought {found.largest_share:.0%} of all: {without}")
     print("  the tree:\n    " + tree.replace("\n", "\n    "))

@@ -179,8 +179,8 @@ def _table(file: Path) -> pd.DataFrame:
     table = table[table.duplicated(TEST, keep=False)].astype({"impressions": np.int64, "clicks": np.int64})
     if left_out := len(counted) - len(table):
         print(
-            f"{left_out:,} of {len(counted):,} rows are left out: no test or headline, impressions or clicks that cannot "
-            "be, or nothing to choose between in their test"
+            f"{left_out:,} of {len(counted):,} rows are left out: no test or headline, impressions or clicks that can"
+            "not be, or nothing to choose between in their test"
         )
     order = stable_uniform(table[TEST], salt="order")  # not that of time: `--size` takes tests of all years
     table = table.iloc[np.argsort(order, kind="stable")]
