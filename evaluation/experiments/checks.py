@@ -334,7 +334,7 @@ def outcome_missing(arm: np.ndarray, missing: np.ndarray, names: Sequence[str], 
     unknown = np.bincount(arm, missing, minlength=len(names))
     judged = n > 0
     p = float(chi2_contingency([unknown[judged], (n - unknown)[judged]]).pvalue) if 0 < unknown.sum() < n.sum() else 1.0
-    by_arm = ", ".join(f"{100 * unknown[a] / n[a]:.1f} % of {names[a]}" for a in np.flatnonzero(judged))
+    by_arm = ", ".join(f"{100 * unknown[a] / n[a]:.1f} % of {names[a]}" for a in np.flatnonzero(judged).tolist())
     finding = f"{metric} is missing for {by_arm}, and counts as 0"
     share = float(unknown.sum() / n.sum())
     if p < ALARM:
