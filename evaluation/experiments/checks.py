@@ -332,14 +332,15 @@ def outcome_missing(arm: np.ndarray, missing: np.ndarray, names: Sequence[str], 
     """
     name, n = f"{metric} is known of all", np.bincount(arm, minlength=len(names))
     unknown = np.bincount(arm, missing, minlength=len(names))
-    judged = n > 0
-    p = float(chi2_contingency([unknown[judged], (n - unknown)[judged]]).pvalue) if 0 < unknown.sum() < n.sum() else 1.0
-    by_arm = ", ".join(f"{100 * unknown[a] / n[a]:.1f} % of {names[a]}" for a in np.flatnonzero(judged).tolist())
-    finding = f"{metric} is missing for {by_arm}, and counts as 0"
     share = float(unknown.sum() / n.sum())
+    judged = n * min(share, 1 - share) >= FEW
+    p = float(chi2_contingency([unknown[judged], (n - unknown)[judged]]).pvalue) if judged.sum() >= 2 else 1.0
+    by_arm = ", ".join(f"{100 * unknown[a] / n[a]:.1f} % of {names[a]}" for a in np.flatnonzero(n).tolist())
+    finding = f"{metric} is missing for {by_arm}, and counts as 0"
     if p < ALARM:
+        status: Status = "failed" if share > TOLERATED_SHARE else "warning"
         remedy = "It was not measured alike in the arms: find out why. Write 0 for people from whom nothing came."
-        return Check(name, "failed", f"{finding}: chance gives this in {_odds(p)}.", remedy, p, share)
+        return Check(name, status, f"{finding}: chance gives this in {_odds(p)}.", remedy, p, share)
     if share <= TOLERATED_SHARE:
         return Check(name, "passed", f"{finding}.", p_value=p, value=share)
     remedy = "Write 0 for people from whom nothing came, and leave out those of whom it is not known."

@@ -119,6 +119,8 @@ def test_an_outcome_missing_more_often_in_one_arm_is_found():
     alike, apart = (rng.random(4000) < share for share in (0.05, np.where(arm == 1, 0.1, 0.03)))
     assert checks.outcome_missing(arm, alike, NAMES, metric="visit").status == "warning"
     assert checks.outcome_missing(arm, alike & (rng.random(4000) < 0.1), NAMES, metric="visit").status == "passed"
+    one = np.arange(4003) == 4000  # of an arm of three
+    assert checks.outcome_missing(np.append(arm, [2, 2, 2]), one, [*NAMES, "call"], metric="visit").status == "passed"
     found = checks.outcome_missing(arm, apart, NAMES, metric="visit")
     assert (found.status, "% of mail" in found.finding) == ("failed", True)
 
