@@ -145,7 +145,7 @@ class Route(Generic[P, A]):
             error = ErrorBody(code="unreadable", message=f"HTTP {answer.status_code}, not in the service's words.")
         raise ServiceError(error, **told)
 
-    def wait_seconds(self, answer: httpx.Response | httpx.TransportError, attempt: int) -> float | None:
+    def wait_seconds(self, answer: httpx.Response | httpx.RequestError, attempt: int) -> float | None:
         """How long to wait before asking again; None if asking again is of no use, or would do something twice."""
         backoff = FIRST_WAIT_SECONDS * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - so that not all come at once
         if isinstance(answer, httpx.Response):
@@ -224,8 +224,8 @@ class Client(Routes):
         """
         for attempt in range(self._retries + 1):
             try:
-                answer: httpx.Response | httpx.TransportError = self._http.post(route.path, content=body)
-            except httpx.TransportError as error:
+                answer: httpx.Response | httpx.RequestError = self._http.post(route.path, content=body)
+            except httpx.RequestError as error:
                 answer = error
             wait = route.wait_seconds(answer, attempt)
             if wait is None or attempt == self._retries:
@@ -282,8 +282,8 @@ class AsyncClient(Routes):
         """
         for attempt in range(self._retries + 1):
             try:
-                answer: httpx.Response | httpx.TransportError = await self._http.post(route.path, content=body)
-            except httpx.TransportError as error:
+                answer: httpx.Response | httpx.RequestError = await self._http.post(route.path, content=body)
+            except httpx.RequestError as error:
                 answer = error
             wait = route.wait_seconds(answer, attempt)
             if wait is None or attempt == self._retries:
@@ -309,8 +309,10 @@ def _headers(key: str) -> dict[str, str]:
     return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
 
-def _read(route: Route[P, A], answer: httpx.Response | httpx.TransportError) -> A:
+def _read(route: Route[P, A], answer: httpx.Response | httpx.RequestError) -> A:
     if isinstance(answer, httpx.Response):
         return route.read(answer)
-    error = ErrorBody(code="unreachable", message=f"No answer from the service: {answer or type(answer).__name__}.")
+    told = f"No answer from the service: {answer or type(answer).__name__}."
+    lost = isinstance(answer, httpx.TransportError)  # else it came, packed in a way that it is not
+    error = ErrorBody(code="unreachable" if lost else "unreadable", message=told)
     raise ServiceError(error) from answer

@@ -29,7 +29,10 @@ DecisionId = Annotated[
 class Ask(BaseModel):
     """A request's body."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    # What is not finite is sent as it is, so that its row is refused rather than stored without it.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
 
 class Answer(BaseModel):

@@ -1,6 +1,7 @@
 """The client against the service itself, and against services that fail in every way."""
 
 import asyncio
+import math
 import subprocess
 import sys
 
@@ -96,6 +97,11 @@ def test_what_json_does_not_have_is_told_before_anything_is_sent():
         client.events(events=[{"event_id": object()}])
 
 
+def test_what_is_not_finite_is_refused_and_not_stored_without_it(shared):
+    [refused] = told(shared, "events", events=[{**EVENT, "event_id": "c2", "value": math.nan}]).refused
+    assert (refused.field, refused.message[:15]) == ("value", "is not a number")
+
+
 def test_a_key_with_a_slip_is_mended_or_refused_and_never_told():
     service = Failing(httpx.Response(200, json=ANSWER))
     with service.client(key="attune_1_secret\n") as client:
@@ -146,6 +152,7 @@ def test_an_action_that_may_have_been_handed_out_is_not_asked_for_again(lost, as
     [
         (httpx.ConnectError("refused"), "unreachable", 3),
         (httpx.UnsupportedProtocol("no such scheme"), "unreachable", 1),
+        (httpx.DecodingError("not gzip, though it says so"), "unreadable", 1),
         (httpx.Response(502, text="<html>a proxy's</html>"), "unreadable", 1),
         (httpx.Response(200, text="<html>a proxy's</html>"), "unreadable", 1),
         (httpx.Response(503, headers={"Retry-After": "3600"}), "unreadable", 1),
