@@ -62,6 +62,7 @@ class People:
         offer_lift: Chance of an extra order by each offer, if present, (n, offers).
         offer_annoyance: Share of their orders that each offer costs the shop, (n, offers).
         offer_cost: Expected cost of each offer on an order, discount included, (n, offers).
+        extra_profit: Expected of an order that an offer brings, its cost off: such orders are smaller, (n, offers).
     """
 
     number: np.ndarray
@@ -96,6 +97,7 @@ class People:
     offer_lift: np.ndarray
     offer_annoyance: np.ndarray
     offer_cost: np.ndarray
+    extra_profit: np.ndarray
 
     def __len__(self) -> int:
         return len(self.number)
@@ -164,6 +166,7 @@ class People:
             base_orders=base_orders[:, None],
             margin=self.order_margin[:, None],
             cost=self.offer_cost,
+            extra_profit=self.extra_profit,
         )
 
 
@@ -201,6 +204,7 @@ def draw_people(scene: Scene, rng: np.random.Generator, *, first: int, count: in
 
     pool = _pools(scene, rng, factors=factors, affinity=affinity, price_sensitivity=price_sensitivity)
     revenue, margin = _expected_order(scene, pool)
+    extra_revenue, extra_margin = _expected_order(scene, pool, brought=True)
     traits: dict[Trait, np.ndarray] = {
         "price_sensitivity": price_sensitivity,
         "loyalty": loyalty,
@@ -259,6 +263,9 @@ def draw_people(scene: Scene, rng: np.random.Generator, *, first: int, count: in
             ]
         ),
         offer_cost=np.column_stack([_expected_cost(scene, offer, pool, revenue) for offer in world.offers]),
+        extra_profit=np.column_stack(
+            [extra_margin - _expected_cost(scene, offer, pool, extra_revenue, brought=True) for offer in world.offers]
+        ),
     )
 
 
@@ -362,18 +369,20 @@ def _pools(
     return arrow.draw(cdf, np.repeat(np.arange(n), M), rng.random(n * M)).reshape(n, M).astype(np.int32)
 
 
-def _expected_order(scene: Scene, pool: np.ndarray, *, category: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def _expected_order(
+    scene: Scene, pool: np.ndarray, *, category: int | None = None, brought: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Expected revenue and margin of an order, of one category or all, by the person's pool, (n,) each.
 
     The last view of a buying visit is always bought, the others each with the chance of their category. Buying visits
-    are longer than others, since every view moves the odds; that is worked out at full need.
+    are longer than others, since every view moves the odds; that is worked out at full need. Visits that are `brought`
+    by an offer end in an order however long they are.
     """
     world, items = scene.world, scene.items
     funnel, orders = world.funnel, world.orders
     views, share = _visit_lengths(world)
-    buying = share * responses.logistic(
-        orders.buy_logit + orders.need_logit + orders.views_logit * (views - funnel.views)
-    )
+    logit = orders.buy_logit + orders.need_logit + orders.views_logit * (views - funnel.views)
+    buying = share if brought else share * responses.logistic(logit)
     others = float((views - 1) @ buying / buying.sum())
     bought = 1 + others * (funnel.buyer_add_share + funnel.rebuy_add_share * items.rebuy) * (1 - funnel.remove_share)
     bought = bought / (1 - orders.quantity_more)
@@ -396,10 +405,14 @@ def _visit_lengths(world: World) -> tuple[np.ndarray, np.ndarray]:
     return views, share / share.sum()
 
 
-def _expected_cost(scene: Scene, offer: Offer, pool: np.ndarray, revenue: np.ndarray) -> np.ndarray:
+def _expected_cost(
+    scene: Scene, offer: Offer, pool: np.ndarray, revenue: np.ndarray, *, brought: bool = False
+) -> np.ndarray:
     """What an offer costs on an order on average, (n,); baskets are taken as exponential around their mean."""
     names = [category.name for category in scene.world.catalogue.categories]
-    eligible = _expected_order(scene, pool, category=names.index(offer.category))[0] if offer.category else revenue
+    eligible = revenue
+    if offer.category:
+        eligible = _expected_order(scene, pool, category=names.index(offer.category), brought=brought)[0]
     in_basket = 1 - (1 - eligible / revenue) ** LINES_PER_ORDER
     mean = eligible / np.maximum(in_basket, 1e-9)
     redeems = in_basket * np.exp(-offer.min_spend / np.maximum(mean, 1e-9))

@@ -101,16 +101,22 @@ def extra_order_probability(lift: np.ndarray, *, presence: np.ndarray, absent_sh
 
 
 def incremental_profit(
-    *, extra: np.ndarray, annoyance: np.ndarray, base_orders: np.ndarray, margin: np.ndarray, cost: np.ndarray
+    *,
+    extra: np.ndarray,
+    extra_profit: np.ndarray,
+    annoyance: np.ndarray,
+    base_orders: np.ndarray,
+    margin: np.ndarray,
+    cost: np.ndarray,
 ) -> np.ndarray:
     """Profit that an offer adds to leaving the person alone, in the shop's currency.
 
-    Extra orders bring margin less the offer's cost; of the orders that would have been anyway a share `annoyance` is
-    lost, and the others redeem the offer all the same.
+    Extra orders bring their margin less the offer's cost, `extra_profit`; of the orders that would have been anyway a
+    share `annoyance` is lost, and the others redeem the offer all the same.
 
     Example:
-        >>> round(float(incremental_profit(extra=np.array(0.1), annoyance=np.array(0.0), base_orders=np.array(0.5),
-        ...                                margin=np.array(20.0), cost=np.array(3.0))), 2)
+        >>> round(float(incremental_profit(extra=np.array(0.1), extra_profit=np.array(17.0), annoyance=np.array(0.0),
+        ...                                base_orders=np.array(0.5), margin=np.array(20.0), cost=np.array(3.0))), 2)
         0.2
     """
-    return np.asarray(extra * (margin - cost) - base_orders * (annoyance * margin + (1 - annoyance) * cost))
+    return np.asarray(extra * extra_profit - base_orders * (annoyance * margin + (1 - annoyance) * cost))

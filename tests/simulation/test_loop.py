@@ -136,3 +136,23 @@ def test_the_best_rule_looks_at_words_and_numbers():
     table = pd.DataFrame({"age": [20.0, 20.0, np.nan, 60.0], "plan": ["a", "b", "a", "b"]})
     profit = np.array([[3.0, 0.0], [-1.0, 0.0], [3.0, 0.0], [-1.0, 0.0]])
     assert best_rule(table, profit, ["ten", "none"]) == "plan == 'a' -> ten else none"
+
+
+def test_what_an_offer_truly_brings_is_what_it_brings():
+    told = {"kind": "gift", "cost": 2.0, "min_spend": 0.0, "category": "", "lift": 1.0, "lift_logit": 2.0,
+            "moved_by": {}, "annoyance": 0.0}  # fmt: skip
+    world = World.load()
+    world = world.model_copy(update={"offers": (world.offers[0].model_copy(update=told),)})
+    earned = []
+    for offer in (0, 1):
+        shop = Loop(world, users=2500, days=40, weeks=1)
+        asked = shop.asked(0)
+        users = [shop.user_ids[row] for row in asked]
+        true = shop.profit(0)[asked, 0].sum()
+        orders = shop.live(0, Dealt(users, [shop.offers[offer]] * len(users), users))["orders"].to_pandas()
+        costs = shop.history["items"].to_pandas().drop_duplicates("item_id").set_index("item_id")["cost"]
+        kept = orders[orders["user_id"].isin(users)]
+        margin = kept["quantity"] * (kept["unit_price"] - costs.reindex(kept["item_id"]).to_numpy())
+        redeemed = kept.loc[(kept["quantity"] > 0) & kept["offer_id"].notna(), "order_id"].nunique()
+        earned.append(margin.sum() - 2.0 * redeemed)
+    assert earned[0] - earned[1] == pytest.approx(true, rel=0.08)
