@@ -284,19 +284,28 @@ def _known(table: ir.Table, spec: TableSpec, moment: ir.TimestampScalar) -> ir.T
             ibis.desc(table[spec.happened_at]),
             *(table[c] for c in table.columns if c not in (*spec.history, spec.happened_at)),
         ]
+        place = _unused("newest", table)
         newest = ibis.row_number().over(group_by=list(spec.history), order_by=order)
-        table = table.mutate(newest=newest).filter(lambda t: t.newest == 0).drop("newest")
+        table = table.mutate(**{place: newest}).filter(lambda t: t[place] == 0).drop(place)
     return table
+
+
+def _unused(name: str, table: ir.Table) -> str:
+    """A name that no column has: a shop's attributes may have any."""
+    while name in table.columns:
+        name += "_"
+    return name
 
 
 def _named(events: ir.Table, identities: ir.Table) -> ir.Table:
     """Events whose anonymous visitor is known by now carry the user who was first named for that visitor."""
     rank = ibis.row_number().over(group_by="anonymous_id", order_by=["at", "user_id"])
+    visitor, user = _unused("known_anonymous_id", events), _unused("known_user_id", events)
     first = (
         identities.mutate(rank=rank)
         .filter(lambda t: t["rank"] == 0)
-        .select(known_anonymous_id="anonymous_id", known_user_id="user_id")
+        .select(**{visitor: "anonymous_id", user: "user_id"})
     )
-    joined = events.left_join(first, events.anonymous_id == first.known_anonymous_id)
-    named = joined.mutate(user_id=ibis.coalesce(joined.user_id, joined.known_user_id))
+    joined = events.left_join(first, events.anonymous_id == first[visitor])
+    named = joined.mutate(user_id=ibis.coalesce(joined.user_id, joined[user]))
     return named.select(*events.columns)  # `drop` of two columns writes them in an order that changes by process

@@ -199,6 +199,19 @@ def test_a_visitors_past_joins_the_user_once_they_are_known() -> None:
         assert event["user_id"] == user
 
 
+def test_an_attribute_of_an_event_names_nobodys_visitor() -> None:
+    """Apps send what they like beside the contract's columns, even names that are used here."""
+    about = {"event_id": "e", "anonymous_id": "a", "event": "page_viewed", "occurred_at": CUTOFF - timedelta(days=9)}
+    named = [{"anonymous_id": "a", "user_id": "ann", "at": CUTOFF - timedelta(days=2)}]
+    odd = about | {"known_user_id": "eve", "known_anonymous_id": "eve"}
+    users = [{"user_id": "ann", "updated_at": BEFORE[0], "newest": "a shop's own"}]
+    frames = {"events": [odd], "identities": named, "users": users}
+    known = Tables.from_frames(**{name: pd.DataFrame(rows) for name, rows in frames.items()}).as_of(CUTOFF)
+    (event,) = known["events"].execute().to_dict("records")
+    assert (event["user_id"], event["known_user_id"], event["known_anonymous_id"]) == ("ann", "eve", "eve")
+    assert known["users"].execute()["newest"].tolist() == ["a shop's own"]
+
+
 def test_a_cutoff_without_a_time_zone_is_refused() -> None:
     with pytest.raises(DataError, match="no time zone"):
         Tables.from_frames().as_of(datetime(2026, 1, 1))  # noqa: DTZ001
