@@ -262,6 +262,13 @@ def cutoff_literal(cutoff: datetime | ir.TimestampScalar) -> ir.TimestampScalar:
     return ibis.literal(pd.Timestamp(cutoff).tz_convert("UTC"), type=EPOCH)
 
 
+def unused(name: str, table: ir.Table) -> str:
+    """The name, or a longer one that no column has: a shop's attributes may be called anything."""
+    while name in table.columns:
+        name += "_"
+    return name
+
+
 def _known(table: ir.Table, spec: TableSpec, moment: ir.TimestampScalar) -> ir.Table:
     conditions: list[Any] = []
     if spec.history:
@@ -284,23 +291,16 @@ def _known(table: ir.Table, spec: TableSpec, moment: ir.TimestampScalar) -> ir.T
             ibis.desc(table[spec.happened_at]),
             *(table[c] for c in table.columns if c not in (*spec.history, spec.happened_at)),
         ]
-        place = _unused("newest", table)
+        place = unused("newest", table)
         newest = ibis.row_number().over(group_by=list(spec.history), order_by=order)
         table = table.mutate(**{place: newest}).filter(lambda t: t[place] == 0).drop(place)
     return table
 
 
-def _unused(name: str, table: ir.Table) -> str:
-    """A name that no column has: a shop's attributes may have any."""
-    while name in table.columns:
-        name += "_"
-    return name
-
-
 def _named(events: ir.Table, identities: ir.Table) -> ir.Table:
     """Events whose anonymous visitor is known by now carry the user who was first named for that visitor."""
     rank = ibis.row_number().over(group_by="anonymous_id", order_by=["at", "user_id"])
-    visitor, user = _unused("known_anonymous_id", events), _unused("known_user_id", events)
+    visitor, user = unused("known_anonymous_id", events), unused("known_user_id", events)
     first = (
         identities.mutate(rank=rank)
         .filter(lambda t: t["rank"] == 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ibis
 from ibis.expr import types as ir
 
-from data.tables import Tables
+from data.tables import Tables, unused
 from features.definitions import epoch_seconds
 
 
@@ -50,9 +50,10 @@ def with_category(rows: ir.Table, tables: Tables) -> ir.Table:
     own = rows.category if "category" in rows.columns else ibis.null("string")
     if not tables.has("items", "category"):
         return rows.mutate(category=own)
-    items = tables["items"].select(category_of="item_id", item_category="category")
-    joined = rows.left_join(items, rows.item_id == items.category_of)
-    known = ibis.coalesce(joined.category, joined.item_category) if "category" in rows.columns else joined.item_category
+    item, category = unused("category_of", rows), unused("item_category", rows)
+    items = tables["items"].select(**{item: "item_id", category: "category"})
+    joined = rows.left_join(items, rows.item_id == items[item])
+    known = ibis.coalesce(joined.category, joined[category]) if "category" in rows.columns else joined[category]
     own_columns = [name for name in rows.columns if name != "category"]
     # `drop` of two would write the columns in an order that changes by process.
     return joined.select(*own_columns, category=known)

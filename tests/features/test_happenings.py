@@ -76,6 +76,22 @@ def test_nothing_is_known_before_it_happened_or_reached_us():
     assert told(happenings(shop().as_of(at), at).execute())[-1] == ("product_added", 10)
 
 
+def test_an_events_category_is_its_items_whatever_else_the_event_has():
+    """`item_category` is what Google Analytics calls one of its parameters."""
+    view = {
+        "event_id": "1",
+        "user_id": "ann",
+        "event": "product_viewed",
+        "item_id": "tea",
+        "occurred_at": days_ago(1)[0],
+    }
+    tables = shop(
+        events=pd.DataFrame([view | {"item_category": None, "category_of": "x"}]).astype({"item_category": str})
+    )
+    found = happenings(tables.as_of(NOW), NOW).execute()
+    assert found.loc[found["event"] == "product_viewed", "category"].tolist() == ["drinks"]
+
+
 def test_a_shop_without_orders_tells_them_by_its_events():
     events = pd.DataFrame({
         "event_id": ["1"], "user_id": ["bob"], "event": ["order_completed"], "item_id": ["tea"],
