@@ -112,11 +112,11 @@ def _refuse_another(before: Path, exported: Path | None, key: tuple[str, ...]) -
     if exported is None or not before.is_file():
         return
     with duckdb.connect() as con:
-        rows, known = con.execute(
+        [(rows, known)] = con.execute(
             f"SELECT count(*), count(key) FROM read_parquet(?) LEFT JOIN (SELECT 1 AS key, {', '.join(key)} "
             f"FROM read_parquet(?)) USING ({', '.join(key)})",
             [str(before), str(exported)],
-        ).fetchone()
+        ).fetchall()
     if rows and not known:
         raise DataError(
             f"{before} has {rows:,} rows, and this state has none of them: it is not the one that was synced before. "

@@ -164,9 +164,10 @@ def next_step(
         untold = ended.why == "condition" and not trigger.events and journey.last is None
         return None if untold else ended
     last = journey.last
-    if last is not None and not last.sent and now - last.at < timedelta(hours=REPEAT_HOURS):
+    there = last is not None and last.step < len(trigger.steps)  # the settings may have lost steps since
+    if last is not None and there and not last.sent and now - last.at < timedelta(hours=REPEAT_HOURS):
         return Due(trigger, last.step, journey.beginning, last.decision_id, last)
-    if last is not None and last.step + 1 == len(trigger.steps) and journey.anew:
+    if last is not None and last.step + 1 >= len(trigger.steps) and journey.anew:
         return journey.none("re_entry", f"it began {journey.beginning.at:%Y-%m-%d}; anew after {again_days:g} days")
     return _ahead(journey, holds, now)
 

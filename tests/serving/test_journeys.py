@@ -86,6 +86,14 @@ def test_a_goal_before_the_beginning_is_none():
     assert isinstance(ask(START + 5 * HOUR, goal_at=START - HOUR), Due)
 
 
+def test_a_step_that_the_settings_lost_since_is_not_handed_out_again():
+    second = Due(CART, 1, ADDED, "the second")
+    log = [handed(second, START + HOUR, sent=False)]
+    assert ask(START + 2 * HOUR, log=log).decision_id == "the second"
+    one_step = trigger(steps=(ActionStep(wait="4 hours"),))
+    assert ask(START + 2 * HOUR, of=one_step, log=log).why == "over"
+
+
 def test_form_answers_branch_a_journey():
     steps = (ActionStep(condition="big == 1", offer="best"), ActionStep(condition="big == 0"))
     of = trigger(events=("form_submitted",), steps=steps)
