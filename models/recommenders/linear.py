@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from models.recommenders.item_operator import ItemOperator, blocks_of, degree_po
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 """Where Linux tells what a container may take (version 2)."""
+
+TIMED = 2_000
+"""Rows of the inverse that tells how fast this machine is."""
 
 
 class Linear(ItemOperator):
@@ -35,9 +39,11 @@ class Linear(ItemOperator):
         item_power: From 0 to 1.
         user_power: From 0 to 1.
         kept_per_item: How many items each item leads to; the more, the closer to the dense W.
+        minutes: Learning that would surely take more than twice as long is not begun: it cannot be stopped halfway.
 
     Raises:
-        DataError: on fitting, where memory does not suffice; or where rounding makes X'X + lambda I indefinite.
+        DataError: on fitting, where memory or minutes do not suffice; or where rounding makes X'X + lambda I
+            indefinite.
 
     Example:
         >>> import pandas as pd
@@ -59,15 +65,19 @@ class Linear(ItemOperator):
         item_power: float = 0.0,
         user_power: float = 0.0,
         kept_per_item: int = 1000,
+        minutes: float | None = None,
     ) -> None:
         self.regularisation = regularisation
         self.item_power = item_power
         self.user_power = user_power
         self.kept_per_item = kept_per_item
+        self.minutes = minutes
 
     def _fit(self, interactions: Interactions) -> None:
         X = scaled(interactions.matrix, self.user_power, self.item_power)
         _check_memory(min(X.shape))
+        if self.minutes is not None and min(X.shape) > TIMED:
+            _check_time(min(X.shape), self.minutes)
         lambda_ = self.regularisation * X.power(2).sum() / X.shape[1]
         of_item = degree_power(interactions.matrix, self.item_power)
         self._keep(_rows_of_weights(X, lambda_, of_item), self.kept_per_item)
@@ -136,6 +146,19 @@ def _check_memory(n: int) -> None:
         raise DataError(
             f"linear: {n:,} users or items, whichever are fewer, need {needed / 1e9:.1f} GB of memory and "
             f"{available / 1e9:.1f} GB are free. Use graph or item_neighbours, or leave out rare items."
+        )
+
+
+def _check_time(n: int, minutes: float) -> None:
+    import torch  # noqa: PLC0415 - as above
+
+    started = time.perf_counter()
+    torch.cholesky_inverse(torch.linalg.cholesky_ex(torch.eye(TIMED))[0])
+    needed = (time.perf_counter() - started) * (n / TIMED) ** 3 / 60
+    if needed > 2 * minutes:
+        raise DataError(
+            f"linear: {n:,} users or items, whichever are fewer, need about {needed:.1f} minutes here, and there are "
+            f"{minutes:.1f}. Give more, use graph or item_neighbours, or leave out rare items."
         )
 
 

@@ -70,6 +70,13 @@ def test_too_little_memory_is_told_before_it_is_taken(random_shop, monkeypatch):
         Linear().fit(random_shop)
 
 
+def test_what_cannot_end_in_time_is_not_begun(random_shop, monkeypatch):
+    monkeypatch.setattr(linear, "TIMED", 10)
+    with pytest.raises(DataError, match=r"60 users or items.*minutes here, and there are 0\.0"):
+        Linear(minutes=0).fit(random_shop)
+    assert Linear(minutes=5).fit(random_shop).recommend(Histories.from_interactions(random_shop), 1).items.size
+
+
 def test_a_containers_limit_counts_and_no_limit_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(linear, "CONTROL_GROUP", tmp_path)
     assert linear._available_bytes() > 1e6
