@@ -371,7 +371,7 @@ class _Search:
         models = [self._models(name) for name in names]
         shows = self.best[names[0]].recipe.exclude_seen
         weights = blend_weights(self.rows, models, first=0, exclude_seen=shows, k=self.k)
-        members = np.flatnonzero(weights)
+        members = np.flatnonzero(weights).tolist()
         if len(members) == 1:
             return
         chosen = [names[member] for member in members]
