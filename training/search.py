@@ -367,7 +367,7 @@ class _Search:
             seconds = time.monotonic() - started
             self._tell(Trial(self.n_tried, BLEND, Recipe(BLEND), None, seconds, "out of time", reason))
 
-    def _blend(self, names: Sequence[str], started: float) -> None:
+    def _blend(self, names: list[str], started: float) -> None:
         models = [self._models(name) for name in names]
         shows = self.best[names[0]].recipe.exclude_seen
         weights = blend_weights(self.rows, models, first=0, exclude_seen=shows, k=self.k)
