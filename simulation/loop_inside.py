@@ -38,6 +38,8 @@ from training.offer_rows import OfferRows, likings, over_message
 USUAL_SHARE = 0.1
 LEAST_LEFT = 0.05
 """For the arms of the model and of the usual rule together."""
+LEAST_DECISIONS = 10
+"""About each offer, and about none, to learn from."""
 
 
 def shop_of(folder: Path, *, world: World, usual: str = "", salt: str = "loop", header: str = "") -> Workspace:
@@ -165,6 +167,10 @@ class Inside:
     def learn(self, now: datetime) -> Learnt:
         """Train, judge and take over what is best, as `attune train offers` and the gate do."""
         rows = self.rows(now)
+        counts = np.bincount(rows.arm, minlength=len(self.arms))
+        if counts.min() < LEAST_DECISIONS:
+            fewest = self.arms[int(counts.argmin())]
+            return Learnt(self.policy, len(rows.at), f"{fewest}, given {counts.min()} times: too few to learn from")
         try:
             judging = learning.judge(rows, seed=self.seed)
             best = learning.compared(self.workspace, judging, {BEST: BEST})

@@ -96,3 +96,11 @@ def test_a_world_that_leaves_nobody_for_the_model_is_refused(tmp_path):
     told = world.experiment.model_copy(update={"random_share": 0.9, "holdout_share": 0.1})
     with pytest.raises(DataError, match=r"leave 0\.00 for the model"):
         shop_of(tmp_path, world=world.model_copy(update={"experiment": told}))
+
+
+def test_thirty_people_are_too_few_to_learn_from(tmp_path):
+    world = World.load()
+    loop = Loop(world, users=30, days=40, weeks=1)
+    learnt = Inside(loop, shop_of(tmp_path, world=world)).learn(loop.starts(0))
+    assert learnt.policy == "usual"
+    assert "too few to learn from" in learnt.note
