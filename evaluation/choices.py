@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from evaluation.experiments.means import difference_of_ratios
 from evaluation.intervals import Interval, normal_mean
 from evaluation.off_policy import MAX_SHARE, MIN_EFFECTIVE, Weights
 from evaluation.policies import PolicyComparison, PolicyGain, PolicyRow
@@ -56,10 +57,11 @@ def compare_choices(decisions: pd.DataFrame, *, first: str) -> PolicyComparison:
         PolicyRow(name, {c: shares[name].get(c, 0.0) for c in all_choices}, value, value, weights)
         for name, (value, _, weights) in judged.items()
     )
+    drawn = {name: _by_person(arm == (HOLDOUT if name == NOBODY else name), reward, person) for name in (*arms, NOBODY)}
     gains = tuple(
         PolicyGain(first, other, gain, gain, None, _apart(shares[first], shares[other], all_choices))
         for other in list(judged)[1:]
-        for gain in [_difference(judged[first], judged[other])]
+        for gain in [_difference(judged[first], judged[other], drawn[first], drawn.get(other))]
     )
     size = np.abs(reward)
     counts = {choice: int((chosen == choice).sum()) for choice in all_choices}
@@ -89,8 +91,23 @@ def _weights(w: np.ndarray, n: int) -> Weights:
     return Weights(n, effective, float(w.max()), share, float(w.sum() / n), np.nan, refused)
 
 
-def _difference(one: _Judged, other: _Judged) -> Interval:
-    return _around(one[0].estimate - other[0].estimate, one[1] - other[1])
+def _by_person(made: np.ndarray, reward: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the decisions of an arm brought, and how many there are, of each person who is in it."""
+    decisions = np.bincount(person, made, person.max() + 1)
+    return np.bincount(person, made * reward, len(decisions))[decisions > 0], decisions[decisions > 0]
+
+
+def _difference(
+    one: _Judged,
+    other: _Judged,
+    drawn: tuple[np.ndarray, np.ndarray],
+    other_drawn: tuple[np.ndarray, np.ndarray] | None,
+) -> Interval:
+    """What one policy is worth more than another; of two arms, which are other people, one may have few orders."""
+    estimate = one[0].estimate - other[0].estimate
+    if other_drawn is None or np.isnan(estimate):
+        return _around(estimate, one[1] - other[1])
+    return difference_of_ratios(*drawn, *other_drawn).interval
 
 
 def _around(value: float, by_person: np.ndarray) -> Interval:

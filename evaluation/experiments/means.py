@@ -18,7 +18,9 @@ NO_AND_YES = (("no", "No", "false", "False"), ("yes", "Yes", "true", "True"))
 ENOUGH = 10
 """So many people must carry the smaller arm's sum, were the arms alike, before a difference is believed."""
 RARE = 0.5
-"""An outcome that fewer of the people than this share have is rare: its amounts are judged over both arms together."""
+"""An outcome that fewer of the people than this share have is rare: how it varies is judged over both arms together."""
+BETWEEN_ARMS = 0.5
+"""How far the variances of two arms are believed to lie apart, as a standard deviation of their logarithms."""
 CLEAR_BASE = 4
 """A lift in percent needs a control mean that is so many standard errors above zero."""
 
@@ -66,13 +68,14 @@ def difference_of_means(treated: np.ndarray, control: np.ndarray, *, level: floa
     """Mean of `treated`, shape (n,), minus mean of `control`, shape (m,): Welch's t interval, made fit for money.
 
     The difference is nearly normal where arms are large. With rare and unequal amounts, and one arm far smaller, the
-    smaller arm's own variance misses the largest amounts just when its mean does, and Welch's interval covers less
-    than it says. So where under half of the people have an outcome, an arm's variance is never taken smaller than what
-    its share p of them and their mean amount give together with the *shape* of amounts in both arms,
+    smaller arm's own variance is small just when its mean is, and Welch's interval covers less than it says. So where
+    under half of the people have an outcome, an arm's variance s_a^2 is moderated towards that of both, s^2 (Smyth
+    2004, "Linear models and empirical Bayes methods for assessing differential expression"), and never reduced,
 
-        Var(y) = p E|y|^2 C^2 - E(y)^2,  C^2 = E(y^2) / E|y|^2 over y != 0, each arm's y on its own scale.
+        Var(y_a) = max(s_a^2, (n_a s_a^2 + k s^2) / (n_a + k)),  k = (kurtosis - 1) / BETWEEN_ARMS^2:
 
-    For a yes or no both are the same. Degrees of freedom after Welch (1947) and Satterthwaite (1946). `benchmarks
+    s_a^2 has a relative error of (kurtosis - 1) / n_a, and arms' variances are believed to differ by `BETWEEN_ARMS`.
+    Degrees of freedom after Welch (1947) and Satterthwaite (1946). `benchmarks
     coverage` measures how often the interval holds the truth.
 
     Raises:
@@ -139,7 +142,8 @@ def difference_of_ratios(
     """Sum of `treated` over sum of `treated_per` minus the same of the control: revenue per order, clicks per message.
 
     People are drawn, not orders or messages, so each arm's ratio R = sum(y) / sum(x) is linearised by person,
-    (y - R x) / mean(x): the delta method (Deng, Knoblich and Lu 2018, section 3.1).
+    (y - R x) / mean(x): the delta method (Deng, Knoblich and Lu 2018, section 3.1). Where y is rare, what an arm's
+    variance misses of it is added, as in `difference_of_means`.
 
     Raises:
         DataError: as `difference_of_means`; or an arm whose denominator is zero or below.
@@ -149,7 +153,9 @@ def difference_of_ratios(
         >>> print(difference_of_ratios(2 * y, x, y, x).treated.estimate)
         24.0
     """
-    return _difference(_Arm.of_ratio(treated, treated_per), _Arm.of_ratio(control, control_per), level)
+    ratios = _Arm.of_ratio(treated, treated_per), _Arm.of_ratio(control, control_per)
+    amounts = _Arm.of_means(treated / np.mean(treated_per)), _Arm.of_means(control / np.mean(control_per))
+    return _difference(ratios[0], ratios[1], level, rare=amounts)
 
 
 def cap_of(values: np.ndarray) -> float:
@@ -196,16 +202,18 @@ class _Arm:
     value: float
     n: int
     present: int  # people who contribute
-    total: float
     absolute: float
     squares: float
+    deviations: tuple[float, float]  # sums of the second and the fourth powers, from the mean
 
     @classmethod
     def of(cls, value: float, contributions: np.ndarray) -> _Arm:
         if not np.isfinite(contributions).all():
             raise DataError("an outcome is missing or infinite; people without an outcome have 0.")
         d = contributions
-        return cls(value, len(d), int(np.count_nonzero(d)), float(d.sum()), float(np.abs(d).sum()), float(d @ d))
+        apart = (d - d.mean()) ** 2
+        deviations = float(apart.sum()), float(apart @ apart)
+        return cls(value, len(d), int(np.count_nonzero(d)), float(np.abs(d).sum()), float(d @ d), deviations)
 
     @classmethod
     def of_means(cls, values: np.ndarray) -> _Arm:
@@ -223,23 +231,11 @@ class _Arm:
 
     @property
     def variance(self) -> float:
-        return self._variance(self.squares)
-
-    def with_shape(self, shape: float) -> float:
-        """The variance that this arm's scale has with the shape of both."""
-        return self._variance(shape * self.absolute**2 / self.present) if self.present else 0.0
-
-    def _variance(self, squares: float) -> float:
-        return max(squares - self.total**2 / self.n, 0.0) / (self.n - 1) if self.n > 1 else np.nan
-
-    @property
-    def shape(self) -> float:
-        """Sum over people of (y / E|y|)^2."""
-        return self.squares * (self.present / self.absolute) ** 2 if self.present else 0.0
+        return self.deviations[0] / (self.n - 1) if self.n > 1 else np.nan
 
 
 def _difference(treated: _Arm, control: _Arm, level: float, rare: tuple[_Arm, _Arm] | None = None) -> Difference:
-    """The difference of two arms; `rare` are the outcomes themselves where the arms hold adjusted ones."""
+    """The difference of two arms; `rare` are the outcomes themselves where the arms hold adjusted ones or ratios."""
     arms = (treated, control)
     outcomes = rare or arms
     spread = [arm.variance + more for arm, more in zip(arms, _missed(*outcomes), strict=True)]
@@ -272,14 +268,15 @@ def _difference(treated: _Arm, control: _Arm, level: float, rare: tuple[_Arm, _A
 
 
 def _missed(treated: _Arm, control: _Arm) -> tuple[float, float]:
-    """By how much each arm's variance falls short of what the shape of rare amounts in both arms says."""
-    present = treated.present + control.present
-    if not 0 < present < RARE * (treated.n + control.n):
+    """What is added to each arm's variance of rare amounts, see `difference_of_means`."""
+    n = treated.n + control.n
+    squares, fourths = (one + other for one, other in zip(treated.deviations, control.deviations, strict=True))
+    if not (0 < treated.present + control.present < RARE * n and n > 2 and squares > 0):
         return 0.0, 0.0
-    shape = (treated.shape + control.shape) / present
-    return max(treated.with_shape(shape) - treated.variance, 0.0), max(
-        control.with_shape(shape) - control.variance, 0.0
-    )
+    pooled = squares / (n - 2)
+    k = (fourths / n / pooled**2 - 1) / BETWEEN_ARMS**2
+    missed, missed_too = (k / (arm.n + k) * max(pooled - arm.variance, 0.0) for arm in (treated, control))
+    return missed, missed_too
 
 
 def _known(treated_before: np.ndarray, control_before: np.ndarray) -> np.ndarray:

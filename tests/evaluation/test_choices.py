@@ -39,6 +39,20 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert np.mean(gains) == pytest.approx(0.95, abs=0.02)
 
 
+def test_a_small_holdout_with_few_orders_does_not_make_the_arms_surely_differ() -> None:
+    """Rare amounts: the holdout's own spread is small just when its mean is; 95 % less 3 standard errors is .917."""
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(300):
+        arm = rng.choice(["model", "holdout"], 3000, p=[0.95, 0.05])
+        reward = np.where(rng.random(3000) < 0.065, np.exp(3 + 0.8 * rng.standard_normal(3000)), 0.0)
+        rows = pd.DataFrame({"user_id": np.arange(3000), "arm": arm, "probability": 1.0, "reward": reward})
+        rows["chosen"] = np.where(rows["arm"] == "model", "a", "none")
+        [gain] = [g.gain for g in compare_choices(rows, first="model").gains if g.against == "nobody"]
+        held.append(gain.low <= 0 <= gain.high)
+    assert np.mean(held) >= 0.917
+
+
 def test_shares_and_how_far_choices_differ() -> None:
     found = compare_choices(log(2000), first="usual")
     assert found.rows[0].shares["a"] == pytest.approx(0.6, abs=0.03)
