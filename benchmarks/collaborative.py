@@ -60,7 +60,8 @@ def run(*, data: Path | None, trials: int | None = None, minutes: float | None =
     started = time.monotonic()
     minutes = minutes or MINUTES
     parts = _read(data)
-    known, test = _before_test(parts), _rows(_before_test(parts), parts["test"], "the test items")
+    known = _before_test(parts)
+    test = _rows(known, parts["test"], "the test items")
     print(_told(known, test))
     found = search(
         [_rows(parts["train"], parts["valid"], "the valid items") if "valid" in parts else carve_random(known)],

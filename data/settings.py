@@ -280,8 +280,6 @@ class Rules(Section):
 
 
 WAIT = re.compile(r"(?:(?:(\d+(?:\.\d+)?) )?(minute|hour|day|rhythm)s?)?")
-
-
 MOST_WAIT = 3_650
 """Of any unit."""
 

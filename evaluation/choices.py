@@ -3,7 +3,8 @@
 A policy is judged by a weight for each decision: 1{arm = a} is what that arm chose, 1{choice = k} / p(k | arm) is
 choice k for everybody. Its value is the ratio V = sum(w r) / sum(w) (Hajek 1971), so each decision contributes
 w (r - V) / mean(w) to its error; contributions are added up by person, for one person's decisions are no independent
-witnesses. Every policy is judged on the same decisions, so that differences are paired.
+witnesses. Every policy is judged on the same decisions, so that differences are paired; two arms are other people, and
+their difference is that of ratios (`evaluation/experiments/means.py`).
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def compare_choices(decisions: pd.DataFrame, *, first: str) -> PolicyComparison:
     shares = {name: pd.Series(chosen[arm == name]).value_counts(normalize=True).to_dict() for name in arms}
     if not treated.all():
         weight[NOBODY], shares[NOBODY] = (~treated).astype(np.float64), {NOTHING: 1.0}
+    drawn = {name: _by_person(made, reward, person) for name, made in weight.items()}
     for choice in choices:
         weight[f"{choice} to all"] = np.where(treated & (chosen == choice), 1 / chance, 0.0)
         shares[f"{choice} to all"] = {choice: 1.0}
@@ -57,7 +59,6 @@ def compare_choices(decisions: pd.DataFrame, *, first: str) -> PolicyComparison:
         PolicyRow(name, {c: shares[name].get(c, 0.0) for c in all_choices}, value, value, weights)
         for name, (value, _, weights) in judged.items()
     )
-    drawn = {name: _by_person(arm == (HOLDOUT if name == NOBODY else name), reward, person) for name in (*arms, NOBODY)}
     gains = tuple(
         PolicyGain(first, other, gain, gain, None, _apart(shares[first], shares[other], all_choices))
         for other in list(judged)[1:]
@@ -92,7 +93,7 @@ def _weights(w: np.ndarray, n: int) -> Weights:
 
 
 def _by_person(made: np.ndarray, reward: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What the decisions of an arm brought, and how many there are, of each person who is in it."""
+    """What the decisions of an arm, `made` being 1, brought and how many there are, of each person who is in it."""
     decisions = np.bincount(person, made, person.max() + 1)
     return np.bincount(person, made * reward, len(decisions))[decisions > 0], decisions[decisions > 0]
 

@@ -40,9 +40,10 @@ class OnlineFeatures:
 
     def __init__(self, tables: Tables, settings: config.Features, *, categories: Sequence[str] = ()) -> None:
         """Compile for the columns that `tables` brought; `categories` are those of the snapshots."""
-        self.sql = symbolic_sql(_with_visitors(tables), settings, categories=categories)
+        tables = _with_visitors(tables)
+        self.sql = symbolic_sql(tables, settings, categories=categories)
         self.columns = feature_names(tables, settings, categories=categories)
-        self._queries = _Queries(_with_visitors(tables), {"features": self.sql})
+        self._queries = _Queries(tables, {"features": self.sql})
         self.tables = self._queries.tables
 
     def compute(self, rows: Mapping[str, pa.Table], cutoff: datetime) -> pd.DataFrame:

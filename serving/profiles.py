@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -239,8 +240,7 @@ class Profiles:
     def _became(self, visitors: Sequence[str]) -> list[str]:
         """The users whom visitors became, in the checked tables or in the state."""
         found: list[str] = []
-        with self._connection.cursor() as connection:
-            connection.execute("SET TimeZone='UTC'")
+        with self._reading() as connection:
             for begin in range(0, len(visitors), AT_ONCE):
                 named = self._known(connection, "identities", "anonymous_id", visitors[begin : begin + AT_ONCE])
                 found += named["user_id"].to_pylist()
@@ -267,8 +267,7 @@ class Profiles:
             names: Of which tables.
         """
         user_ids = self.there(user_ids)
-        with self._connection.cursor() as connection:
-            connection.execute("SET TimeZone='UTC'")
+        with self._reading() as connection:
             rows = {name: self._known(connection, name, "user_id", user_ids) for name in names}
             visitors = rows["identities"]["anonymous_id"].unique().to_pylist() if "identities" in rows else []
             if visitors:
@@ -281,10 +280,16 @@ class Profiles:
 
     def visits(self, anonymous_id: str) -> pa.Table:
         """What a visitor did who was not known then; in any thread."""
-        with self._connection.cursor() as connection:
-            connection.execute("SET TimeZone='UTC'")
+        with self._reading() as connection:
             did = self._known(connection, "events", "anonymous_id", self.there([anonymous_id]))
         return did.filter(pc.is_null(did["user_id"]))
+
+    @contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of this thread's own."""
+        with self._connection.cursor() as connection:
+            connection.execute("SET TimeZone='UTC'")
+            yield connection
 
     def _known(self, connection: duckdb.DuckDBPyConnection, name: str, column: str, ids: Sequence[str]) -> pa.Table:
         """The rows of a table with one of `ids`; a row that both have as the state has it."""
