@@ -28,13 +28,18 @@ class Rule:
     parts: tuple[tuple[Expression, str], ...]
     otherwise: str
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Those that it names, in its order."""
+        return (*(arm for _, arm in self.parts), self.otherwise)
+
     def codes(self, frame: pd.DataFrame | Mapping[str, np.ndarray], arms: Sequence[str]) -> np.ndarray:
         """The arm of each row as its place in `arms`, int (n,).
 
         Raises:
             WorkspaceError: an arm or a column that is not there, and what may have been meant.
         """
-        for arm in (*(arm for _, arm in self.parts), self.otherwise):
+        for arm in self.arms:
             if arm not in arms:
                 raise WorkspaceError(f"rule {self.text!r}: {arm!r} is no arm. There are {', '.join(arms)}.")
         rows = len(frame) if isinstance(frame, pd.DataFrame) else len(next(iter(frame.values())))

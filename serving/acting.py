@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import sqlalchemy as sa
 
 from data.settings import Settings
 from data.state import State
-from data.state.schema import tables as state_tables
 from data.tables import Tables
 from features.segments import lifecycle_of
 from features.segments import parsed as segments_of
@@ -29,6 +27,7 @@ from serving.happened import Happened, Happenings
 from serving.people import People
 from serving.profiles import Profiles
 from serving.schemas import SendTime, WaitingJourney
+from serving.upserted import there
 
 TRIED_ROWS = 1_000
 TOLD_DAYS = 30
@@ -62,8 +61,8 @@ class Acting:
         self.triggers = triggers.read(settings.actions, names, channels=channels_of(settings))
         check_catalogue(
             self.triggers.on,
-            offers=_there(tables, state, "offers", "offer_id"),
-            slots=_there(tables, state, "variants", "slot"),
+            offers=there(tables, state, "offers", "offer_id"),
+            slots=there(tables, state, "variants", "slot"),
         )
         asked = {event.what for trigger in self.triggers.on for event in (*trigger.events, trigger.goal)}
         self._happenings = Happenings(tables, state, profiles, answers=answers, asked=asked)
@@ -170,14 +169,6 @@ class Acting:
         times, rows = self._parts.hours(user_ids, now=now)
         told: Sequence[Row | None] = rows or [None] * len(times)
         return dict(zip(user_ids, zip(times, told, strict=True), strict=True))
-
-
-def _there(tables: Tables, state: State, name: str, column: str) -> set[str]:
-    """What there is in a column of a catalogue, checked or live."""
-    live = state_tables[name].c[column]
-    with state.reading() as connection:
-        found = set(connection.scalars(sa.select(live).distinct()))
-    return found | set(tables[name].select(column).distinct().execute()[column].dropna())
 
 
 def _young(one: Waiting, now: datetime) -> bool:

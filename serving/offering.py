@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,10 +25,11 @@ from serving.channels import refuse_channel
 from serving.decisions.ids import new_decision_id
 from serving.decisions.offers import Offer, Profit, Withheld, ranked, withheld
 from serving.decisions.rules import PERSONALISATION, Contact, Person, Suppressed, consents, held_back
+from serving.decisions.triggers import unknown
 from serving.offered import Offered
 from serving.profiles import Profiles, Row
 from serving.schemas import OffersAsk
-from serving.upserted import changed, records
+from serving.upserted import changed, records, there
 
 COLUMNS = (
     "offer_id", "name", "kind", "cost", "min_spend", "category", "channels", "segment", "starts_at", "ends_at",
@@ -76,13 +77,16 @@ class Offering:
         """Read the offers, and work out what each brings of everybody.
 
         Raises:
-            WorkspaceError: the usual rule or a segment cannot be read, or names what is no feature; says where.
+            WorkspaceError: the usual rule or a segment cannot be read, or names what is no feature or no offer; says
+                where.
+            StateUnavailableError: the state cannot be read.
         """
         self._settings, self._tables, self._state, self._profiles = settings, tables, state, profiles
         self.champion = champion
         self._model = _model_of(champion, profiles)
         self._version = str(champion) if self._model is not None else "usual"
-        self._rule = _rule_of(settings, profiles)
+        offers = None if tables is None else there(tables, state, "offers", "offer_id")
+        self._rule = _rule_of(settings, profiles, offers)
         self._segments = segments_of(settings.segments)
         self._checked = {} if tables is None else _of_rows(tables["offers"].select(*COLUMNS).execute())
         self._told: dict[int, _Told] = {}
@@ -242,7 +246,8 @@ def _model_of(champion: Champion | None, profiles: Profiles | None) -> OfferMode
     return champion.model
 
 
-def _rule_of(settings: Settings, profiles: Profiles | None) -> Rule | None:
+def _rule_of(settings: Settings, profiles: Profiles | None, offers: Collection[str] | None) -> Rule | None:
+    """The shop's rule; what is not known yet, features or offers, it is not held against."""
     if not settings.offers.usual:
         return None
     try:
@@ -253,12 +258,15 @@ def _rule_of(settings: Settings, profiles: Profiles | None) -> Rule | None:
                 condition.check(profiles.columns)
     except (WorkspaceError, ValueError) as error:
         raise WorkspaceError(f"{USUAL_SETTING}: {error}") from error
+    for arm in rule.arms:
+        if offers is not None and arm not in (NOTHING, *offers):
+            raise WorkspaceError(f"{USUAL_SETTING}: {unknown(arm, 'offer', [NOTHING, *offers])}")
     return rule
 
 
 def _said(rule: Rule, frame: pd.DataFrame) -> np.ndarray:
     """What a rule gives each row, ids (n,)."""
-    arms = list(dict.fromkeys([NOTHING, *(arm for _, arm in rule.parts), rule.otherwise]))
+    arms = list(dict.fromkeys([NOTHING, *rule.arms]))
     return np.asarray(arms, dtype=object)[rule.codes(frame, arms)]
 
 

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from data.state import State
 from data.state.reads import Newest
-from data.state.schema import tables
+from data.state.schema import tables as live
+from data.tables import Tables
 
 
 def changed(
@@ -32,13 +33,24 @@ def changed(
         >>> list(rows.columns), len(rows)
         (['offer_id'], 0)
     """
-    table = tables[name]
+    table = live[name]
     with state.reading() as connection:
         found = (newest or Newest()).of(connection, name)
         if found is newest:
             return None
         rows = connection.execute(sa.select(*(table.c[column] for column in columns))).all()
     return found, pd.DataFrame(rows, columns=list(columns), dtype=object)
+
+
+def there(tables: Tables, state: State, name: str, column: str) -> set[str]:
+    """What stands in a column, checked or live.
+
+    Raises:
+        StateUnavailableError: the state cannot be read.
+    """
+    with state.reading() as connection:
+        found = set(connection.scalars(sa.select(live[name].c[column]).distinct()))
+    return found | set(tables[name].select(column).distinct().execute()[column].dropna())
 
 
 def records(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:

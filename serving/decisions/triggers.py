@@ -186,10 +186,10 @@ def check_catalogue(triggers: Sequence[Trigger], *, offers: Collection[str], slo
         for number, step in enumerate(trigger.steps):
             place = f"actions.{trigger.name}.steps[{number}]"
             if step.offer not in (NONE, BEST, *offers):
-                raise WorkspaceError(f"{place}.offer: {_unknown(step.offer, 'offer', [NONE, BEST, *offers])}")
+                raise WorkspaceError(f"{place}.offer: {unknown(step.offer, 'offer', [NONE, BEST, *offers])}")
             for slot in step.slots or ():
                 if slot not in slots:
-                    raise WorkspaceError(f"{place}.slots: {_unknown(slot, 'slot with variants', slots)}")
+                    raise WorkspaceError(f"{place}.slots: {unknown(slot, 'slot with variants', slots)}")
 
 
 def columns_of(happened: pd.DataFrame) -> Rows:
@@ -280,13 +280,13 @@ def _trigger(name: str, action: Action, names: Names, channels: Collection[str])
     if not action.events and not action.condition:
         raise WorkspaceError(f"{place}: nothing begins it. Name `events`, or a `condition`.")
     if action.same not in ("", *SAME):
-        raise WorkspaceError(f"{place}.same: {_unknown(action.same, 'column to have in common', SAME)}")
+        raise WorkspaceError(f"{place}.same: {unknown(action.same, 'column to have in common', SAME)}")
     if not action.events and (action.same or action.times > 1):
         raise WorkspaceError(f"{place}: `same` and `times` are of `events`. Name some, or leave both out.")
     for where, wanted in (("", action.channels), *((f".steps[{i}]", s.channels) for i, s in enumerate(action.steps))):
         for channel in wanted:
             if channel not in channels:
-                raise WorkspaceError(f"{place}{where}.channels: {_unknown(channel, 'channel', channels)}")
+                raise WorkspaceError(f"{place}{where}.channels: {unknown(channel, 'channel', channels)}")
     return Trigger(
         name=name,
         declared=action,
@@ -388,7 +388,8 @@ def _what(event: Event) -> str:
     return ORDER if event.what == "order_completed" else event.what
 
 
-def _unknown(name: str, called: str, known: Collection[str]) -> str:
+def unknown(name: str, called: str, known: Collection[str]) -> str:
+    """That there is none of this name, and what may have been meant."""
     near = difflib.get_close_matches(name, list(known), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f". There are {', '.join(sorted(known)) or 'none'}."
     return f"{name!r} is no {called}{hint}"

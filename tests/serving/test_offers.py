@@ -348,6 +348,17 @@ def test_a_rule_that_names_an_unknown_feature_is_refused_at_the_start(served: Of
         Offering(wrong, None, served._state, served._profiles)
 
 
+def test_a_rule_that_names_an_offer_that_there_is_not_is_refused_at_the_start(state) -> None:
+    checked = Tables.from_frames(offers=pd.DataFrame({"offer_id": ["gift"]}))
+    with state.writing() as connection:
+        upsert(connection, "offers", [offer("ten")], at=NOW)
+    for usual in ("orders_life > 0 -> gift else ten", "orders_life > 0 -> ten else none"):
+        Offering(Settings(offers=Offers(usual=usual)), checked, state, None)
+    for usual in ("orders_life > 0 -> gifts else none", "orders_life > 0 -> ten else gifts"):
+        with pytest.raises(WorkspaceError, match=r"\[offers\]\.usual: 'gifts' is no offer; did you mean 'gift'\?"):
+            Offering(Settings(offers=Offers(usual=usual)), checked, state, None)
+
+
 def test_over_http_an_offer_is_decided_stored_and_told(workspace, registry, request, model: OfferModel) -> None:
     folder = workspace.path / "versions" / "offers" / "1"
     model.save(folder)
