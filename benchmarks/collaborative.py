@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from benchmarks.ids import with_ids
 from benchmarks.result import Result
@@ -141,9 +140,10 @@ def _read(data: Path) -> dict[str, Interactions]:
         file = data / f"{part}.parquet"
         if part != "valid" and not file.is_file():
             raise DataError(f"{file} is not there; give a folder with train.parquet and test.parquet (user, item).")
-        if file.is_file() and (part != "valid" or pq.read_metadata(file).num_rows):
-            rows = with_ids(read_rows(file, ("user", "item")), file)
-            frames[part] = rows[["user_id", "item_id"]].drop_duplicates()
+        if file.is_file():
+            rows = with_ids(read_rows(file, ("user", "item"), empty=part == "valid"), file)
+            if len(rows):
+                frames[part] = rows[["user_id", "item_id"]].drop_duplicates()
     items = Vocabulary(sorted(set[str]().union(*(frame["item_id"] for frame in frames.values()))))
     users = Vocabulary(sorted(set[str]().union(*(frame["user_id"] for frame in frames.values()))))
     return {part: Interactions.from_frame(frame, users=users, items=items) for part, frame in frames.items()}

@@ -26,6 +26,7 @@ from benchmarks.latency import K, Took, asking, measure
 from benchmarks.result import Result
 from benchmarks.shops import checked
 from data.errors import AttuneError, DataError
+from data.files import read_rows
 from data.histories import Histories
 from data.interactions import Interactions
 from data.progress import track
@@ -116,12 +117,10 @@ def held_out_buys(data: Path, folder: Path) -> Buys:
     """Read the folder into a workspace at `folder`.
 
     Raises:
-        DataError: `test_buys` lacks a column, or holds nobody who is known.
+        DataError: `test_buys` cannot be read, or lacks a column.
     """
     tables = checked(data, folder).checked
-    bought = pd.read_parquet(data / "test_buys.parquet")
-    if not {"user", "item", "timestamp"} <= set(bought.columns):
-        raise DataError(f"test_buys has the columns {', '.join(bought.columns)}; give user, item and timestamp.")
+    bought = read_rows(data / "test_buys.parquet", ("user", "item", "timestamp"))
     settings, end = Settings().recommender, span(tables).end + timedelta(seconds=1)
     touched = interactions(tables, settings, cutoff=end).items.all_ids
     items = Vocabulary(sorted({*touched, *_ids(bought.item)}))

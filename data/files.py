@@ -126,13 +126,14 @@ def writing_rows(to: Path, schema: pa.Schema) -> Iterator[Callable[[list[dict[st
             yield write
 
 
-def read_rows(file: Path, columns: Sequence[str] = (), *, typed: bool = True) -> pd.DataFrame:
+def read_rows(file: Path, columns: Sequence[str] = (), *, typed: bool = True, empty: bool = False) -> pd.DataFrame:
     r"""All rows of a Parquet file, or of a CSV file with a header, any separator, compressed or not.
 
     Args:
         file: Parquet if it ends on .parquet or .pq, else CSV.
         columns: It must have these; it is read with all others that it has.
         typed: Whether columns of a CSV become numbers, dates, and yes or no where all values are; else they stay text.
+        empty: Whether it may have no rows.
 
     Raises:
         DataError: there is no such file, it cannot be read, or has no rows or not one of the columns.
@@ -165,7 +166,7 @@ def read_rows(file: Path, columns: Sequence[str] = (), *, typed: bool = True) ->
         raise DataError(f"{file} cannot be read: {cause(error)}. Give a whole Parquet or CSV file in UTF-8.") from error
     if missing := [name for name in columns if name not in table]:
         raise DataError(f"{file} has no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}.")
-    if not len(table):
+    if not len(table) and not empty:
         raise DataError(f"{file} has no rows.")
     return table.drop(
         columns="__index_level_0__", errors="ignore"

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import collaborative
+from data.errors import DataError
 from training.recipes import Recipe
 
 
@@ -88,3 +89,13 @@ def test_a_folder_without_a_split_is_refused_with_a_remedy(tmp_path):
     ran = command("--data", str(tmp_path))
     assert ran.returncode == 1
     assert "train.parquet is not there" in ran.stderr
+
+
+@pytest.mark.parametrize("part", ["train", "valid", "test"])
+def test_a_part_that_cannot_be_read_is_named(split, part):
+    (split / f"{part}.parquet").write_bytes((split / "train.parquet").read_bytes()[:-100])
+    with pytest.raises(DataError, match=rf"{part}\.parquet cannot be read"):
+        collaborative._read(split)
+    pd.DataFrame({"user": [None], "item": [3]}).to_parquet(split / f"{part}.parquet")
+    with pytest.raises(DataError, match=rf"{part}\.parquet has no row with a user and an item"):
+        collaborative._read(split)

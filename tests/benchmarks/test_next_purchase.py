@@ -68,6 +68,12 @@ def test_only_what_came_before_a_timed_buy_is_known(folder, tmp_path):
     assert len(untimed.histories.item) == len(untimed.known)
 
 
+def test_held_out_buys_that_cannot_be_read_are_named(folder, tmp_path):
+    (folder / "test_buys.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"test_buys\.parquet cannot be read"):
+        next_purchase.held_out_buys(folder, tmp_path / "w")
+
+
 def test_a_folder_without_held_out_buys_is_refused_with_a_remedy(tmp_path):
     with pytest.raises(DataError, match="test_buys like"):
         next_purchase.run(data=tmp_path, size=None)

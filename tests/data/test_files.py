@@ -105,3 +105,4 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
         read_rows(tmp_path / "empty.csv")
     with pytest.raises(DataError, match="no column 'c'; it has a, b"):
         read_rows(tmp_path / "empty.csv", ["c"])
+    assert read_rows(tmp_path / "empty.csv", ["a"], empty=True).empty
