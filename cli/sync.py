@@ -23,6 +23,8 @@ def sync(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     for name, count in done.rows.items():
         twice = done.already_imported[name]
         typer.echo(f"{name:12} {count:>12,} rows" + (f" ({twice:,} were imported already)" if twice else ""))
+        if gone := done.gone.get(name):
+            typer.echo(f"{'':12} {gone:>12,} rows of before are gone: a backup lacks them, or people were erased")
     if done.orders_left_out:
         typer.echo(
             f"{done.orders_left_out:,} order lines stay in the state: this shop's purchases are told by its events. "

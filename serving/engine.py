@@ -20,7 +20,7 @@ from data.errors import DataError, StateUnavailableError, WorkspaceError
 from data.histories import Step
 from data.settings import Settings
 from data.state import State, keys
-from data.state.reads import Touch, Watermarks, Who, recent
+from data.state.reads import Touch, Watermarks, Who, recent, unlike
 from data.tables import Tables
 from data.workspace import Workspace
 from features import expressions, profile
@@ -173,6 +173,7 @@ class Engine:
         self.varying = Varying(self.settings, None, self.state, None)
         self.people = People(self.settings, None, self.state, Watermarks(), now=datetime.now(UTC))
         self._checked = ""
+        self._troubles: Mapping[str, str] = {}
         self._changing = threading.Lock()
 
     @property
@@ -182,7 +183,7 @@ class Engine:
             ready=True,
             model_versions={name: str(champion.number) for name, champion in self.champions.current.items()},
             degraded=self.view.champion is None,
-            troubles=dict(self.champions.troubles),
+            troubles={**self.champions.troubles, **self._troubles},
         )
 
     def load(self) -> None:
@@ -427,6 +428,19 @@ class Engine:
             log.error("there are no features, so nobody can be scored: %s", error)  # noqa: TRY400
             return None
 
+    def _troubles_of_state(self, tables: Tables, past: Past) -> dict[str, str]:
+        """Why the state is not the one that the tables were synced from, if it is not."""
+        with self.state.reading() as connection:
+            name = unlike(connection, tables, past.until)
+        if not name:
+            return {}
+        told = (
+            f"The checked tables have {name} that the live state lacks: a backup was put in its place, or it is "
+            "another one. Some of what comes in is not seen until `attune sync` and `attune check` were run."
+        )
+        log.warning(told)
+        return {"state": told}
+
     def _check_segments(self, tables: Tables, profiles: Profiles) -> None:
         """Refuse a segment that names what is no feature: nobody would ever be in it."""
         names = [*profiles.columns, *lacking(tables, self.settings.features)]
@@ -542,6 +556,7 @@ class Engine:
         offering = Offering(self.settings, tables, self.state, profiles, self.champions.current.get(OFFERS))
         varying = Varying(self.settings, tables, self.state, profiles, self.champions.current.get(VARIANTS))
         varying.learn()
+        self._troubles = {} if tables is None else self._troubles_of_state(tables, past)
         with self._changing:
             champion = self.champions.current.get(RECOMMENDER)
             self.view = View(champion, past, catalogue.refreshed(self.state))

@@ -774,7 +774,9 @@ class Status(BaseModel):
     ready: bool
     degraded: bool = Field(description="recommendations come from the fallback")
     model_versions: dict[str, str] = Field(description="the versions in force, by model")
-    troubles: dict[str, str] = Field(description="by model, why its champion is not in force")
+    troubles: dict[str, str] = Field(
+        description="by model, why its champion is not in force; under `state`, why rows of the live state are not seen"
+    )
 
 
 class ErrorDetail(BaseModel):

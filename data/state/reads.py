@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from data.contract import TABLES
+from data.state.arrow import SEQ
 from data.state.schema import tables
+from data.tables import Tables
 
 NEWEST = 500
 """At most so many rows of a person are read, the newest: bounds the time of a request."""
@@ -41,6 +43,28 @@ class Watermarks:
     events: int = 0
     orders: int = 0
     identities: int = 0
+
+
+def unlike(connection: sa.Connection, checked: Tables, since: Watermarks) -> str:
+    """The table whose newest synced row this state has not, so that `since` tells nothing of it; empty if none.
+
+    A backup was put in its place, or it is another state. A row that was erased alone says nothing.
+
+    Args:
+        connection: From `State.reading`.
+        checked: The checked tables.
+        since: What is in them.
+    """
+    for name, seq in asdict(since).items():
+        if not seq:
+            continue
+        row, key = tables[name].c, TABLES[name].key
+        newest = connection.scalar(sa.select(sa.func.max(row.seq))) or 0
+        own = connection.execute(sa.select(*(row[column] for column in key)).where(row.seq == seq)).mappings().first()
+        [synced] = checked[name].filter(lambda t, seq=seq: t[SEQ] == seq).select(*key).limit(1).to_pyarrow().to_pylist()
+        if newest < seq or own not in (None, synced):
+            return name
+    return ""
 
 
 LATE_COMMIT_SECONDS = 10

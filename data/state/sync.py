@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,13 @@ class Synced:
         rows: Rows of the state that are in the tables now, by table.
         already_imported: Rows left out because an imported row has their key, by table.
         orders_left_out: Order lines not written because the imported shop tells its purchases by events alone.
+        gone: Rows that the last sync wrote and the state has no more, by table; they went from the tables too.
     """
 
     rows: Mapping[str, int]
     already_imported: Mapping[str, int]
     orders_left_out: int = 0
+    gone: Mapping[str, int] = field(default_factory=dict)
 
 
 def sync(workspace: Workspace, state: State) -> Synced:
@@ -62,8 +64,11 @@ def sync(workspace: Workspace, state: State) -> Synced:
         timed("sync"),
     ):
         exported = _export(state, Path(scratch))
-        for name in APPENDED:
-            _refuse_another(workspace.tables_dir / name / "state.parquet", exported.get(name), TABLES[name].key)
+        gone = {
+            name: _gone(workspace.tables_dir / name / "state.parquet", exported[name], TABLES[name].key)
+            for name in APPENDED
+            if name in exported
+        }
         if exported:
             _unpack(workspace)
         if "orders" in exported and _buys_by_events(workspace):
@@ -73,7 +78,7 @@ def sync(workspace: Workspace, state: State) -> Synced:
             imported = _settle_import(backend, workspace, name)
             rows[name] = _write(backend, TABLES[name], exported[name], imported, workspace.tables_dir / name)
             already[name] = pq.read_metadata(exported[name]).num_rows - rows[name]
-    return Synced(rows, already, left_out)
+    return Synced(rows, already, left_out, gone)
 
 
 def _buys_by_events(workspace: Workspace) -> bool:
@@ -103,14 +108,14 @@ def _export(state: State, scratch: Path) -> dict[str, Path]:
     return exported
 
 
-def _refuse_another(before: Path, exported: Path | None, key: tuple[str, ...]) -> None:
-    """Refuse to write over rows of which this state has none: they came from another one.
+def _gone(before: Path, exported: Path, key: tuple[str, ...]) -> int:
+    """How many of the rows that were synced before this state has no more.
 
     Raises:
-        DataError: it has none.
+        DataError: it has none of them: they came from another one, and are not written over.
     """
-    if exported is None or not before.is_file():
-        return
+    if not before.is_file():
+        return 0
     with duckdb.connect() as con:
         [(rows, known)] = con.execute(
             f"SELECT count(*), count(key) FROM read_parquet(?) LEFT JOIN (SELECT 1 AS key, {', '.join(key)} "
@@ -122,6 +127,7 @@ def _refuse_another(before: Path, exported: Path | None, key: tuple[str, ...]) -
             f"{before} has {rows:,} rows, and this state has none of them: it is not the one that was synced before. "
             "Set state.url back, copy that state's rows into this one, or remove the file if its rows may go."
         )
+    return int(rows - known)
 
 
 def _settle_import(backend: Backend, workspace: Workspace, name: str) -> Path | None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from data.checks import check
 from data.errors import DataError, WorkspaceError
 from data.interactions import Interactions
-from data.state import keys
+from data.state import State, keys
 from data.state.arrivals import sort_events
 from data.state.reads import Who
 from data.state.schema import tables
@@ -363,6 +363,29 @@ def test_after_sync_and_check_the_same_events_are_not_counted_twice(client, work
     # The live part holds the newest event only.
     [touches] = client.engine._touches([Who("synced")], client.engine.view)
     assert [touch.item_id for touch in touches] == ["i1"]
+
+
+def test_a_backup_in_the_place_of_the_state_is_told_until_the_tables_follow_it(client, workspace, now):
+    def backed_up(*rows):
+        state = State.open(f"sqlite:///{workspace.path / 'backup.db'}")
+        with state.writing() as connection:
+            sort_events(rows, now=datetime.now(UTC), max_clock_skew_minutes=60).store(connection)
+        return state
+
+    engine, live = client.engine, client.engine.state
+    send(client, *(viewed(f"b{i}", "ann", "i25", now) for i in (1, 2, 3)))
+    sync(workspace, live)
+    check(workspace)
+    client.wait(lambda: engine.view.past.until.events == 3)
+    assert "state" not in client.get("/readyz").json()["troubles"]
+    for rows in ([viewed("b1", "ann", "i25", now)], [viewed(f"n{i}", "ann", "i25", now) for i in (2, 3, 4)]):
+        engine.state = backed_up(*rows)  # older, and then with other rows of the same numbers
+        engine._load_checked()
+        assert "have events that the live state lacks" in client.get("/readyz").json()["troubles"]["state"]
+    sync(workspace, engine.state)
+    check(workspace)
+    client.wait(lambda: "state" not in client.get("/readyz").json()["troubles"])
+    live.close()
 
 
 def test_a_revoked_key_is_refused_within_seconds(shared):
