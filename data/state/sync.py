@@ -116,10 +116,11 @@ def _gone(before: Path, exported: Path, key: tuple[str, ...]) -> int:
     """
     if not before.is_file():
         return 0
+    columns = ", ".join(f'"{column}"' for column in key)  # `at` is a word of SQL
     with duckdb.connect() as con:
         [(rows, known)] = con.execute(
-            f"SELECT count(*), count(key) FROM read_parquet(?) LEFT JOIN (SELECT 1 AS key, {', '.join(key)} "
-            f"FROM read_parquet(?)) USING ({', '.join(key)})",
+            f"SELECT count(*), count(key) FROM read_parquet(?) LEFT JOIN (SELECT 1 AS key, {columns} "
+            f"FROM read_parquet(?)) USING ({columns})",
             [str(before), str(exported)],
         ).fetchall()
     if rows and not known:
@@ -160,47 +161,57 @@ def _write(backend: Backend, spec: TableSpec, exported: Path, imported: Path | N
     """Write `home/state.parquet`: the exported rows that were not imported, attributes as columns; how many."""
     con = backend.con
     con.execute("SET preserve_insertion_order=true")
-    con.execute(f"CREATE VIEW exported AS SELECT * FROM read_parquet('{_quoted(exported)}')")
-    new = "exported"
     if imported is not None:
-        con.execute(f"CREATE VIEW imported AS SELECT * FROM read_parquet('{_quoted(imported)}')")
-        had = {column.lower() for column in backend.table("imported").columns}
-        if had >= set(spec.key):
-            types = {column: spec.schema[column] for column in spec.key}
-            same = " AND ".join(
-                f"TRY_CAST(i.{column} AS {'TIMESTAMPTZ' if types[column].is_timestamp() else 'VARCHAR'}) = e.{column}"
-                for column in spec.key
-            )
-            new = f"(SELECT e.* FROM exported e WHERE NOT EXISTS (SELECT 1 FROM imported i WHERE {same}))"
-    kept = [column.name for column in spec.columns if column.required] + _filled(con, spec, new)
-    attributes = _attributes(con, new)
-    columns = ", ".join([*(f'"{name}"' for name in kept), *attributes])
+        exported = _not_imported(backend, spec, exported, imported)
+    con.execute(f"CREATE VIEW new AS SELECT * FROM read_parquet('{_quoted(exported)}')")
+    kept = [column.name for column in spec.columns if column.required] + _filled(con, spec)
+    columns = ", ".join([*(f'"{name}"' for name in kept), *_attributes(con)])
     order = SEQ if SEQ in kept else ", ".join(spec.key)
-    rows = int(con.execute(f"SELECT count(*) FROM {new}").fetchone()[0])
+    rows = int(pq.read_metadata(exported).num_rows)
     if rows:
         with replacing(home / "state.parquet") as beside:
-            con.execute(
-                f"COPY (SELECT {columns} FROM {new} ORDER BY {order}) TO '{_quoted(beside)}' (COMPRESSION zstd)"
-            )
+            con.execute(f"COPY (SELECT {columns} FROM new ORDER BY {order}) TO '{_quoted(beside)}' (COMPRESSION zstd)")
     else:
         (home / "state.parquet").unlink(missing_ok=True)
     return rows
 
 
-def _filled(con: Any, spec: TableSpec, source: str) -> list[str]:
+def _not_imported(backend: Backend, spec: TableSpec, exported: Path, imported: Path) -> Path:
+    """A file beside the exported one with its rows whose key was not imported.
+
+    A file, because DuckDB 2.0 gives up ("dict-surviving cache") where attributes are read straight from the join.
+    """
+    con = backend.con
+    con.execute(f"CREATE VIEW imported AS SELECT * FROM read_parquet('{_quoted(imported)}')")
+    if not {column.lower() for column in backend.table("imported").columns} >= set(spec.key):
+        return exported
+    types = {column: spec.schema[column] for column in spec.key}
+    same = " AND ".join(
+        f"TRY_CAST(i.{column} AS {'TIMESTAMPTZ' if types[column].is_timestamp() else 'VARCHAR'}) = e.{column}"
+        for column in spec.key
+    )
+    found = exported.with_suffix(".new.parquet")
+    con.execute(
+        f"COPY (SELECT * FROM read_parquet('{_quoted(exported)}') e "
+        f"WHERE NOT EXISTS (SELECT 1 FROM imported i WHERE {same})) TO '{_quoted(found)}'"
+    )
+    return found
+
+
+def _filled(con: Any, spec: TableSpec) -> list[str]:
     """The optional columns with at least one value: a column without any was not brought."""
     optional = [*(column.name for column in spec.columns if not column.required), SEQ]
-    counts = con.execute(f"SELECT {', '.join(f'count({name})' for name in optional)} FROM {source}").fetchone()
+    counts = con.execute(f"SELECT {', '.join(f'count({name})' for name in optional)} FROM new").fetchone()
     return [name for name, count in zip(optional, counts, strict=True) if count]
 
 
-def _attributes(con: Any, source: str) -> list[str]:
+def _attributes(con: Any) -> list[str]:
     """SQL of a column for each attribute in `extra`: a number or a truth where every value is one, else text."""
     found = con.execute(f"""
         SELECT name, bool_and(kind IN ('DOUBLE', 'UBIGINT', 'BIGINT')), bool_and(kind = 'BOOLEAN')
         FROM (
             SELECT name, json_type(extra, '$.' || name) AS kind
-            FROM (SELECT extra, unnest(json_keys(extra)) AS name FROM {source} WHERE extra IS NOT NULL)
+            FROM (SELECT extra, unnest(json_keys(extra)) AS name FROM new WHERE extra IS NOT NULL)
         ) WHERE kind <> 'NULL' AND name <> '{SEQ}' GROUP BY name ORDER BY name
     """).fetchall()
     columns = []

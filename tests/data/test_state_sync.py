@@ -66,6 +66,14 @@ def test_the_same_state_gives_the_same_tables(workspace, state):
     assert files(workspace) == before
 
 
+def test_consents_are_synced_twice(workspace, state):
+    with state.writing() as connection:
+        said = {"user_id": "ann", "purpose": "email", "granted": True, "at": NOW.isoformat()}
+        append(connection, "consents", [fit(TABLES["consents"], said)])
+    for _ in range(2):
+        assert sync(workspace, state).rows["consents"] == 1
+
+
 def test_rows_of_another_state_are_not_written_over(workspace, state, tmp_path):
     store(state, event("e1"), event("e2"))
     sync(workspace, state)
@@ -97,6 +105,16 @@ def test_imported_rows_stay_and_are_not_doubled(workspace, state, kind):
         assert (done.rows["events"], done.already_imported["events"]) == (1, 1)
         assert ids(workspace) == ["e1", "e2", "e3"]
     assert Tables.open(workspace.tables_dir)["events"].occurred_at.count().execute() == 3
+
+
+def test_attributes_beside_a_large_import(workspace, state):
+    """DuckDB 2.0 on two threads gave up where attributes were read straight from what the import does not have."""
+    imported = pd.DataFrame({"event_id": [f"i{i}" for i in range(300_000)]})
+    imported.assign(**event("")).assign(event_id=imported.event_id).to_parquet(workspace.tables_dir / "events.parquet")
+    store(state, event("a"), event("b", size="L"), event("c"), event("d", size="M", colour="red"), event("e", size="L"))
+    assert sync(workspace, state).rows["events"] == 5
+    written = pd.read_parquet(workspace.tables_dir / "events" / "state.parquet").set_index("event_id")
+    assert written["size"].dropna().to_dict() == {"b": "L", "d": "M", "e": "L"}
 
 
 def test_tables_in_a_duckdb_file_are_kept(workspace, state):
