@@ -63,6 +63,11 @@ def parsed(named: Mapping[str, str]) -> dict[str, Expression]:
     return {name: parse(text, place=f"segments.{name}") for name, text in named.items()}
 
 
+def members(segments: Mapping[str, Expression], frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Who is in each segment, by its name, bool (rows,); without those that ask for what is no column."""
+    return {name: one.mask(frame) for name, one in segments.items() if set(one.names) <= set(frame.columns)}
+
+
 def lifecycle(features: ir.Table) -> ir.StringValue:
     """Each customer's lifecycle stage, over an Ibis table of features."""
     stages = [(condition.where(features), stage) for stage, condition in STAGES]

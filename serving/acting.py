@@ -15,7 +15,7 @@ import pandas as pd
 from data.settings import Settings
 from data.state import State
 from data.tables import Tables
-from features.segments import lifecycle_of
+from features.segments import lifecycle_of, members
 from features.segments import parsed as segments_of
 from features.snapshots import lacking
 from serving.channels import channels_of
@@ -29,7 +29,6 @@ from serving.profiles import Profiles
 from serving.schemas import SendTime, WaitingJourney
 from serving.upserted import there
 
-TRIED_ROWS = 1_000
 TOLD_DAYS = 30
 
 
@@ -49,11 +48,15 @@ class Acting:
             WorkspaceError: a trigger that cannot be meant; says where.
         """
         self._settings, self._profiles, self._people, self._parts = settings, profiles, people, parts
-        self._segments = segments_of(settings.segments)
+        lacks = lacking(tables, settings.features)
+        segments = segments_of(settings.segments)
+        reads = {LIFECYCLE: ("orders_life",), **{name: one.names for name, one in segments.items()}}
+        lacks |= {name: lacks[of] for name, read in reads.items() for of in read if of in lacks}
+        self._segments = {name: one for name, one in segments.items() if name not in lacks}
         answers = settings.features.form_answers
         names = Names(
             features=profiles.columns,
-            lacking=lacking(tables, settings.features),
+            lacking=lacks,
             labels=settings.propensity,
             segments=self._segments,
             answers=answers,
@@ -72,7 +75,7 @@ class Acting:
         named = {name for one in (*expressions, *values) for name in one.names}
         self._labels = [label for label in settings.propensity if label in named]
         self._named = named
-        self._told(self._frame(profiles.everybody[:TRIED_ROWS]))  # a comparison of text with a number is refused now
+        self._told(profiles.example)  # a comparison of text with a number is refused now
 
     def decide(self, user_ids: Sequence[str], *, now: datetime, channel: str | None = None) -> list[Acted]:
         """What is to be done for each of these people, in their order; nothing is stored here.
@@ -152,7 +155,7 @@ class Acting:
         """For which rows each condition holds, by its text; and what each trigger's message is worth, by its name."""
         columns = frame.reindex(columns=[name for name in frame.columns if name in self._named])
         further: dict[str, Any] = {label: self._parts.probabilities(label, frame) for label in self._labels}
-        further |= {name: one.mask(frame) for name, one in self._segments.items() if name in self._named}
+        further |= members({name: one for name, one in self._segments.items() if name in self._named}, frame)
         if LIFECYCLE in self._named:
             further[LIFECYCLE] = lifecycle_of(frame)
         columns = columns.assign(**further)

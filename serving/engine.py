@@ -23,8 +23,9 @@ from data.state import State, keys
 from data.state.reads import Touch, Watermarks, Who, recent, unlike
 from data.tables import Tables
 from data.workspace import Workspace
-from features import expressions, profile
-from features.segments import lifecycle_of
+from features import profile
+from features.expressions import Expression, parse
+from features.segments import lifecycle_of, members
 from features.segments import parsed as segments_of
 from features.snapshots import lacking
 from features.words import in_words
@@ -367,14 +368,14 @@ class Engine:
         asked = dict(champions)
         values = self._values(asked.pop(VALUE), frame) if VALUE in asked else [None] * len(frame)
         scores = {label: self._scores(label, champion, frame) for label, champion in asked.items()}
-        stages = lifecycle_of(frame)
-        segments = {name: condition.mask(frame) for name, condition in segments_of(self.settings.segments).items()}
+        stages: Sequence[str | None] = lifecycle_of(frame).tolist() if "orders_life" in frame else [None] * len(frame)
+        segments = members(segments_of(self.settings.segments), frame)
         return {
             user_id: UserScore(
                 user_id=user_id,
                 scores={label: found[row] for label, found in scores.items()},
                 value=values[row],
-                lifecycle_stage=str(stages[row]),
+                lifecycle_stage=stages[row],
                 segments=[name for name, holds in segments.items() if holds[row]],
             )
             for row, user_id in enumerate(ids)
@@ -403,11 +404,14 @@ class Engine:
         if champion is None or isinstance(champion.model, others):
             note = self.champions.troubles.get(f"{PROPENSITY}{label}", "there is no model")
             return [Propensity(probability=None, reasons=[], note=note)] * len(frame)
-        population = self.settings.propensity[label].population
-        asked_about = expressions.parse(population, place=f"propensity.{label}.population").mask(frame)
-        outside = Propensity(probability=None, reasons=[], note=f"outside of whom {label} is asked about: {population}")
-        probabilities = champion.model.predict(frame)
-        reasons = in_words(frame, champion.model.features, champion.model.contributions(frame))
+        population = self.population(label)
+        try:
+            asked_about, probabilities = population.mask(frame), champion.model.predict(frame)
+            reasons = in_words(frame, champion.model.features, champion.model.contributions(frame))
+        except (DataError, WorkspaceError) as error:  # such as tables whose columns are no longer of their kind
+            return [Propensity(probability=None, reasons=[], note=str(error))] * len(frame)
+        told = f"outside of whom {label} is asked about: {population.text}"
+        outside = Propensity(probability=None, reasons=[], note=told)
         no_reason = None if champion.model.features else "nothing is known that tells people apart"
         return [
             Propensity(
@@ -419,6 +423,10 @@ class Engine:
             else outside
             for inside, probability, why in zip(asked_about, probabilities, reasons, strict=True)
         ]
+
+    def population(self, label: str) -> Expression:
+        """Of whom a propensity is asked."""
+        return parse(self.settings.propensity[label].population, place=f"propensity.{label}.population")
 
     def _profiles(self, tables: Tables, past: Past) -> Profiles | None:
         """None where settings and tables do not go together: recommendations need no features."""
@@ -441,11 +449,20 @@ class Engine:
         log.warning(told)
         return {"state": told}
 
-    def _check_segments(self, tables: Tables, profiles: Profiles) -> None:
-        """Refuse a segment that names what is no feature: nobody would ever be in it."""
-        names = [*profiles.columns, *lacking(tables, self.settings.features)]
-        for segment in segments_of(self.settings.segments).values():
-            segment.check(names)
+    def _check_conditions(self, tables: Tables, profiles: Profiles) -> None:
+        """Refuse a condition that names what is no feature, or compares text with a number: nobody would ever be in it.
+
+        Raises:
+            WorkspaceError: says which.
+        """
+        lacks = lacking(tables, self.settings.features)
+        populations = (self.population(label) for label in self.settings.propensity)
+        for condition in (*segments_of(self.settings.segments).values(), *populations):
+            condition.check([*profiles.columns, *lacks])
+            if (lacked := next((name for name in condition.names if name in lacks), None)) is None:
+                condition.mask(profiles.example)
+            else:
+                log.warning("%s holds for nobody: %s needs %s", condition.place, lacked, lacks[lacked])
 
     def _acting(self, tables: Tables | None, profiles: Profiles | None, people: People) -> Acting | None:
         """None where no table tells what people did.
@@ -550,7 +567,7 @@ class Engine:
         self.placements.check(catalogue)
         profiles = None if tables is None else self._profiles(tables, past)
         if tables is not None and profiles is not None:
-            self._check_segments(tables, profiles)
+            self._check_conditions(tables, profiles)
         people = People(self.settings, tables, self.state, past.until, now=datetime.now(UTC))
         acting = self._acting(tables, profiles, people)
         offering = Offering(self.settings, tables, self.state, profiles, self.champions.current.get(OFFERS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -14,9 +15,9 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from data.errors import DataError, WorkspaceError
 from data.state.schema import tables as state_tables
 from data.state.writes import append
-from features import expressions
 from models.stored import StoredPropensity
 from serving.champions import PROPENSITY, SEND_TIME
 from serving.contacting import Filled, Row
@@ -83,16 +84,16 @@ class Filling:
         self._engine = engine
 
     def probabilities(self, label: str, frame: pd.DataFrame) -> np.ndarray:
-        """Of a propensity, float (n,); NaN outside of its population and without a model."""
+        """Of a propensity, float (n,); NaN outside of its population, and where no model can be asked."""
         champion = self._engine.champions.current.get(f"{PROPENSITY}{label}")
         found = np.full(len(frame), math.nan)
         if champion is None or not isinstance(champion.model, StoredPropensity):
             return found
-        population = self._engine.settings.propensity[label].population
         known = frame.notna().any(axis=1).to_numpy()
-        inside = known & expressions.parse(population, place=f"propensity.{label}.population").mask(frame)
-        if inside.any():
-            found[inside] = champion.model.predict(frame[inside])
+        with suppress(DataError, WorkspaceError):  # `/v1/score` tells of it
+            inside = known & self._engine.population(label).mask(frame)
+            if inside.any():
+                found[inside] = champion.model.predict(frame[inside])
         return found
 
     def categories(self, item_ids: Sequence[str]) -> list[str | None]:

@@ -18,6 +18,7 @@ from data.state.reads import Newest
 from data.tables import Tables
 from features.expressions import Expression
 from features.rules import Rule, parse_rule
+from features.segments import members
 from features.segments import parsed as segments_of
 from models.offers import NOTHING, USUAL, OfferModel
 from serving.champions import Champion
@@ -209,11 +210,7 @@ class Offering:
         told = _Told(
             profit,
             np.full(n, NOTHING, dtype=object) if self._rule is None or not n else _said(self._rule, frame),
-            {
-                name: condition.mask(frame)
-                for name, condition in self._segments.items()
-                if n and not set(condition.names) - set(frame.columns)
-            },
+            members(self._segments, frame),
         )
         self._told[id(frame)] = told
         weakref.finalize(frame, _forget, weakref.ref(self), id(frame)).atexit = False
@@ -255,7 +252,7 @@ def _rule_of(settings: Settings, profiles: Profiles | None, offers: Collection[s
         conditions: list[Expression] = [condition for condition, _ in rule.parts]
         if profiles is not None:
             for condition in conditions:
-                condition.check(profiles.columns)
+                condition.mask(profiles.example)
     except (WorkspaceError, ValueError) as error:
         raise WorkspaceError(f"{USUAL_SETTING}: {error}") from error
     for arm in rule.arms:

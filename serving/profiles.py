@@ -98,6 +98,7 @@ class Profiles:
     Attributes:
         columns: Names of the features.
         about: What each says, and its unit.
+        example: One row with a value of its kind in each feature, by which conditions are read before anybody is known.
     """
 
     def __init__(self, workspace: Workspace, tables: Tables, state: State, since: Watermarks) -> None:
@@ -118,7 +119,10 @@ class Profiles:
         newest = max(folder.glob("cutoff=*.parquet"), default=None)
         if newest is None:
             log.warning("there is no snapshot of these features; `attune features` makes one")
-        nobody = pd.DataFrame(columns=["user_id", *self.columns], dtype=object)
+        nobody = self._online.compute({}, datetime.now(UTC))
+        self.example = pd.DataFrame({
+            name: [0.0 if pd.api.types.is_numeric_dtype(nobody[name].dtype) else ""] for name in self.columns
+        })  # fmt: skip
         frame = pd.read_parquet(newest, partitioning=None) if newest else nobody
         self._users = Vocabulary(frame.pop("user_id").astype(object))
         self._snapshot = frame

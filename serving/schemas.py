@@ -216,7 +216,7 @@ class UserScore(BaseModel):
     user_id: str
     scores: dict[str, Propensity] = Field(description="by label")
     value: Worth | None = Field(None, description="null where it was not asked for")
-    lifecycle_stage: str | None = Field(description="such as `new`, `loyal`, `at risk`; null of somebody nobody knows")
+    lifecycle_stage: str | None = Field(description="such as `new`, `loyal`, `at risk`; null where nothing tells")
     segments: list[str] = Field(description="those of the settings that they are in")
     send_time: SendTime | None = Field(None, description="null where it was not asked for")
 

@@ -26,6 +26,7 @@ from data.state.rows import RowRefusedError
 from data.state.schema import tables as state_tables
 from data.tables import Tables
 from features.profile import sensitive
+from features.segments import members
 from features.segments import parsed as segments_of
 from features.variants import CHANNEL, answered, discount, situation
 from models.variants import Draws, Evidence, Variant, VariantModel
@@ -291,15 +292,9 @@ class Varying:
     def _of_frame(self, frame: pd.DataFrame) -> _Told:
         """What is worked out for all rows of a frame of features, once."""
         codes = self._model.context.codes(situation(frame, [None] * len(frame)))
-        columns = set(frame.columns)
-        segments = {
-            name: condition.mask(frame)
-            for name, condition in self._segments.items()
-            if len(frame) and not set(condition.names) - columns
-        }
         if len(self._told) >= FRAMES_KEPT:
             self._told.pop(next(iter(self._told)), None)
-        self._told[id(frame)] = told = _Told(frame, codes, segments)
+        self._told[id(frame)] = told = _Told(frame, codes, members(self._segments, frame))
         return told
 
     def _prepare(self) -> None:

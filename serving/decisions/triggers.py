@@ -332,6 +332,8 @@ def _event(text: str, place: str, names: Names) -> Event:
     if event.condition is not None:
         told = f"There are {', '.join((*COLUMNS, *names.answers))}; features.form_answers names further ones."
         event.condition.check((*COLUMNS, *names.answers), called="column of events", told=told)
+        example = {name: [0.0 if name in NUMBERS else ""] for name in event.condition.names}
+        event.condition.mask(pd.DataFrame(example))  # a comparison of text with a number is refused now
     return event
 
 

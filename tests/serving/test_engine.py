@@ -20,6 +20,7 @@ from data.state.reads import Who
 from data.state.schema import tables
 from data.state.sync import sync
 from data.workspace import Workspace
+from features.snapshots import build
 from models.recommenders.repeat_purchase import RepeatPurchase
 from models.saving import EXAMPLES
 from registry.folder import seal
@@ -315,10 +316,64 @@ def test_a_shop_whose_features_were_never_built_answers_and_reads_its_journeys(c
     engine.load()
     assert engine.recommend(RecommendAsk(user_id="u1", k=3)).items
     assert engine.acting.triggers.on
-    with engine.workspace.settings_file.open("a", encoding="utf-8") as file:
-        file.write("[segments]\nvips = 'spnd_365d > 5'\n")
-    with pytest.raises(WorkspaceError, match=r"segments\.vips: 'spnd_365d' is no feature.*did you mean 'spend_365d'"):
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("further", "told"),
+    [
+        ("[segments]\nvips = 'spnd_365d > 5'", r"segments\.vips: 'spnd_365d' is no feature.*you mean 'spend_365d'"),
+        ("[segments]\nvips = 'country > 5'", r"segments\.vips: 'country' cannot be compared: country is text"),
+        ("[propensity.churn]\npopulation = 'country == 5'", r"propensity\.churn\.population: .*country is text"),
+        ("[offers]\nusual = 'country > 5 -> none else none'", r"\[offers\]\.usual: .*country is text, 5 is a number"),
+        ("[actions.welcome]\nexit = 'country == 5'", r"actions\.welcome\.exit: .*country is text, 5 is a number"),
+    ],
+)
+def test_a_condition_that_would_never_hold_is_refused_before_anybody_is_known(shop, tmp_path, further, told):
+    folder = shutil.copytree(shop, tmp_path / "copy", ignore=shutil.ignore_patterns("snapshots"))
+    with (folder / "attune.toml").open("a", encoding="utf-8") as file:
+        file.write(further)
+    with pytest.raises(WorkspaceError, match=told):
         Engine(Workspace.open(folder)).load()
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_segment_of_features_that_the_shop_lacks_has_nobody_in_it(shop, tmp_path, caplog):
+    folder = shutil.copytree(shop, tmp_path / "copy")
+    with (folder / "attune.toml").open("a", encoding="utf-8") as file:
+        file.write(
+            "[segments]\nread = 'opened_90d > 0'\nbuyers = 'orders_life > 0'\n[actions.welcome]\nexit = 'read'\n"
+        )
+    engine = Engine(Workspace.open(folder))
+    engine.load()
+    assert engine.score(ScoreAsk(user_ids=["u1"])).users[0].segments == ["buyers"]
+    assert engine.acting.triggers.off["welcome"] == "read needs messages"
+    assert "segments.read holds for nobody: opened_90d needs messages" in caplog.text
+
+
+def test_a_shop_of_messages_alone_tells_no_stage(tmp_path):
+    workspace = Workspace.create(tmp_path)
+    with workspace.settings_file.open("a", encoding="utf-8") as file:
+        file.write("[actions.thanks]\ncondition = \"lifecycle == 'loyal'\"\n[[actions.thanks.steps]]\nitems = 1\n")
+    at = pd.Timestamp("2026-01-01", tz="UTC")
+    sent = {"message_id": ["m"], "user_id": ["ann"], "channel": ["email"], "sent_at": [at], "opened_at": [at]}
+    pd.DataFrame(sent).to_parquet(workspace.tables_dir / "messages.parquet")
+    check(workspace)
+    build(workspace, [datetime(2026, 1, 3, tzinfo=UTC)])
+    engine = Engine(workspace)
+    engine.load()
+    [ann] = engine.score(ScoreAsk(user_ids=["ann"])).users
+    assert (ann.lifecycle_stage, ann.segments) == (None, [])
+    assert engine.acting.triggers.off["thanks"] == "lifecycle needs orders"
+
+
+def test_a_model_that_reads_a_feature_of_another_kind_is_not_asked_and_that_is_said(client, monkeypatch):
+    model = client.engine.champions.current["propensity-churn"].model
+    monkeypatch.setattr(model, "features", [*model.features[:-1], "country"])
+    answer = client.post("/v1/score", {"user_ids": ["u1"], "models": ["churn"]}).json()
+    assert answer["users"][0]["scores"]["churn"]["probability"] is None
+    assert "'country'" in answer["users"][0]["scores"]["churn"]["note"]
+    assert client.post("/v1/actions", {"user_id": "u1"}).status_code == 200
 
 
 def test_a_locked_state_is_told_and_recommendations_still_come(shared, now, caplog):

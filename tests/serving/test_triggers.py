@@ -83,6 +83,8 @@ def test_a_setting_lays_over_the_shipped_one_and_turns_it_off(tmp_path):
         ({"condition": "churn >"}, r"actions\.one\.condition: .*cannot be read at column 8"),
         ({"events": ("order",), "value": "margin * churn"}, r"actions\.one\.value: 'margin' is no feature"),
         ({"events": ("form_submitted where income > 3",)}, r"actions\.one\.events .*'income' is no column of events"),
+        ({"events": ("product_viewed where page > 3",)}, r"actions\.one\.events .*page is text, 3 is a number"),
+        ({"events": ("product_viewed where value == 'x'",)}, r"actions\.one\.events .*value is a number, 'x' is text"),
         ({"events": ("no order",)}, r"actions\.one\.events 'no order': nothing happens"),
         ({"events": ("order",), "channels": ("emal",)}, r"actions\.one\.channels: 'emal' .*mean 'email'"),
         ({"events": ("order",), "steps": (ActionStep(channels=("fax",)),)}, r"one\.steps\[0\]\.channels: 'fax' is no"),
