@@ -101,15 +101,15 @@ def measure(asks: Mapping[str, Callable[[int], object]], *, n_asks: int) -> dict
     return {name: Took(*(1000 * np.array(seconds[1:]).T)) for name, seconds in took.items()}
 
 
-def asking(model: Recommender, histories: Histories, exclude_seen: bool = True) -> Callable[[int], object]:
+def asking(model: Recommender, histories: Histories) -> Callable[[int], object]:
     """Asks a model for the best items of one history after the other, round and round."""
     rows = [histories[np.array([row])] for row in range(min(len(histories), N_ASKED))]
-    return lambda turn: model.recommend(rows[turn % len(rows)], K, exclude_seen=exclude_seen)
+    return lambda turn: model.recommend(rows[turn % len(rows)], K, exclude_seen=True)
 
 
-def random_shop(n_items: int, *, n_users: int, seed: int = 0) -> Interactions:
+def random_shop(n_items: int, *, n_users: int) -> Interactions:
     """Users who took items at random, the popular ones more often, over 90 days; every item has a category."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     popularity = 1 / np.arange(10, n_items + 10)
     n = n_users * STEPS_PER_USER
     frame = pd.DataFrame(

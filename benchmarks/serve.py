@@ -165,32 +165,32 @@ def run(*, data: Path | None, size: str | None) -> Result:
     return _result(turns=turns, half=half, parts=parts, growth=growth, dropped=dropped)
 
 
-def make_shop(folder: Path, *, n_users: int = N_USERS, n_items: int = N_ITEMS, seed: int = 0) -> Workspace:
+def make_shop(folder: Path) -> Workspace:
     """A checked workspace of users who looked at items at random, the popular ones more often, with a snapshot."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     workspace = Workspace.create(folder)
     with workspace.settings_file.open("a", encoding="utf-8") as file:
         file.write(SETTINGS)
     end = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-    n = n_users * EVENTS_PER_USER
-    popularity = 1 / np.arange(10, n_items + 10)
-    item = rng.choice(n_items, n, p=popularity / popularity.sum())
+    n = N_USERS * EVENTS_PER_USER
+    popularity = 1 / np.arange(10, N_ITEMS + 10)
+    item = rng.choice(N_ITEMS, n, p=popularity / popularity.sum())
     events = {
         "event_id": np.arange(n).astype(str),
-        "user_id": np.repeat(_ids("u", n_users), EVENTS_PER_USER),
+        "user_id": np.repeat(_ids("u", N_USERS), EVENTS_PER_USER),
         "event": rng.choice(["product_viewed", "product_added"], n, p=[0.8, 0.2]),
-        "item_id": _ids("i", n_items)[item],
+        "item_id": _ids("i", N_ITEMS)[item],
         "occurred_at": end - pd.to_timedelta(rng.integers(0, DAYS * 86_400, n), unit="s"),
     }
     items = {
-        "item_id": _ids("i", n_items),
-        "name": _ids("Item number ", n_items),
-        "category": _ids("category ", N_CATEGORIES)[rng.integers(0, N_CATEGORIES, n_items)],
-        "price": rng.lognormal(3, 1, n_items).round(2),
-        "available": rng.random(n_items) < 0.95,
+        "item_id": _ids("i", N_ITEMS),
+        "name": _ids("Item number ", N_ITEMS),
+        "category": _ids("category ", N_CATEGORIES)[rng.integers(0, N_CATEGORIES, N_ITEMS)],
+        "price": rng.lognormal(3, 1, N_ITEMS).round(2),
+        "available": rng.random(N_ITEMS) < 0.95,
         "created_at": end - timedelta(days=400),
     }
-    users = {"user_id": _ids("u", n_users), "country": rng.choice(["DE", "AT", "CH"], n_users)}
+    users = {"user_id": _ids("u", N_USERS), "country": rng.choice(["DE", "AT", "CH"], N_USERS)}
     offers = {
         "offer_id": _ids("offer", N_OFFERS),
         "name": _ids("Offer number ", N_OFFERS),
@@ -262,9 +262,9 @@ def recommender_version(workspace: Workspace, *, seed: int) -> Version:
         return register()
 
 
-def offers_version(workspace: Workspace, *, seed: int = 0) -> Version:
+def offers_version(workspace: Workspace) -> Version:
     """A model of what offers bring, learnt from outcomes drawn at random."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     [snapshot] = build(workspace, [span(workspace.checked).end])
     table = snapshot.frame().drop(columns="user_id").head(N_TAUGHT)
     arm = rng.integers(0, N_OFFERS + 1, len(table))
@@ -272,7 +272,7 @@ def offers_version(workspace: Workspace, *, seed: int = 0) -> Version:
     orders = (rng.random(len(table)) < 0.02 * arm).astype(float)
     uplift = PooledEffects().fit(table, arm, 20 * orders, arms=arms, brought=orders, by_message=20 * orders)
     model = OfferModel(uplift.arms, uplift.effects, uplift=uplift)
-    with _registering(workspace, "offers", seed) as (folder, register):
+    with _registering(workspace, "offers", 0) as (folder, register):
         model.save(folder)
         write_examples("offers", model, {"rows": [dict.fromkeys(model.features, 1.0)]}, folder)
         write_card(folder, {"fitted_until": snapshot.cutoff, "horizon_days": 14})

@@ -19,7 +19,7 @@ from data.errors import DataError
 from data.files import replacing
 from data.tables import Tables, connect
 from data.workspace import SETTINGS_FILE, Workspace
-from evaluation.choices import compare_choices
+from evaluation.choices import NOBODY, compare_choices
 from evaluation.intervals import Interval
 from features.decided import brought
 from features.rules import parse_rule
@@ -42,7 +42,7 @@ LEAST_DECISIONS = 10
 """About each offer, and about none, to learn from."""
 
 
-def shop_of(folder: Path, *, world: World, usual: str = "", salt: str = "loop", header: str = "") -> Workspace:
+def shop_of(folder: Path, *, world: World, usual: str = "", salt: str = "loop") -> Workspace:
     """A workspace with the settings of the loop: offers work for a week, and chance decides as often as in the world.
 
     People keep their arm throughout, and no cap or quiet hour holds a weekly offer back.
@@ -58,7 +58,7 @@ def shop_of(folder: Path, *, world: World, usual: str = "", salt: str = "loop", 
             f"the model and the usual rule; leave at least {LEAST_LEFT}."
         )
     told = f"""# Made by `attune simulate --weeks`.
-{header}[shop]
+[shop]
 name = "Simulated shop"
 salt = {json.dumps(salt)}
 
@@ -223,12 +223,12 @@ class Inside:
             about=self._likings,
         )
 
-    def gain(self, now: datetime, *, over: str = "nobody") -> Interval | None:
-        """What a decision of the model arm brought more than one of another arm so far; None if nobody is in it."""
+    def gain(self, now: datetime) -> Interval | None:
+        """What a decision of the model arm brought more than nobody's so far; None if it made none."""
         made = self.decisions[self.decisions["at"] < now].reset_index(drop=True)
         rows = made.assign(reward=self._profit(made, now))
         found = compare_choices(rows, first="model")
-        return next((gain.gain for gain in found.gains if gain.against == over), None)
+        return next((gain.gain for gain in found.gains if gain.against == NOBODY), None)
 
     def _decided(self, users: list[str], known: pd.DataFrame, now: datetime) -> list[dict[str, object]]:
         """Each person's decision, by their arm."""

@@ -137,7 +137,6 @@ def campaign_report(
     kinds: Sequence[str] = KINDS,
     since: datetime | None = None,
     days: float | None = None,
-    seed: int = 0,
 ) -> UpliftReport:
     """What a campaign, or all that was decided, changed: each arm against those who were left alone.
 
@@ -153,7 +152,6 @@ def campaign_report(
         since: Decisions from then on; by default all, or where people were shared out anew, those of the last period.
         days: How long after their first decision what people do counts; by default 14 days of a campaign, and else
             all that is known.
-        seed: Of all that is drawn.
 
     Raises:
         DataError: no decisions, no such campaign, one arm alone, or nothing known of what came after.
@@ -186,7 +184,7 @@ def campaign_report(
         planned_people=len(values) if running else None,
         people_per_day=per_day,
         actions=ACTIONS,
-        seed=seed,
+        seed=settings.training.seed,
     )
     analysis = replace(analysis, verdict=analysis.verdicts[arms[0]])
     found, left_out = _who(experiment, values, analysis, arms[0], unit, cost=costs.get(arms[0], 0.0))

@@ -183,10 +183,10 @@ def carve_last(taken: Interactions, *, max_users: int = MAX_JUDGED_USERS, seed: 
     return _carved(taken, held, "the last thing that each did", max_users, seed)
 
 
-def carve_random(
-    taken: Interactions, *, share: float | None = None, max_users: int = MAX_CARVED_USERS, seed: int = 0
-) -> JudgedRows:
+def carve_random(taken: Interactions, *, share: float | None = None, seed: int = 0) -> JudgedRows:
     """A share of each user's items is held out, for data without times; never all of them.
+
+    Judged are all users, or a draw of `MAX_CARVED_USERS`.
 
     Little is taken, for what suits thinned data may not suit the whole: with a fifth of gowalla missing a graph filter
     of one hop beats a wide one, with a twentieth missing the wide one leads.
@@ -195,7 +195,6 @@ def carve_random(
         taken: Who took what.
         share: In (0, 1); by default what leaves about CARVED_PAIRS to judge on, from a twentieth to a fifth. Of a user
             with n items share * n are held out, rounded up or down by chance.
-        max_users: Judged are all, or a seeded draw of so many.
         seed: Of the carve and the draw.
 
     Raises:
@@ -219,7 +218,7 @@ def carve_random(
     rank = np.empty(len(pair), dtype=np.int64)
     rank[order] = np.arange(len(pair)) - np.repeat(np.cumsum(n_pairs) - n_pairs, n_pairs)
     held = (rank < n_held[user])[of_pair]
-    return _carved(taken, held, f"{share:.0%} of what each took", max_users, seed)
+    return _carved(taken, held, f"{share:.0%} of what each took", MAX_CARVED_USERS, seed)
 
 
 def compared(rows: JudgedRows, contestants: Sequence[Contestant], settings: Settings) -> Comparison:

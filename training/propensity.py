@@ -49,6 +49,7 @@ ONE_THREAD_CELLS = 20_000_000
 """Rows x features up to which trees are learnt on one thread: on a busy machine several wait for one another."""
 FEW_STEPS = 5.0
 """Trees times learning rate, at the least: what was best on the earliest cutoffs of real shops."""
+ROLLED_CUTOFFS = 3
 SLOPE_RESAMPLES = 200
 LEAK_AUC = 0.98
 """Nobody foresees people so well: above it, some feature has seen the label."""
@@ -293,10 +294,8 @@ def compared(workspace: Workspace, name: str, models: Mapping[str, Scorer], rows
     return _judged(name, [_Answers(test, probability)], recipes, notes, workspace.settings.training.bootstrap)
 
 
-def rolling(
-    workspace: Workspace, label: str, *, cutoffs: int = 3, recipe: Recipe | None = None, seed: int = 0
-) -> Comparison:
-    """A recipe and the baselines at several test cutoffs, `step_days` apart, each as if the data ended a horizon later.
+def rolling(workspace: Workspace, label: str) -> Comparison:
+    """The model and the baselines at three test cutoffs, `step_days` apart, each as if the data ended a horizon later.
 
     Every figure is the mean over the cutoffs; people are drawn for the intervals, so that one who is judged at several
     cutoffs is in all of them or in none.
@@ -306,12 +305,12 @@ def rolling(
     """
     settings, end = workspace.settings.training, span(workspace.checked).end
     answers, tests = [], []
-    for number in reversed(range(cutoffs)):
+    for number in reversed(range(ROLLED_CUTOFFS)):
         rows = labelled_rows(workspace, label, end=end - timedelta(days=number * settings.step_days))
         test = rows.test.drawn(MAX_JUDGED, settings.seed)
         with timed(f"fitting {label} for {rows.split.test:%Y-%m-%d}"):
             contestants = {
-                MODEL: fit(rows, recipe or Recipe(), seed),
+                MODEL: fit(rows, Recipe(), settings.seed),
                 **baselines_of(rows.together(rows.split.seen)),
             }
         answers.append(_Answers(test, {who: model.predict(test.features) for who, model in contestants.items()}))

@@ -36,20 +36,20 @@ OWED = (
 MEASURED = ("hit_rate", "recall", "ndcg", "novelty", "popularity_lift", "diversity", "recall_of_cold_items")
 
 
-def recommender_report(workspace: Workspace, *, seed: int = 0) -> RecommenderReport:
+def recommender_report(workspace: Workspace) -> RecommenderReport:
     """What the champion (or, without one, the challenger) would have shown, held against what people then took.
 
     The version in use has learnt from everything; judged is what its recipe makes of the rows before the test days.
 
     Args:
         workspace: Checked, with a trained recommender.
-        seed: Of the judged people and the examples.
 
     Raises:
         ModelFileError: no recommender was trained, or its files are damaged.
         DataError: nobody did anything in the test days.
     """
     registry, settings, tables = Registry.of(workspace), workspace.settings, workspace.checked
+    seed = settings.training.seed
     version = registry.version(NAME, CHAMPION) or registry.version(NAME, CHALLENGER)
     if version is None:
         raise ModelFileError("there is no recommender to report on. Train one with `attune train recommender`.")

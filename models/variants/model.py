@@ -103,7 +103,6 @@ class VariantModel:
 
     Args:
         family: `logistic`, of yeses; `linear`, of money: eta is then in mean rewards and rows are single impressions.
-        spread: Standard deviations by group where nothing is to be learnt; by default those of `SPREAD`.
 
     Example:
         >>> variants = [Variant("a", "headline", text="Save 20%"), Variant("b", "headline", text="A quiet cup")]
@@ -114,9 +113,9 @@ class VariantModel:
 
     name = "variants"
 
-    def __init__(self, *, family: Family = "logistic", spread: Mapping[str, float] | None = None) -> None:
+    def __init__(self, *, family: Family = "logistic") -> None:
         self.family: Family = family
-        self.spread = {**SPREAD, **(spread or {})}
+        self.spread = dict(SPREAD)
         self.context = Context({}, {})
         self.usual = np.zeros(0)
         self.rate, self.scale, self.noise = 0.05, 1.0, 1.0
@@ -237,7 +236,8 @@ class VariantModel:
             ModelFileError: a file is missing, cut short or changed.
         """
         with saving.reading(folder) as about:
-            model = cls(family=about["family"], spread=about["spread"])
+            model = cls(family=about["family"])
+            model.spread |= about["spread"]
             model.context = Context.from_json(about["context"])
             model.usual = np.asarray(about["usual"], float)
             model.rate, model.scale, model.noise = (float(about[name]) for name in ("rate", "scale", "noise"))
