@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption, option_of
 
 if TYPE_CHECKING:
     import httpx
@@ -51,7 +51,7 @@ def demo(
     _report(console, shop)
     console.print(
         f"\nAll of it is in [bold]{workspace}/[/]: tables, audit, snapshots, models. Go on with\n"
-        f"  attune serve --workspace {workspace}\n"
+        f"  attune serve {option_of(workspace)}\n"
         f"  mlflow ui --backend-store-uri {shop.registry_uri}\n"
         "  attune import --help    for a shop of your own"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption, option_of
 
 if TYPE_CHECKING:
     from data.workspace import Workspace
@@ -37,10 +37,10 @@ def doctor(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     well = True
     for finding in findings(workspace):
         mark = "[green]ok[/]   " if finding.well else "[red]mend[/] "
-        console.print(f"{mark}{escape(finding.what)}: {escape(finding.seen)}")
+        console.print(f"{mark}{escape(finding.what)}: {escape(finding.seen)}", soft_wrap=True)
         if not finding.well:
             well = False
-            console.print(f"     {escape(finding.remedy)}")
+            console.print(f"     {escape(finding.remedy)}", soft_wrap=True)
     if not well:
         raise typer.Exit(1)
 
@@ -118,10 +118,10 @@ def _workspace(path: Path) -> Iterator[Finding]:
         "checked",
         workspace.is_checked,
         "up to date" if workspace.is_checked else "older than the tables",
-        f"Run `attune check --workspace {path}`.",
+        f"Run `attune check {option_of(path)}`.",
     )
     snapshots = len(list(workspace.snapshots_dir.rglob("*.parquet"))) if workspace.snapshots_dir.is_dir() else 0
-    yield Finding("snapshots", snapshots > 0, f"{snapshots} files", f"Run `attune features --workspace {path}`.")
+    yield Finding("snapshots", snapshots > 0, f"{snapshots} files", f"Run `attune features {option_of(path)}`.")
     yield from _registry(workspace)
 
 
@@ -134,5 +134,5 @@ def _registry(workspace: Workspace) -> Iterator[Finding]:
         "champions",
         bool(champions),
         ", ".join(map(str, champions)) or "none",
-        f"Run `attune train all` and `attune promote --all` with `--workspace {workspace.path}`.",
+        f"Run `attune train all` and `attune promote --all` with `{option_of(workspace.path)}`.",
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption, option_of
 
 FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
@@ -46,4 +46,4 @@ def features(
     for needed, count in Counter(lacking(opened.checked, opened.settings.features).values()).items():
         features = "1 feature goes" if count == 1 else f"{count} features go"
         console.print(f"- {features} without {needed}, which this shop did not bring", soft_wrap=True)
-    console.print(f"Next: `attune train --workspace {workspace}`", soft_wrap=True)
+    console.print(f"Next: `attune train {option_of(workspace)}`", soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption, option_of
 
 
 def import_(
@@ -42,4 +42,4 @@ def import_(
         typer.echo(f"The rows left out are in {done.refused_file}.")
     for note in done.notes:
         typer.echo(f"Note: {note}")
-    typer.echo(f"Next: attune check --workspace {workspace}")
+    typer.echo(f"Next: attune check {option_of(workspace)}")

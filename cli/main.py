@@ -65,7 +65,9 @@ def main() -> None:
     except AttuneError as error:
         typer.secho(f"attune: {error}", fg="red", err=True)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and str(error) != "Query interrupted":  # what DuckDB makes of Ctrl-C
+            raise
         typer.secho("attune: interrupted; run the same command again to go on.", err=True)
         raise SystemExit(130) from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,3 +14,21 @@ WorkspaceOption = Annotated[
     typer.Option("--workspace", "-w", envvar="ATTUNE_WORKSPACE", help="Folder with attune.toml and tables/."),
 ]
 DEFAULT_WORKSPACE = Path("workspace")
+
+
+def option_of(workspace: Path) -> str:
+    """What a next command says for the workspace, to be copied into a shell."""
+    return f"--workspace {shlex.quote(str(workspace))}"
+
+
+def refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that do not go with the others, rather than leave them out in silence.
+
+    Raises:
+        WorkspaceError: one of them was given.
+    """
+    from data.errors import WorkspaceError
+
+    for name, given in options.items():
+        if given is not None:
+            raise WorkspaceError(f"{name} {why}. Leave one of the two out.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption, option_of
 
 
 def promote(
@@ -37,4 +37,4 @@ def promote(
         typer.echo(str(verdict))
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(1)
-    typer.echo(f"Next: attune serve --workspace {workspace}")
+    typer.echo(f"Next: attune serve {option_of(workspace)}")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption, refuse
 
 app = typer.Typer(
     help="Write reports: `attune report audience --where 'churn > .6'`, `attune report uplift --campaign ID`, "
@@ -105,8 +105,9 @@ def uplift(
         list[str] | None, typer.Option(help="Planned share of each arm, `ARM=0.6`; empty = a usual plan is looked for.")
     ] = None,
     margin: Annotated[
-        float, typer.Option(help="Share of the money that is earned; without --money, of one outcome.")
-    ] = 1,
+        float | None,
+        typer.Option(help="Share of the money that is earned; without --money, of one outcome. By default 1."),
+    ] = None,
     cost: Annotated[
         list[str] | None, typer.Option(help="Of sending to one person, `0.1` or `ARM=0.1`; then profit decides.")
     ] = None,
@@ -121,7 +122,7 @@ def uplift(
     rule: Annotated[
         str | None, typer.Option(help="To hold against the model: `mens == 1 -> Mens else Womens`.")
     ] = None,
-    currency: Annotated[str, typer.Option(help="Of the money and costs, such as EUR.")] = "",
+    currency: Annotated[str | None, typer.Option(help="Of the money and costs, such as EUR.")] = None,
     to: Annotated[Path | None, typer.Option(help="Folder of the page and its numbers; empty = reports/.")] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
@@ -141,6 +142,14 @@ def uplift(
         raise DataError("say what to report on: --campaign ID, --decisions, or --experiment FILE; one of them.")
     shop = Workspace(workspace) if experiment else Workspace.open(workspace)
     if experiment is None:
+        refuse(
+            {
+                "--treatment": treatment, "--outcome": outcome, "--control": control, "--money": money,
+                "--share": share, "--margin": margin, "--cost": cost, "--before": before, "--user": user,
+                "--date": date, "--rule": rule, "--currency": currency,
+            },
+            "goes with --experiment",
+        )  # fmt: skip
         from features.decided import KINDS, NoDecisionError
         from training.campaign_report import campaign_report, messages_report
 
@@ -159,6 +168,7 @@ def uplift(
             name = "campaign-" + _file_name(campaign)
         folder = to or shop.reports_dir
     else:
+        refuse({"--kind": kind, "--since": since, "--days": days}, "is of decisions")
         if treatment is None or outcome is None:
             raise DataError("--experiment needs --treatment and --outcome: the columns of the arms and of what came.")
         from data.files import read_rows
@@ -167,6 +177,7 @@ def uplift(
         from training.uplift_report import uplift_report as report_of
 
         rows = read_rows(experiment)
+        margin = 1 if margin is None else margin
         known = [name.strip() for names in before or () for name in names.split(",") if name.strip()]
         given = {
             "treatment": treatment, "control": control, "outcome": outcome, "money": money, "margin": f"{margin:g}",
@@ -186,7 +197,7 @@ def uplift(
             user=user,
             date=date,
             rule=None if rule is None else parse_rule(rule),
-            currency=currency,
+            currency=currency or "",
             run=run_of(experiment, len(rows), {name: value for name, value in given.items() if value}),
         )
         name, folder = "uplift", to or Path("reports")

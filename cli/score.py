@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption, option_of, refuse
 
 MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
@@ -44,27 +44,19 @@ def score(
     Example: `attune score --actions --channel email --to today.csv`
     """
     if actions:
-        _refuse({"--where": where, "--models": models}, "is of scores")
+        refuse({"--where": where, "--models": models}, "is of scores")
         _actions(workspace, to, channel=channel, at=at, dry_run=dry_run)
     else:
-        _refuse({"--channel": channel, "--at": at, "--dry-run": dry_run or None}, "goes with --actions")
-        _scores(workspace, to, where="True" if where is None else where, models=models)
+        refuse({"--channel": channel, "--at": at, "--dry-run": dry_run or None}, "goes with --actions")
+        _scores(workspace, to, where=where, models=models)
 
 
-def _refuse(options: dict[str, object], why: str) -> None:
-    from data.errors import WorkspaceError
-
-    for name, given in options.items():
-        if given is not None:
-            raise WorkspaceError(f"{name} {why}. Leave one of the two out.")
-
-
-def _scores(workspace: Path, to: Path, *, where: str, models: str | None) -> None:
+def _scores(workspace: Path, to: Path, *, where: str | None, models: str | None) -> None:
     from data.workspace import Workspace
     from training.scoring import score as run
 
     labels = None if models is None else [label.strip() for label in models.split(",")]
-    found = run(Workspace.open(workspace), to, where=where, labels=labels)
+    found = run(Workspace.open(workspace), to, where="True" if where is None else where, labels=labels)
     typer.echo(
         f"{found.rows:,} of {found.everybody:,} people, as known up to {found.at:%Y-%m-%d}, are in {found.path}."
     )
@@ -73,7 +65,8 @@ def _scores(workspace: Path, to: Path, *, where: str, models: str | None) -> Non
     if found.spend:
         typer.echo(f"  value: {found.spend} are expected of them")
     typer.echo(f"Scored by {', '.join(found.versions)}.")
-    typer.echo(f"More of them: attune report audience --where {shlex.quote(where)}")
+    if where is not None:
+        typer.echo(f"More of them: attune report audience --where {shlex.quote(where)} {option_of(workspace)}")
 
 
 def _actions(workspace: Path, to: Path, *, channel: str | None, at: datetime | None, dry_run: bool) -> None:

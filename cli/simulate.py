@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption, option_of
 
 if TYPE_CHECKING:
     from data.workspace import Workspace
@@ -63,7 +63,7 @@ def simulate(
         typer.echo(f"{name:12} {rows:>12,}")
     typer.echo(
         f"{made.users:,} users from {made.start:%Y-%m-%d} to {made.end:%Y-%m-%d} are in {workspace}/tables. "
-        f"Next: attune check --workspace {workspace}"
+        f"Next: attune check {option_of(workspace)}"
     )
 
 

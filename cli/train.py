@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from cli.options import DEFAULT_WORKSPACE, WorkspaceOption, option_of, refuse
 
 
 def train(
@@ -17,8 +17,10 @@ def train(
     *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     label: Annotated[str | None, typer.Option(help="One label of [propensity]; empty = all of them.")] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Search for each model's settings, so many trials.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="Search for each model, about so long.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Of a search, for the recommender and each propensity.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="The same search, about so long for each.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and data, same model; empty = training.seed.")] = None,
 ) -> None:
     """Fit candidates and baselines, judge them on what came after, register the winner as challenger.
@@ -39,6 +41,10 @@ def train(
     from data.workspace import Workspace
     from training.jobs import train as run
 
+    if model not in ("propensity", "all"):
+        refuse({"--label": label}, f"is of propensity, not of {model}")
+    if model not in ("recommender", "propensity", "all"):
+        refuse({"--trials": trials, "--minutes": minutes}, f"is of a search, and {model} has none")
     shop = Workspace.open(workspace)
     trained = run(shop, model, label=label, trials=trials, minutes=minutes, seed=seed)
     for result in trained.results:
@@ -47,4 +53,4 @@ def train(
         typer.echo(f"{name} is left out: {reason}")
     typer.echo(f"All of it: mlflow ui --backend-store-uri {shop.registry_uri}")
     name = trained.results[0].version.name if len(trained.results) == 1 else "--all"
-    typer.echo(f"Next: attune promote {name} --workspace {workspace}")
+    typer.echo(f"Next: attune promote {name} {option_of(workspace)}")

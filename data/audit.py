@@ -14,6 +14,7 @@ from ibis.expr import types as ir
 from data.contract import EVENT_NAMES, TABLES, TableSpec
 from data.files import replacing
 from data.settings import Data
+from data.state.arrow import SEQ
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class TableAudit:
     @property
     def attributes(self) -> tuple[str, ...]:
         """Columns outside the contract, kept as they are."""
-        return tuple(column.name for column in self.columns if not column.known)
+        return tuple(column.name for column in self.columns if not column.known and column.name != SEQ)
 
     def present(self, column: str) -> float:
         """Share of the good rows that have a value in `column`; 0 if it was not brought."""

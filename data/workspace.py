@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,7 +52,7 @@ class Workspace:
         if not (workspace.tables_dir.is_dir() or workspace.settings_file.is_file()):
             raise WorkspaceError(
                 f"{workspace.path} is no workspace: it has neither {SETTINGS_FILE} nor tables/. "
-                f"Make one with `attune import SOURCE PATH --workspace {workspace.path}` or `attune demo`."
+                f"Make one with `attune import SOURCE PATH --workspace {shlex.quote(str(path))}` or `attune demo`."
             )
         return workspace
 
@@ -125,7 +126,7 @@ class Workspace:
         if not self.is_checked:
             raise WorkspaceError(
                 f"{self.tables_dir} has not been checked since it changed. "
-                f"Run `attune check --workspace {self.path}` first."
+                f"Run `attune check --workspace {shlex.quote(str(self.path))}` first."
             )
         return Tables.open(self.checked_dir, memory_limit_gb=self.settings.data.memory_limit_gb)
 

@@ -103,7 +103,8 @@ def decided(
         clicked=joined.clicks.fill_null(0) > 0,
     ).execute()
     if rows.empty:
-        raise DataError(f"no decision of kind {', '.join(kinds)} is known before {until:%Y-%m-%d}. {REMEDY}")
+        begun = "" if since is None else f" from {since:%Y-%m-%d} on,"
+        raise DataError(f"no decision of kind {', '.join(kinds)} is known{begun} before {until:%Y-%m-%d}. {REMEDY}")
     rows = rows.sort_values(["at", "decision_id"], ignore_index=True)
     named = rows.pop("context").map(context_of)
     rows["chosen"] = rows["chosen"].fillna(NOTHING)

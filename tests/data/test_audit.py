@@ -75,6 +75,11 @@ def test_a_column_is_told_by_how_full_it_is_and_its_newest_value(audited) -> Non
     assert table.attributes == ("colour",)
 
 
+def test_the_number_that_sync_gives_a_row_is_no_attribute(audited) -> None:
+    (table,) = audited(events=events(1, state_seq=[7])).tables
+    assert table.attributes == ()
+
+
 def test_guests_are_counted_apart(audited) -> None:
     assert audited(orders=orders(1, 1, 1, 1, user_id=["ann", None, "bob", "cem"])).guest_share == 0.25
 

@@ -137,5 +137,7 @@ def test_what_cannot_be_told_is_refused_with_a_remedy(shop: Tables) -> None:
         decided(Tables.from_frames(users=pd.DataFrame({"user_id": ["ann"]})), END)
     with pytest.raises(DataError, match="no campaign 'autumn'; with decisions there are later, spring, winter"):
         decided(shop, END, campaign="autumn")
+    with pytest.raises(DataError, match=r"no decision of kind offer.* is known from 2027-05-01 on, before"):
+        decided(shop, END, since=datetime(2027, 5, 1, tzinfo=UTC))
     with pytest.raises(DataError, match="no decision of kind action"):
         decided(shop, END, kinds=["action"])

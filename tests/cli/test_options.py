@@ -1,0 +1,49 @@
+"""Options that do not go together, and commands that are told for a shell."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import cli.main
+from data.errors import WorkspaceError
+from data.workspace import Workspace
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("train recommender --label churn", "--label is of propensity, not of recommender"),
+        ("train value --trials 3", "--trials is of a search, and value has none"),
+        ("score --to x.csv --channel email", "--channel goes with --actions"),
+        ("report uplift --decisions --treatment arm", "--treatment goes with --experiment"),
+        ("report uplift --decisions --margin 0.3", "--margin goes with --experiment"),
+        ("report uplift --experiment x.csv --kind offer", "--kind is of decisions"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(tmp_path, words, why):
+    shop = Workspace.create(tmp_path)
+    found = CliRunner().invoke(cli.main.app, [*words.split(), "--workspace", str(shop.path)])
+    assert isinstance(found.exception, WorkspaceError)
+    assert str(found.exception).startswith(why)
+
+
+def test_a_path_with_a_blank_is_told_as_a_shell_reads_it(tmp_path):
+    shop = Workspace.create(tmp_path / "my shop")
+    pd.DataFrame({"event_id": ["1"]}).to_parquet(shop.tables_dir / "events.parquet")
+    found = CliRunner().invoke(cli.main.app, ["doctor", "--workspace", str(shop.path)])
+    assert f"attune check --workspace '{shop.path}'" in found.output
+    with pytest.raises(WorkspaceError, match=f"attune check --workspace '{shop.path}'"):
+        shop.checked  # noqa: B018
+
+
+def test_an_interrupted_query_is_told_in_a_line(monkeypatch, capsys):
+    def run():
+        raise RuntimeError("Query interrupted")  # what DuckDB raises at Ctrl-C
+
+    monkeypatch.setattr(cli.main, "app", run)
+    with pytest.raises(SystemExit) as ended:
+        cli.main.main()
+    assert ended.value.code == 130
+    assert "run the same command again" in capsys.readouterr().err
