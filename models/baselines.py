@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from data.errors import DataError, NotFittedError
+from data.errors import DataError
 from models import saving
+from models.fitted import Fitted
 from models.matrix import Reason, importance_of, matrix_of, reasons_of
 
 
@@ -73,7 +74,7 @@ class BaseRate:
         return model
 
 
-class LogisticRFM:
+class LogisticRFM(Fitted):
     """Logistic regression on a few columns: log(1 + |x|) with its sign, missing = median, standardised.
 
     A shop uses it as it is where trees are no better: it is stored, asked and explained like `Propensity`.
@@ -198,10 +199,6 @@ class LogisticRFM:
     def _raw(self, frame: pd.DataFrame) -> np.ndarray:
         self._check_fitted()
         return matrix_of(frame, self.features)
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "features"):
-            raise NotFittedError("logistic_rfm has not learnt yet: call fit(...) or load(folder) first.")
 
 
 ARRAYS = ("median", "mean", "scale", "weights")

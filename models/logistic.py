@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from data.chance import some_rows
-from data.errors import NotFittedError
+from models.fitted import Fitted
 from models.views import Views
 
 BLOCK_ROWS = 50_000
@@ -19,7 +19,7 @@ MAX_ROWS = 50_000
 """Rows that are learnt from at the most, a seeded draw: a few hundred weights need no more."""
 
 
-class RidgeLogistic:
+class RidgeLogistic(Fitted):
     """Ridge logistic regression on the `Views` of each number and category.
 
     The weights minimise the log loss summed over the rows plus `l2` / 2 times their squares (Hoerl, Kennard 1970), by
@@ -34,6 +34,8 @@ class RidgeLogistic:
         >>> (model.log_odds(np.array([[10.0], [90.0]])) > 0).tolist()
         [False, True]
     """
+
+    _answers_from = "weights"
 
     def __init__(self, *, l2: float = 1000.0) -> None:
         self.l2 = l2
@@ -127,7 +129,3 @@ class RidgeLogistic:
         if model.weights.shape != model.views.mean.shape:
             raise ValueError(f"there should be {len(model.views.mean)} weights")
         return model
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "weights"):
-            raise NotFittedError("the logistic regression has not learnt yet: call fit(...) first.")

@@ -10,9 +10,10 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
-from data.errors import DataError, NotFittedError
+from data.errors import DataError
 from models import saving
 from models.calibration import Calibration
+from models.fitted import Fitted
 from models.logistic import RidgeLogistic
 from models.matrix import Reason, importance_of, is_category, matrix_of, reasons_of, shares_of
 
@@ -25,7 +26,7 @@ MIN_OF_A_CLASS = 10
 Label: TypeAlias = Sequence[int] | np.ndarray | pd.Series
 
 
-class Propensity:
+class Propensity(Fitted):
     """A ridge logistic regression and gradient-boosted trees, averaged in log-odds, for a yes or a no.
 
     At a shop's size (thousands to a few million rows) most of what can be known is smooth and one-sided, which the
@@ -271,10 +272,6 @@ class Propensity:
             if name not in self.features or name in self.categories or direction not in (-1, 1):
                 raise DataError(f"monotone: {name!r} = {direction}; name a numeric feature and give 1 or -1.")
         return [monotone.get(name, 0) for name in self.features]
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "features"):
-            raise NotFittedError("propensity has not learnt yet: call fit(...) or load(folder) first.")
 
 
 PARAMS = (

@@ -15,8 +15,9 @@ from scipy.optimize import minimize
 from scipy.special import betaincinv, betaln, expit, logsumexp, softmax
 
 from data.chance import some_rows
-from data.errors import DataError, NotFittedError
+from data.errors import DataError
 from models import saving
+from models.fitted import Fitted
 
 HOURS = 24
 LEVELS = np.linspace(-5, 4, 13)
@@ -193,7 +194,7 @@ class Plan:
     own: np.ndarray
 
 
-class Timing:
+class Timing(Fitted):
     """Empirical Bayes over kinds of people: each has an hour of their own (or none) and opens more or less readily.
 
     A person of hour mu and level l opens a message of kind k (its channel, and whether opens or only clicks are seen)
@@ -224,6 +225,7 @@ class Timing:
     """
 
     name = "timing"
+    _answers_from = "channels"
 
     def __init__(self, *, activity_weight: float = 0.0) -> None:
         self.activity_weight = activity_weight
@@ -476,10 +478,6 @@ class Timing:
         """Whether anything is known of a person, bool (n,)."""
         seen = np.bincount(told.person, minlength=told.n) > 0
         return np.asarray(seen | (told.active.any(axis=1) & (self.activity_weight > 0)))
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "channels"):
-            raise NotFittedError("timing has not learnt yet: call fit(...) or load(folder) first.")
 
     def _check_known(self, told: Engagement) -> None:
         self._check_fitted()

@@ -9,15 +9,16 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
-from data.errors import DataError, NotFittedError
+from data.errors import DataError
 from models import saving
+from models.fitted import Fitted
 from models.matrix import importance_of, matrix_of
 
 LEAST = 1e-6
 """An expectation is taken as at least this: its logarithm is where the trees begin."""
 
 
-class Value:
+class Value(Fitted):
     """Trees on the logarithm of an expectation (LightGBM; Ke et al. 2017): how much more or less than it says.
 
     The probabilistic models know what frequency and recency mean; the trees learn from all else, such as amounts,
@@ -158,7 +159,3 @@ class Value:
     def _matrix(self, features: pd.DataFrame) -> np.ndarray:
         self._check_fitted()
         return matrix_of(features, self.features)
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "features"):
-            raise NotFittedError("value has not learnt yet: call fit(...) or load(folder) first.")

@@ -13,11 +13,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy import sparse
 
-from data.errors import DataError, ModelFileError, NotFittedError
+from data.errors import DataError, ModelFileError
 from data.files import replacing
 from data.histories import Histories
 from data.interactions import Interactions
 from data.vocabulary import Vocabulary
+from models.fitted import Fitted
 
 BLOCK_CELLS = 2**22
 """Users x items that are scored at once: bounds the memory of `recommend` to about 100 MB."""
@@ -47,7 +48,7 @@ class Ranking:
     scores: np.ndarray
 
 
-class Recommender(ABC):
+class Recommender(Fitted, ABC):
     """Base of the recommenders. Public methods validate; `_fit`, `_score`, `_similar` and `_drops` compute.
 
     Hyperparameters are keyword-only arguments of `__init__`, kept under their own names. Learnt state is
@@ -62,6 +63,7 @@ class Recommender(ABC):
         items: The ids of the item codes, known once fitted.
     """
 
+    _answers_from = "items"
     name: ClassVar[str]
     serves_cold_users: bool = False
     serves_cold_items: ClassVar[bool] = False
@@ -296,15 +298,11 @@ class Recommender(ABC):
         with np.errstate(invalid="ignore"):
             return np.nan_to_num(whole[:, None] - np.vstack(blocks).T, nan=0.0)
 
-    def _save_more(self, folder: Path, /) -> None:  # noqa: B027 - most models have nothing more
+    def _save_more(self, folder: Path, /) -> None:
         """Write what is neither an array nor a JSON value, such as other models, into the model's folder."""
 
-    def _load_more(self, folder: Path, /) -> None:  # noqa: B027
+    def _load_more(self, folder: Path, /) -> None:
         """Read what `_save_more` wrote."""
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "items"):
-            raise NotFittedError(f"{self.name} has not learnt yet: call fit(interactions) or load(folder) first.")
 
     def _clean(self, histories: Histories | sparse.csr_matrix) -> Histories:
         self._check_fitted()

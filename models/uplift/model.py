@@ -12,9 +12,10 @@ import pandas as pd
 from scipy.optimize import nnls
 from scipy.special import ndtr
 
-from data.errors import DataError, NotFittedError
+from data.errors import DataError
 from models import saving
 from models.columns import Columns
+from models.fitted import Fitted
 from models.uplift.encoding import category_sizes, encoded
 from models.uplift.learners import LEARNERS, OF_OUTCOMES, ArmTerms, Rows, Term, outcome_models, scaled, summed
 from models.uplift.regressors import Family, Linear, Logistic, Regressor, Trees, from_json, to_json
@@ -55,7 +56,7 @@ class ArmEffect:
     differs: float
 
 
-class UpliftModel:
+class UpliftModel(Fitted):
     """S, T, X and DR learners over ridge, logistic regression and small trees, stacked, shrunk to the average effect.
 
     Within folds every learner predicts the effect for people it did not see, and is brought to size by what they bear
@@ -78,6 +79,8 @@ class UpliftModel:
         >>> bool(young < 0.7 < 1.3 < old)
         True
     """
+
+    _answers_from = "_terms"
 
     arms: tuple[str, ...]
     columns: Columns
@@ -248,10 +251,6 @@ class UpliftModel:
             "trees": Trees(category_sizes(self.columns), seed),
         }
         return [made[name] for name in self.families if binary or name != Logistic.name]
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "_terms"):
-            raise NotFittedError("the uplift model has not learnt yet: call fit(...) or load(folder) first.")
 
 
 def _stacked(z: np.ndarray, gained: np.ndarray, prior: np.ndarray) -> np.ndarray:
