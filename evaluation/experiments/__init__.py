@@ -3,7 +3,7 @@
 from evaluation.experiments.analysis import Analysis, Comparison, Experiment, Metric, analyse, read_experiment
 from evaluation.experiments.checks import Balance, Check
 from evaluation.experiments.means import Difference, difference_adjusted, difference_of_means, difference_of_ratios
-from evaluation.experiments.over_time import Period, over_time
+from evaluation.experiments.periods import Period, over_time
 from evaluation.experiments.planning import Nothing, Plan, aa_simulation, detectable, plan
 from evaluation.experiments.segments import SegmentEffect, Segments, segment_effects, shrink
 from evaluation.experiments.sequential import AlwaysValid, always_valid
