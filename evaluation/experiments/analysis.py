@@ -455,33 +455,33 @@ def _checked(
     values: Mapping[str, np.ndarray],
     seed: int,
 ) -> tuple[Check, ...]:
-    rows, arm = experiment.rows, experiment.arm
+    rows, arm, before = experiment.rows, experiment.arm, experiment.rows[list(experiment.before)]
+    outcomes = {metric.outcome: values[metric.outcome] for metric in metrics}
+    disguised = checks.outcomes_in_disguise(outcomes, before) if experiment.before else {}
     return (
         checks.sample_ratio(experiment.counts, experiment.shares),
         checks.sample_ratio_by_segment(arm, rows[list(experiment.segments)], experiment.shares),
         checks.balanced(balance),
-        checks.assignment_foreseen(arm, rows[list(experiment.before)], seed=seed),
+        checks.assignment_foreseen(arm, before, seed=seed),
         *experiment.checks,
         *(
             check
-            for name in dict.fromkeys(metric.outcome for metric in metrics)
+            for name, outcome in outcomes.items()
             for check in (
-                checks.leak(arm, values[name], experiment.arms, metric=name),
-                *_measured(experiment, values[name], name),
+                checks.leak(arm, outcome, experiment.arms, metric=name),
+                *_missing(experiment, outcome, name),
+                *([disguised[name]] if disguised else []),
             )
         ),
     )
 
 
-def _measured(experiment: Experiment, outcome: np.ndarray, name: str) -> list[Check]:
-    """Checks of an outcome that are told of only where there is something to check."""
+def _missing(experiment: Experiment, outcome: np.ndarray, name: str) -> list[Check]:
+    """The check of an outcome that some have not; none where no 0 is written, for what is missing is that 0."""
     missing = experiment.rows[name].isna().to_numpy()
-    found = []
-    if missing.any() and (outcome[~missing] == 0).any():  # where no 0 is written, what is missing is that 0
-        found.append(checks.outcome_missing(experiment.arm, missing, experiment.arms, metric=name))
-    if experiment.before:
-        found.append(checks.outcome_in_disguise(outcome, experiment.rows[list(experiment.before)], metric=name))
-    return found
+    if not missing.any() or not (outcome[~missing] == 0).any():
+        return []
+    return [checks.outcome_missing(experiment.arm, missing, experiment.arms, metric=name)]
 
 
 def _guarded(verdict: Verdict, action: str, comparisons: Sequence[Comparison]) -> Verdict:

@@ -347,32 +347,38 @@ def outcome_missing(arm: np.ndarray, missing: np.ndarray, names: Sequence[str], 
     return Check(name, "warning", f"{finding}.", remedy, p, share)
 
 
-def outcome_in_disguise(outcome: np.ndarray, before: pd.DataFrame, *, metric: str) -> Check:
-    """Whether something named as known before tells the outcome: all people who have it, or lack it, have the outcome.
+def outcomes_in_disguise(outcomes: Mapping[str, np.ndarray], before: pd.DataFrame) -> dict[str, Check]:
+    """Whether something named as known before tells an outcome: all people who have it, or lack it, have the outcome.
 
     Corrected by such a column the effect is gone, or made up, though the arms look alike.
 
     Args:
-        outcome: Numbers, shape (n,).
+        outcomes: Numbers by name, shape (n,) each.
         before: Numbers or words, a row per person.
-        metric: Name of the outcome.
+
+    Returns:
+        By outcome.
 
     Example:
         >>> bought = np.tile([0.0, 0.0, 1.0], 100)
-        >>> outcome_in_disguise(bought, pd.DataFrame({"orders": bought * 2}), metric="bought").status
+        >>> outcomes_in_disguise({"bought": bought}, pd.DataFrame({"orders": bought * 2}))["bought"].status
         'failed'
     """
+    columns = _numbers(before)
+    return {metric: _in_disguise(outcome != 0, columns, metric) for metric, outcome in outcomes.items()}
+
+
+def _in_disguise(having: np.ndarray, columns: Sequence[tuple[str, np.ndarray]], metric: str) -> Check:
     name = f"nothing known before tells {metric}"
-    having = outcome != 0
     share = float(having.mean())
-    for column, values in _numbers(before):
+    for column, values in columns:
         for those, who in ((values != 0, "with"), (values == 0, "without")):
             n = int(those.sum())
             if n >= ONE_SIDED and share**n < SURELY_TOLD and having[those].all():
                 finding = f"All {n:,} people {who} {column} have {metric}, of everybody {100 * share:.1f} %."
                 remedy = "It is known only since then: leave it out of what was known before."
                 return Check(name, "failed", finding, remedy)
-    return Check(name, "passed", f"No column gives it away of {before.shape[1]}.")
+    return Check(name, "passed", "No column gives it away.")
 
 
 def _tolerated(name: str, n_wrong: int, n_users: int, what: str, remedy: str) -> Check:

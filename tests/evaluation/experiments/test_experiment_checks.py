@@ -134,8 +134,10 @@ def test_what_only_people_with_the_outcome_can_have_was_not_known_before(told):
         "missing": np.where(bought, 30.0, np.nan),
         "word": np.where(bought, "ordered", "no order"),
     }
-    found = checks.outcome_in_disguise(bought * 20.0, pd.DataFrame({"age": age, "x": columns[told]}), metric="bought")
-    assert (found.status, " x" in found.finding) == ("failed", True)
+    outcomes = {"spend": bought * 20.0, "visit": age}
+    found = checks.outcomes_in_disguise(outcomes, pd.DataFrame({"age": age, "x": columns[told]}))
+    assert (found["spend"].status, " x" in found["spend"].finding) == ("failed", True)
+    assert found["visit"].status == "passed"
     likely = (rng.random(4000) < np.where(bought, 0.9, 0.02)).astype(float)
     for before in (pd.DataFrame({"age": age}), pd.DataFrame({"opened": likely})):
-        assert checks.outcome_in_disguise(bought * 1.0, before, metric="bought").status == "passed"
+        assert checks.outcomes_in_disguise({"bought": bought * 1.0}, before)["bought"].status == "passed"
