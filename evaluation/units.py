@@ -9,6 +9,7 @@ import numpy as np
 
 from evaluation.intervals import Interval
 
+THOUSAND = 1000
 TINY = 1e-12
 """What is smaller is zero but for rounding."""
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation import uplift_charts
 from evaluation.campaigns import Campaign, Measure
-from evaluation.charts import Bar, Line, interval_chart, line_chart
-from evaluation.experiments import Analysis, Comparison, Period, Plan, SegmentEffect, Verdict
+from evaluation.experiments import Analysis, Comparison, Period, Plan, Verdict
 from evaluation.experiments.means import NO_AND_YES
 from evaluation.intervals import Interval
 from evaluation.pages import render, write_report
 from evaluation.policies import PolicyComparison, PolicyGain
-from evaluation.units import Unit
+from evaluation.units import THOUSAND, Unit
 from evaluation.uplift import (
     Area,
     Contrast,
@@ -38,11 +38,10 @@ from evaluation.uplift import (
 TEMPLATE = Path(__file__).with_name("uplift_report.html.jinja")
 SURE = 0.01
 """P value below which a ranking is said to find those who gain more; stricter than 5 %, as it is a second look."""
-THOUSAND = 1000
 FIRST = tuple(tenth / 10 for tenth in range(1, 11))
 """Shares of the people, the first in the model's order."""
-MOST_POINTS, MOST_DAYS = 80, 5
-"""Of a line of a chart, where more would only make the page large; of a table, where a phone has no place for more."""
+MOST_DAYS = 5
+"""Of a table: a phone has no place for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,12 +422,7 @@ def _html(report: UpliftReport) -> str:
         guessed=any(e.shrunken for _, _, _, told in segments for e in told),
         few=[name for _, name, _, told in segments if all(e.small for e in told)],
         measures=_by_group(report.campaign) if report.campaign else [],
-        segment_chart=_segment_chart,
-        tenths_chart=_tenths_chart,
-        curve_chart=_curve_chart,
-        share_chart=_share_chart,
-        time_chart=_time_chart,
-        soon_chart=_soon_chart,
+        charts=uplift_charts,
         soon_days=_soon_days(report.campaign) if report.campaign else [],
         shares=[round(100 * share) for share in FIRST],
         Interval=Interval,
@@ -463,113 +457,6 @@ def _soon_days(campaign: Campaign) -> list[int]:
     within = [day for day in (1, 3, 7, 14, 30, 60, 90, 180, 365) if day <= max(last, 1) + 0.5]
     kept = np.unique(np.linspace(0, len(within) - 1, MOST_DAYS).round().astype(int))
     return [within[place] for place in kept]
-
-
-def _soon_chart(campaign: Campaign) -> str:
-    """How many have converted by when, arm by arm."""
-    lines: list[Line] = []
-    told: list[str] = []
-    for arm, found in campaign.soon.items():
-        if not len(found.days):
-            continue
-        kept = np.unique(np.linspace(0, len(found.days) - 1, MOST_POINTS).round().astype(int))
-        day, at, low, high = (values[kept] for values in (found.days, found.converted, found.low, found.high))
-        band = (low, high) if not lines else (None, None)
-        lines.append(Line(arm, np.r_[0, day], np.r_[0, at], *(None if end is None else np.r_[0, end] for end in band)))
-        told.append(f"{arm} {100 * found.converted[-1]:.1f} % by day {found.days[-1]:.0f}")
-    if not lines:
-        return ""
-    return line_chart(
-        lines,
-        alt=f"People who have ordered: {', '.join(told)}.",
-        x_title="days since the first decision",
-        y_title="Share who have ordered",
-        show_x=lambda x: f"{x:g}",
-        show_y=lambda y: f"{100 * y:.3g} %",
-    )
-
-
-def _segment_chart(effects: list[SegmentEffect], unit: Unit, name: str) -> str:
-    """A row a group; none where there are not two to hold against each other."""
-    if sum(not e.small for e in effects) < 2:
-        return ""
-    bars = [
-        Bar(e.group, i.estimate, i.low, i.high) if not e.small else Bar(e.group, np.nan, np.nan, np.nan)
-        for e in effects
-        for i in [e.difference.interval]
-    ]
-    told = "; ".join(
-        f"{e.group} " + ("too small to judge" if e.small else f"{unit.change(i)} ({unit.ends(i)})")
-        for e in effects
-        for i in [e.difference.interval]
-    )
-    return interval_chart(
-        bars, alt=f"Effect by {name}: {told}.", title=f"{name}: effect in {unit.name or 'its unit'}", show=unit.axis
-    )
-
-
-def _tenths_chart(found: Who) -> str:
-    bars = [Bar(name, g.observed.estimate, g.observed.low, g.observed.high, g.predicted) for name, g in found.parts]
-    told = "; ".join(f"{name} {found.unit.change(g.observed)}" for name, g in found.parts)
-    unit = f", {found.unit.name}" if found.unit.name else ""
-    title = f"Effect on each person by place in the model's order{unit}: dot and line = observed, tick = predicted"
-    return interval_chart(bars, alt=f"Observed effects: {told}.", title=title, show=found.unit.axis)
-
-
-def _curve_chart(found: Who) -> str:
-    curve = found.curve
-    lines = [
-        Line("the model's order", curve.share, curve.gain, curve.low, curve.high),
-        Line("at random", curve.share, curve.random),
-        *(Line(other.name, curve.share, other.gain) for other in found.others),
-    ]
-    third = int(np.searchsorted(curve.share, 0.3))
-    half = (curve.high[third] - curve.low[third]) / 2
-    ours, chance = (
-        found.unit.change(Interval.around(gain[third], half), times=THOUSAND) for gain in (curve.gain, curve.random)
-    )
-    alt = f"With 30 % contacted the model's order gains {ours} per 1,000 people, chance {chance}."
-    return _shares(found, lines, alt, None)
-
-
-def _share_chart(found: Who) -> str:
-    curve = found.curve
-    alt = f"The curve is highest with {100 * curve.best_share.estimate:.0f} % of the people contacted."
-    band = Line(
-        "gain, with a band that holds for all shares at once", curve.share, curve.gain, curve.band_low, curve.band_high
-    )
-    return _shares(found, [band, Line("at random", curve.share, curve.random)], alt, curve.best_share.estimate)
-
-
-def _shares(found: Who, lines: list[Line], alt: str, mark: float | None) -> str:
-    return line_chart(
-        lines,
-        alt=alt,
-        x_title="share of the people contacted",
-        y_title=f"Gained per 1,000 people{', ' if found.unit.currency else ''}{found.unit.currency}",
-        show_x=lambda x: f"{100 * x:.0f} %",
-        show_y=lambda y: found.unit.axis(y, times=THOUSAND),
-        mark=mark,
-    )
-
-
-def _time_chart(periods: tuple[Period, ...], unit: Unit, arm: str, x_title: str) -> str:
-    known = [p for p in periods if np.isfinite(p.running.interval.low)]
-    if len(known) < 2:
-        return ""
-    x = np.arange(len(known), dtype=np.float64)
-    value, low, high = (
-        np.array([getattr(p.running.interval, end) for p in known]) for end in ("estimate", "low", "high")
-    )
-    last = known[-1].running.interval
-    return line_chart(
-        [Line(f"{arm}, all so far", x, value, low, high)],
-        alt=f"After {len(known)} periods the effect of {arm} is {unit.change(last)} ({unit.ends(last)}).",
-        x_title=x_title,
-        y_title=f"Effect{', ' if unit.name else ''}{unit.name}",
-        show_x=lambda at: known[int(at)].start if float(at).is_integer() else "",
-        show_y=unit.axis,
-    )
 
 
 def _rounded(count: float) -> str:
