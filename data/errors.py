@@ -1,5 +1,8 @@
 """The errors a person can act on: each names the thing, the value and the remedy."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class AttuneError(Exception):
     """Base of every error whose message is meant for the person at the keyboard; the CLI prints it without a trace."""
@@ -23,3 +26,14 @@ class ModelFileError(AttuneError):
 
 class StateUnavailableError(AttuneError):
     """The live state cannot be read or written now: locked, full or not reachable."""
+
+
+def meant(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What may have been meant by a name that there is not, else what is to be said otherwise.
+
+    Example:
+        >>> meant("tee", ["tea", "cup"], "."), meant("soap", ["tea", "cup"], ".")
+        ("; did you mean 'tea'?", '.')
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else otherwise

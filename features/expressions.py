@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import operator
 import re
 import sys
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 from ibis.expr import types as ir
 
-from data.errors import WorkspaceError
+from data.errors import WorkspaceError, meant
 
 Operation = Callable[[Any, Any], Any]
 
@@ -122,9 +121,8 @@ class Expression:
                 known = list(features)
                 if needed := (lacking or {}).get(node.id):
                     raise WorkspaceError(f"{self.place}: {node.id!r} needs {needed}, which this shop did not bring.")
-                near = difflib.get_close_matches(node.id, known, n=1)
                 every = "docs/features.md names them all." if called == "feature" else f"There are {', '.join(known)}."
-                hint = f"; did you mean {near[0]!r}?" if near else f". {told or every}"
+                hint = meant(node.id, known, f". {told or every}")
                 raise WorkspaceError(f"{self.place}: {node.id!r} is no {called} (column {node.col_offset + 1}){hint}")
 
     @cached_property

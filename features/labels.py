@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,7 @@ import ibis
 from ibis.expr import types as ir
 
 from data import settings as config
-from data.errors import DataError, WorkspaceError
+from data.errors import DataError, WorkspaceError, meant
 from data.tables import Tables, cutoff_literal
 from features.definitions import total
 from features.expressions import Expression, parse
@@ -136,10 +135,10 @@ def _rows(future: Tables, asked: Event) -> ir.Table:
     named = events.filter(events.event == asked.what)
     if not named.limit(1).count().execute():
         names = sorted(events.select("event").distinct().execute()["event"].dropna())
-        near = difflib.get_close_matches(asked.what, [*names, "order", "return", SPEND, *ANSWERS], n=1)
+        brought = f"; it brought {', '.join(names[:20]) or 'no events'}."
         raise DataError(
-            f"label {asked.text!r} needs events named {asked.what!r}, which this shop did not bring; "
-            + (f"did you mean {near[0]!r}?" if near else f"it brought {', '.join(names[:20]) or 'no events'}.")
+            f"label {asked.text!r} needs events named {asked.what!r}, which this shop did not bring"
+            + meant(asked.what, [*names, "order", "return", SPEND, *ANSWERS], brought)
         )
     return named.mutate(at=named.occurred_at)
 

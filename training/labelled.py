@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from data.chance import some_rows
-from data.errors import DataError, WorkspaceError
+from data.errors import DataError, WorkspaceError, meant
 from data.progress import track
 from data.settings import Propensity as Declaration
 from data.settings import Training
@@ -240,7 +239,6 @@ def _directions(workspace: Workspace, label: str, declaration: Declaration, colu
     off = lacking(workspace.checked, workspace.settings.features)
     for name in found:
         if name not in columns and name not in off:
-            near = difflib.get_close_matches(name, columns, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "docs/features.md names them all."
-            raise WorkspaceError(f"propensity.{label}: {name!r} of rises_with or falls_with is no feature; {hint}")
+            hint = meant(name, columns, "; docs/features.md names them all.")
+            raise WorkspaceError(f"propensity.{label}: {name!r} of rises_with or falls_with is no feature{hint}")
     return {name: direction for name, direction in found.items() if name in columns}

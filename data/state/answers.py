@@ -96,9 +96,7 @@ def sort_outcomes(
             refuse_times(TABLES["outcomes"], fitted, now=now, skew=found.skew)
             _refuse_channel(fitted, channels)
         except RowRefusedError as error:
-            row_id = row.get("outcome_id")
-            shown = row_id[:512] if isinstance(row_id, str) else None
-            found.refused.append(Refusal(position, shown, error.field, error.reason))
+            found.refused.append(Refusal.of(error, position, row.get("outcome_id")))
             continue
         found.rows[position] = fitted
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from data.contract import TABLES
-from data.state.rows import RowRefusedError, fit, number, refuse_times, text
+from data.state.rows import MAX_ID, RowRefusedError, fit, number, refuse_times, text
 from data.state.tombstones import ERASED
 from data.state.writes import append
 
@@ -33,6 +33,11 @@ class Refusal:
     row_id: str | None
     field: str
     message: str
+
+    @classmethod
+    def of(cls, error: RowRefusedError, position: int, row_id: object) -> Refusal:
+        """What is told of a row, of an id that is too long its beginning."""
+        return cls(position, row_id[:MAX_ID] if isinstance(row_id, str) else None, error.field, error.reason)
 
 
 @dataclass
@@ -91,9 +96,7 @@ def sort_events(
             event, lines = _event(row, now, skew)
             refuse_erased(event, erased)
         except RowRefusedError as refusal:
-            row_id = row.get("event_id")
-            shown = row_id[:512] if isinstance(row_id, str) else None
-            arrivals.refused.append(Refusal(position, shown, refusal.field, refusal.reason))
+            arrivals.refused.append(Refusal.of(refusal, position, row.get("event_id")))
             continue
         arrivals.events.append(event)
         # Of two events with one id the first is stored, so what the first says is kept here too.

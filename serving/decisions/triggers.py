@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.errors import WorkspaceError
+from data.errors import WorkspaceError, meant
 from data.settings import WAIT, Action, ActionStep
 from features.engagement import CHANNELS
 from features.expressions import Expression, parse
@@ -392,6 +391,4 @@ def _what(event: Event) -> str:
 
 def unknown(name: str, called: str, known: Collection[str]) -> str:
     """That there is none of this name, and what may have been meant."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f". There are {', '.join(sorted(known)) or 'none'}."
-    return f"{name!r} is no {called}{hint}"
+    return f"{name!r} is no {called}" + meant(name, known, f". There are {', '.join(sorted(known)) or 'none'}.")
