@@ -9,7 +9,7 @@ from scipy.linalg import lapack
 
 from data.histories import Histories
 from data.interactions import Interactions
-from models.recommenders.base import Cells, Groups, Ranking, Recommender, at_least, top_k
+from models.recommenders.base import Groups, Ranking, Recommender, at_least, top_k
 
 HEAD_SHARE, HEAD_PER_PLACE = 1 / 32, 4
 """So many items are scored first: of all, or for each of the best that are asked for, whichever is more."""
@@ -107,7 +107,7 @@ class ALS(Recommender):
         return self.user_factors(histories).astype(np.float32) @ self.factors_of_items.T
 
     def _best(
-        self, histories: Histories, _groups: Groups | None, k: int, *, allowed: np.ndarray | None, left_out: Cells
+        self, histories: Histories, _groups: Groups | None, k: int, *, allowed: np.ndarray | None, exclude_seen: bool
     ) -> Ranking:
         """Exact, though only items are scored that may be among the best: by x'y <= |x| |y|, those of the longest y.
 
@@ -120,9 +120,10 @@ class ALS(Recommender):
         def scored(n_items: int) -> np.ndarray:
             score: np.ndarray = x @ Y[:n_items].T
             score[np.diff(histories.indptr) == 0] = -np.inf
-            for row, item in left_out:
-                near = place[item] < n_items
-                score[row[near], place[item[near]]] = -np.inf
+            if exclude_seen:
+                at = place[histories.item]
+                near = at < n_items
+                score[histories.row[near], at[near]] = -np.inf
             if allowed is not None:
                 score[:, ~allowed[order[:n_items]]] = -np.inf
             return score

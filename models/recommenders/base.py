@@ -28,9 +28,6 @@ BLOCKS_PER_PLACE = 4
 
 LOWEST = np.finfo(np.float32).min
 
-Cells = Sequence[tuple[np.ndarray, np.ndarray]]
-"""Rows and columns."""
-
 Groups = Sequence[str | tuple[str, ...] | None]
 """Of each row (or user, or item) the name of its group, the names of all that it belongs to, or None."""
 
@@ -108,7 +105,6 @@ class Recommender(Fitted, ABC):
         *,
         exclude_seen: bool = True,
         allowed: np.ndarray | None = None,
-        excluded: sparse.csr_matrix | None = None,
         groups: Groups | None = None,
     ) -> Ranking:
         """The k best items for each history, scored in blocks so that memory stays bounded.
@@ -120,7 +116,6 @@ class Recommender(Fitted, ABC):
             k: How many; more than the catalogue holds is fine, the rest is -1.
             exclude_seen: Leave out what is in the user's history.
             allowed: bool of shape (n_items,); only these may be recommended.
-            excluded: Anything stored here, shape (n_users, n_items), is left out for that user.
             groups: A segment or category per user, several, or None, for models that know groups; others ignore it.
 
         Raises:
@@ -133,8 +128,6 @@ class Recommender(Fitted, ABC):
             raise DataError(f"k is {k}; ask for at least one item.")
         if allowed is not None and (allowed.shape != (n_items,) or allowed.dtype != np.bool_):
             raise DataError(f"allowed is {allowed.dtype} of shape {allowed.shape}; give bool of shape ({n_items},).")
-        if excluded is not None and excluded.shape != (n_users, n_items):
-            raise DataError(f"excluded has shape {excluded.shape}; give {(n_users, n_items)}.")
         if groups is not None and len(groups) != n_users:
             raise DataError(f"groups has {len(groups)} names; give one (or None) for each of {n_users} users.")
 
@@ -144,11 +137,8 @@ class Recommender(Fitted, ABC):
         for start in range(0, n_users, rows):
             block = slice(start, start + rows)
             known = histories[block] if n_users > rows else histories
-            left_out = [(known.row, known.item)] if exclude_seen else []
-            if excluded is not None:
-                stored = excluded[block].tocoo()
-                left_out.append((stored.row, stored.col))
-            best = self._best(known, None if groups is None else groups[block], k, allowed=allowed, left_out=left_out)
+            of = None if groups is None else groups[block]
+            best = self._best(known, of, k, allowed=allowed, exclude_seen=exclude_seen)
             items[block], scores[block] = best.items, best.scores
         return Ranking(items, scores)
 
@@ -272,12 +262,12 @@ class Recommender(Fitted, ABC):
         return score
 
     def _best(
-        self, histories: Histories, groups: Groups | None, k: int, /, *, allowed: np.ndarray | None, left_out: Cells
+        self, histories: Histories, groups: Groups | None, k: int, /, *, allowed: np.ndarray | None, exclude_seen: bool
     ) -> Ranking:
         """What `recommend` says of one block: all items scored and sorted, unless a model can do with less."""
         score = self._scored(histories, groups)
-        for row, item in left_out:
-            score[row, item] = -np.inf
+        if exclude_seen:
+            score[histories.row, histories.item] = -np.inf
         if allowed is not None:
             score[:, ~allowed] = -np.inf
         return top_k(score, k)

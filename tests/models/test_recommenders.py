@@ -173,20 +173,18 @@ class TestALS(PersonalRecommenderContract):
         model.factors_of_items[100:110] = model.factors_of_items[90:100]  # equal scores
         model.factors_of_items[1_500:] = 0
         asked = Histories.from_interactions(taken, users=np.append(np.arange(n_users - 1), -1))
-        excluded = sparse.random(n_users, n_items, 0.01, format="csr", random_state=rng)
         for share in (1.0, 0.9, 0.004, 0.0):
             allowed = rng.random(n_items) < share
             for seen in (True, False):
-                found = model.recommend(asked, k, exclude_seen=seen, allowed=allowed, excluded=excluded)
+                found = model.recommend(asked, k, exclude_seen=seen, allowed=allowed)
                 for row in range(n_users):
                     one = asked[np.array([row])]
                     scores = model.scores(one)[0]
                     scores[~allowed] = -np.inf
-                    scores[excluded[row].indices] = -np.inf
                     scores[one.item if seen else []] = -np.inf
                     best = np.argsort(-scores, kind="stable")[:k]
                     best = best[scores[best] > -np.inf]
-                    alone = model.recommend(one, k, exclude_seen=seen, allowed=allowed, excluded=excluded[row])
+                    alone = model.recommend(one, k, exclude_seen=seen, allowed=allowed)
                     for items, told in ((found.items[row], found.scores[row]), (alone.items[0], alone.scores[0])):
                         shown = items[: len(best)]
                         assert (items[len(best) :] == -1).all()
