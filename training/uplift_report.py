@@ -385,7 +385,8 @@ def _times(experiment: Experiment, date: str) -> pd.Series:
     try:
         return pd.to_datetime(experiment.rows[date], format="ISO8601")
     except (ValueError, TypeError) as error:
-        raise DataError(f"{date}: not all are dates: {error}. Write them like 2026-01-31.") from error
+        [why, *_] = str(error).splitlines()  # pandas goes on with advice for its callers
+        raise DataError(f"{date}: not all are dates: {why.rstrip('.')}. Write them like 2026-01-31.") from error
 
 
 def _periods(experiment: Experiment, y: np.ndarray, at: pd.Series) -> dict[str, tuple[Period, ...]]:

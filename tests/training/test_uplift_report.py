@@ -159,6 +159,13 @@ def test_amounts_whose_intervals_are_too_narrow_are_warned_of(monkeypatch: pytes
     assert report.verdict.kind == "act"  # a warning stands beside the verdict
 
 
+def test_a_column_that_has_no_dates_is_told_in_a_line() -> None:
+    rows = shop(200).assign(joined="41")
+    with pytest.raises(DataError, match=r"^joined: not all are dates: .*Write them like 2026-01-31\.$") as told_why:
+        told(rows, date="joined")
+    assert "\n" not in str(told_why.value)
+
+
 def test_where_the_data_did_not_decide_it_says_how_many_people_would() -> None:
     rows = shop(2000)
     rng = np.random.default_rng(1)
