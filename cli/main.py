@@ -65,6 +65,11 @@ def main() -> None:
     except AttuneError as error:
         typer.secho(f"attune: {error}", fg="red", err=True)
         raise SystemExit(1) from None
+    except OSError as error:  # such as a folder that may not be written
+        if error.filename is None:
+            raise
+        typer.secho(f"attune: {error.filename}: {error.strerror}", fg="red", err=True)
+        raise SystemExit(1) from None
     except (KeyboardInterrupt, RuntimeError) as error:
         if isinstance(error, RuntimeError) and str(error) != "Query interrupted":  # what DuckDB makes of Ctrl-C
             raise

@@ -38,6 +38,17 @@ def test_a_path_with_a_blank_is_told_as_a_shell_reads_it(tmp_path):
         shop.checked  # noqa: B018
 
 
+def test_a_folder_that_cannot_be_written_is_told_in_a_line(monkeypatch, capsys):
+    def run():
+        raise PermissionError(13, "Permission denied", "shop/reports/audit.md")
+
+    monkeypatch.setattr(cli.main, "app", run)
+    with pytest.raises(SystemExit) as ended:
+        cli.main.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "attune: shop/reports/audit.md: Permission denied\n"
+
+
 def test_an_interrupted_query_is_told_in_a_line(monkeypatch, capsys):
     def run():
         raise RuntimeError("Query interrupted")  # what DuckDB raises at Ctrl-C
