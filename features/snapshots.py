@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
@@ -22,6 +22,7 @@ from data import settings as config
 from data.errors import DataError
 from data.files import alone, replacing
 from data.progress import track
+from data.state.reads import Watermarks
 from data.tables import Tables, cutoff_literal
 from data.workspace import Workspace
 from features import behaviour, engagement, profile, tastes, transactions
@@ -194,14 +195,15 @@ def set_cutoff(cutoff: datetime) -> str:
     return f"SET VARIABLE {VARIABLE} = TIMESTAMPTZ '{cutoff.isoformat()}'"
 
 
-def write(query: str, tables: Tables, path: Path, *, fingerprint: str = "") -> None:
+def write(query: str, tables: Tables, path: Path, **told: str) -> None:
     """Write what a query over `tables` gives as one Parquet file, whole or not at all, without reading it into memory.
 
-    `fingerprint` is kept in the file: of the tables it was made from.
+    What is `told` is kept in the file's metadata.
     """
     with replacing(path) as beside:
         target = str(beside).replace("'", "''")
-        options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{fingerprint: '{fingerprint}'}}"
+        kept = ", ".join(f"{name}: '{text}'" for name, text in told.items())
+        options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{kept}}}"
         tables.backend.raw_sql(f"COPY ({query}) TO '{target}' ({options})")
 
 
@@ -219,16 +221,16 @@ def build(workspace: Workspace, cutoffs: Sequence[datetime] | None = None) -> li
     settings = workspace.settings.features
     categories = fixed_categories(workspace, tables, before=cutoffs[0])
     hashed = definitions_hash(tables, settings, categories=categories)
-    fingerprint = workspace.fingerprint()
+    fingerprint, until = workspace.fingerprint(), json.dumps(asdict(Watermarks.of(tables)))
     folder = workspace.snapshots_dir / hashed[:12]
     query = compiled(snapshot(tables, _cutoff_variable(VARIABLE), settings, categories=categories), tables)
     found = []
     for cutoff in track(cutoffs, "features"):
         path = folder / f"cutoff={cutoff.astimezone(UTC):%Y-%m-%dT%H%M%SZ}.parquet"
-        if _fingerprint_of(path) != fingerprint:
+        if not path.is_file() or _told(path).get("fingerprint") != fingerprint:
             tables.backend.raw_sql(set_cutoff(cutoff))
             with alone(workspace.path):  # not while somebody's rows are being removed
-                write(query, tables, path, fingerprint=fingerprint)
+                write(query, tables, path, fingerprint=fingerprint, until=until)
         found.append(_read(path, cutoff, hashed, fingerprint))
     return found
 
@@ -386,12 +388,15 @@ def _possible(cutoffs: Sequence[datetime], known: Span) -> list[datetime]:
     return sorted(set(cutoffs))
 
 
-def _fingerprint_of(path: Path) -> str | None:
-    """The fingerprint of the tables that a partition was made from; None if it is not there."""
-    if not path.is_file():
-        return None
+def until(path: Path) -> Watermarks | None:
+    """Up to which of the state's rows the tables went that a snapshot was made from; None where it does not say."""
+    told = _told(path).get("until")
+    return Watermarks(**json.loads(told)) if told else None
+
+
+def _told(path: Path) -> dict[str, str]:
     metadata: Mapping[bytes, bytes] = pq.read_metadata(path).metadata or {}
-    return metadata.get(b"fingerprint", b"").decode()
+    return {name.decode(): text.decode() for name, text in metadata.items() if name in (b"fingerprint", b"until")}
 
 
 def _read(path: Path, cutoff: datetime, definitions: str, fingerprint: str) -> Snapshot:

@@ -206,7 +206,7 @@ class Engine:
             self.offering.prepare()
 
     def refresh_models(self) -> None:
-        """Take over new champions and newly checked tables."""
+        """Take over new champions, newly checked tables and newly built features."""
         if self.champions.refresh():
             with self._changing:
                 self.view = replace(self.view, champion=self.champions.current.get(RECOMMENDER))
@@ -217,7 +217,7 @@ class Engine:
                 varying.learn()
                 self.varying = varying
         self.varying.learn()
-        if self._stamp() != self._checked:
+        if self._stamp() != self._checked or (self.profiles is not None and self.profiles.outdated):
             self._load_checked()
 
     def recommend(self, ask: RecommendAsk) -> Recommended:
@@ -314,7 +314,8 @@ class Engine:
         if VALUE in asked:
             champions[VALUE] = self.champions.current.get(VALUE)
         people = self._people(ask.user_ids, champions)
-        note = "not known: no row in users, events, orders or messages"
+        trouble = "" if self.profiles is None else self.profiles.trouble
+        note = trouble or "not known: no row in users, events, orders or messages"
         nothing = UserScore(
             user_id="",
             scores={label: Propensity(probability=None, reasons=[], note=note) for label in labels},
@@ -568,12 +569,14 @@ class Engine:
         profiles = None if tables is None else self._profiles(tables, past)
         if tables is not None and profiles is not None:
             self._check_conditions(tables, profiles)
+            profiles.refresh()
         people = People(self.settings, tables, self.state, past.until, now=datetime.now(UTC))
         acting = self._acting(tables, profiles, people)
         offering = Offering(self.settings, tables, self.state, profiles, self.champions.current.get(OFFERS))
         varying = Varying(self.settings, tables, self.state, profiles, self.champions.current.get(VARIANTS))
         varying.learn()
-        self._troubles = {} if tables is None else self._troubles_of_state(tables, past)
+        troubles = {} if tables is None else self._troubles_of_state(tables, past)
+        self._troubles = troubles | ({"features": profiles.trouble} if profiles and profiles.trouble else {})
         with self._changing:
             champion = self.champions.current.get(RECOMMENDER)
             self.view = View(champion, past, catalogue.refreshed(self.state))

@@ -15,7 +15,6 @@ from data.errors import DataError
 from data.histories import Histories
 from data.interactions import Interactions
 from data.settings import Recommender
-from data.state.arrow import SEQ
 from data.state.reads import Watermarks
 from data.tables import Tables
 from data.vocabulary import Vocabulary
@@ -78,7 +77,7 @@ class Past:
                 everybody, item_groups=groups, user_groups=_segments(tables, cutoff, everybody.users, attributes)
             ),
             complements=Complements.of(everybody),
-            until=_watermarks(tables),
+            until=Watermarks.of(tables),
         )
 
     def of_user(self, user_id: str) -> Histories | None:
@@ -177,9 +176,3 @@ def _joined(known: Interactions, guests: Interactions) -> Interactions:
         kind=np.concatenate(kind),
         kinds=kinds,
     )
-
-
-def _watermarks(tables: Tables) -> Watermarks:
-    """The largest `state_seq` of each table that has one: synced rows are in the tables up to there."""
-    synced = [name for name in ("events", "orders", "identities") if tables.has(name, SEQ)]
-    return Watermarks(**{name: int(tables[name][SEQ].max().fill_null(0).execute()) for name in synced})

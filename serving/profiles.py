@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -29,7 +30,7 @@ from data.vocabulary import Vocabulary
 from data.workspace import Workspace
 from features.hours import Habits
 from features.online import OnlineFeatures, OnlineHabits
-from features.snapshots import definitions_hash, features, stored_categories
+from features.snapshots import definitions_hash, features, stored_categories, until
 
 log = logging.getLogger("attune")
 
@@ -97,12 +98,13 @@ class Profiles:
 
     Attributes:
         columns: Names of the features.
+        trouble: Why nobody but who did something lately is known, if so.
         about: What each says, and its unit.
         example: One row with a value of its kind in each feature, by which conditions are read before anybody is known.
     """
 
     def __init__(self, workspace: Workspace, tables: Tables, state: State, since: Watermarks) -> None:
-        """Open the newest snapshot; who was touched after the checked tables ends is computed by the first refresh."""
+        """Open the newest snapshot; who was touched since its tables were synced is computed by the first refresh."""
         categories = stored_categories(workspace)
         settings = workspace.settings.features
         self._state = state
@@ -115,10 +117,12 @@ class Profiles:
         self.columns = self._online.columns
         told = features(tables, settings, categories=categories)
         self.about = {feature.name: (feature.about, feature.unit) for feature in told}
+        self._snapshots, self._opened = workspace.snapshots_dir, _newest(workspace.snapshots_dir)
         folder = workspace.snapshots_dir / definitions_hash(tables, settings, categories=categories)[:12]
         newest = max(folder.glob("cutoff=*.parquet"), default=None)
+        self.trouble = "" if newest else "there is no snapshot of these features; `attune features` makes one"
         if newest is None:
-            log.warning("there is no snapshot of these features; `attune features` makes one")
+            log.warning(self.trouble)
         nobody = self._online.compute({}, datetime.now(UTC))
         self.example = pd.DataFrame({
             name: [0.0 if pd.api.types.is_numeric_dtype(nobody[name].dtype) else ""] for name in self.columns
@@ -130,9 +134,7 @@ class Profiles:
         self._waiting: dict[str, None] = {}
         self._forgotten = 0
         self._seen: dict[str, Any] = {
-            "events": since.events,
-            "orders": since.orders,
-            "identities": since.identities,
+            **asdict((newest and until(newest)) or since),
             **dict.fromkeys(("users", "messages"), datetime(1970, 1, 1, tzinfo=UTC)),
         }
         self._connection = duckdb.connect()
@@ -146,6 +148,11 @@ class Profiles:
             for name in OF_PEOPLE
             if name in tables.brought
         }
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a snapshot of a newer cutoff, or this one anew, was written since."""
+        return _newest(self._snapshots) != self._opened
 
     @property
     def frames(self) -> list[pd.DataFrame]:
@@ -329,3 +336,8 @@ def _habits(tables: Tables) -> OnlineHabits | None:
     except DataError as error:
         log.info("nobody's hour can be told: %s", error)
         return None
+
+
+def _newest(snapshots: Path) -> tuple[str, int] | None:
+    """By what the newest snapshot is known again, whatever its definitions: the first build settles the categories."""
+    return max(((file.name, file.stat().st_mtime_ns) for file in snapshots.glob("*/cutoff=*.parquet")), default=None)

@@ -44,6 +44,12 @@ class Watermarks:
     orders: int = 0
     identities: int = 0
 
+    @classmethod
+    def of(cls, checked: Tables) -> Watermarks:
+        """The largest `state_seq` of each table that has one: synced rows are in the tables up to there."""
+        synced = [name for name in ("events", "orders", "identities") if checked.has(name, SEQ)]
+        return cls(**{name: int(checked[name][SEQ].max().fill_null(0).execute()) for name in synced})
+
 
 def unlike(connection: sa.Connection, checked: Tables, since: Watermarks) -> str:
     """The table whose newest synced row this state has not, so that `since` tells nothing of it; empty if none.

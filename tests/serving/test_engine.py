@@ -420,6 +420,37 @@ def test_after_sync_and_check_the_same_events_are_not_counted_twice(client, work
     assert [touch.item_id for touch in touches] == ["i1"]
 
 
+def test_what_was_done_between_a_snapshot_and_a_check_stays_in_the_features(client, workspace, now):
+    def viewed_lately():
+        frame, _ = client.engine.profiles.of(["u1"])
+        return frame["product_viewed_1d"].tolist()
+
+    assert viewed_lately() != [2.0]
+    send(client, viewed("b1", "u1", "i25", now), viewed("b2", "u1", "i26", now))
+    client.wait(lambda: viewed_lately() == [2.0])
+    sync(workspace, client.engine.state)
+    check(workspace)
+    client.wait(lambda: client.engine.view.past.until.events == 2)
+    assert viewed_lately() == [2.0]
+    opened = client.engine.profiles
+    build(workspace)
+    client.wait(lambda: client.engine.profiles is not opened)
+    assert viewed_lately() == [2.0]
+
+
+@pytest.mark.usefixtures("registry")
+def test_features_that_were_not_built_are_told_and_taken_over_once_they_are(shop, tmp_path):
+    folder = shutil.copytree(shop, tmp_path / "copy", ignore=shutil.ignore_patterns("snapshots"))
+    engine = Engine(Workspace.open(folder))
+    engine.load()
+    assert "attune features" in engine.status.troubles["features"]
+    assert "attune features" in engine.score(ScoreAsk(user_ids=["u1"])).users[0].scores["churn"].note
+    build(Workspace.open(folder))
+    engine.refresh_models()
+    assert "features" not in engine.status.troubles
+    assert engine.score(ScoreAsk(user_ids=["u1"])).users[0].lifecycle_stage is not None
+
+
 def test_a_backup_in_the_place_of_the_state_is_told_until_the_tables_follow_it(client, workspace, now):
     def backed_up(*rows):
         state = State.open(f"sqlite:///{workspace.path / 'backup.db'}")
