@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +24,11 @@ from data.state.engine import State
 from data.state.schema import APPENDED, tables
 from data.tables import READERS, Tables, connect, read_raw
 from data.workspace import Workspace
+
+log = logging.getLogger("attune")
+
+NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*")
+"""What DuckDB calls columns of numbers."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +168,15 @@ def _write(backend: Backend, spec: TableSpec, exported: Path, imported: Path | N
     """Write `home/state.parquet`: the exported rows that were not imported, attributes as columns; how many."""
     con = backend.con
     con.execute("SET preserve_insertion_order=true")
+    kinds: dict[str, str] = {}
     if imported is not None:
         exported = _not_imported(backend, spec, exported, imported)
+        described = con.execute("DESCRIBE imported").fetchall()
+        counts = con.execute("SELECT count(COLUMNS(*)) FROM imported").fetchone()
+        kinds = {column.lower(): kind for (column, kind, *_), n in zip(described, counts, strict=True) if n}
     con.execute(f"CREATE VIEW new AS SELECT * FROM read_parquet('{_quoted(exported)}')")
     kept = [column.name for column in spec.columns if column.required] + _filled(con, spec)
-    columns = ", ".join([*(f'"{name}"' for name in kept), *_attributes(con)])
+    columns = ", ".join([*(f'"{name}"' for name in kept), *_attributes(con, spec.name, kinds)])
     order = SEQ if SEQ in kept else ", ".join(spec.key)
     rows = int(pq.read_metadata(exported).num_rows)
     if rows:
@@ -205,8 +216,8 @@ def _filled(con: Any, spec: TableSpec) -> list[str]:
     return [name for name, count in zip(optional, counts, strict=True) if count]
 
 
-def _attributes(con: Any) -> list[str]:
-    """SQL of a column for each attribute in `extra`: a number or a truth where every value is one, else text."""
+def _attributes(con: Any, table: str, kinds: Mapping[str, str]) -> list[str]:
+    """SQL of a column for each attribute in `extra`: of its imported kind, else that of all values, else text."""
     found = con.execute(f"""
         SELECT name, bool_and(kind IN ('DOUBLE', 'UBIGINT', 'BIGINT')), bool_and(kind = 'BOOLEAN')
         FROM (
@@ -216,8 +227,13 @@ def _attributes(con: Any) -> list[str]:
     """).fetchall()
     columns = []
     for name, numeric, boolean in found:
-        kind = "DOUBLE" if numeric else "BOOLEAN" if boolean else "VARCHAR"
-        columns.append(f"CAST(extra ->> '$.{name}' AS {kind}) AS \"{name}\"")
+        kind = kinds.get(name) or ("DOUBLE" if numeric else "BOOLEAN" if boolean else "VARCHAR")
+        kind = "DOUBLE" if NUMBER.fullmatch(kind) else kind
+        told, value = f"extra ->> '$.{name}'", f"TRY_CAST(extra ->> '$.{name}' AS {kind})"
+        columns.append(f'{value} AS "{name}"')
+        [(lost,)] = con.execute(f"SELECT count({told}) - count({value}) FROM new").fetchall()
+        if lost:
+            log.warning("%s.%s: %d values of the state are left out, which are no %s", table, name, lost, kind)
     return columns
 
 

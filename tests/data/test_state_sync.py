@@ -117,6 +117,19 @@ def test_attributes_beside_a_large_import(workspace, state):
     assert written["size"].dropna().to_dict() == {"b": "L", "d": "M", "e": "L"}
 
 
+def test_an_attribute_keeps_the_kind_that_it_was_imported_with(workspace, state, caplog):
+    imported = pd.DataFrame([event("e1", size=1, colour="red", empty=None)])
+    imported.to_parquet(workspace.tables_dir / "events.parquet")
+    store(state, event("e2", size="L", colour=7), event("e3", size=3.5, colour="blue", empty="no more"))
+    sync(workspace, state)
+    rows = Tables.open(workspace.tables_dir)["events"].order_by("event_id").execute()
+    assert rows["size"].tolist()[::2] == [1.0, 3.5]
+    assert rows["size"].isna().tolist() == [False, True, False]
+    assert rows["colour"].tolist() == ["red", "7", "blue"]
+    assert rows["empty"].tolist()[-1] == "no more"
+    assert "events.size: 1 values of the state are left out, which are no DOUBLE" in caplog.text
+
+
 def test_tables_in_a_duckdb_file_are_kept(workspace, state):
     import duckdb
 
