@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from ibis.expr import types as ir
 from sqlglot import expressions as sql
 
 from data import settings as config
-from data.errors import DataError
+from data.errors import DataError, meant
 from data.files import alone, replacing
 from data.progress import track
 from data.state.reads import Watermarks
@@ -107,10 +106,7 @@ def snapshot(
     names = [feature.name for group in groups for feature in group.features]
     if columns is not None:
         for unknown in set(columns) - set(names):
-            near = difflib.get_close_matches(unknown, names, n=1)
-            raise DataError(
-                f"{unknown!r} is no feature of this shop" + (f"; did you mean {near[0]!r}?" if near else ".")
-            )
+            raise DataError(f"{unknown!r} is no feature of this shop{meant(unknown, names, '.')}")
         groups = [group.only(columns) for group in groups]
         names = list(columns)
     people = [group.by_user for group in groups if group.whole]
