@@ -155,10 +155,11 @@ def train_value(workspace: Workspace, *, seed: int | None = None) -> TrainingRes
         for row in test.rows:
             child_run(row.name, params={}, metrics=row.metrics)
         if not test.beats_baselines:
+            candidate, chosen = chosen, best_of(rows, plain(rows), seed)
             why = (
-                f"{chosen} is not surely better than every baseline; registered is the best plain rule on earlier rows"
+                f"{candidate} is not surely better than every baseline; "
+                f"registered is the best plain rule on earlier rows, {chosen}"
             )
-            chosen = best_of(rows, plain(rows), seed)
             models = {chosen: fit(rows, chosen, seed), **{name: one for name, one in models.items() if name != chosen}}
             test = compared(workspace, models, rows)
             test = replace(test, notes=(why, *test.notes))

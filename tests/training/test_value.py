@@ -206,7 +206,7 @@ def test_where_nothing_beats_the_plain_rules_the_best_of_them_goes_live(a_shop: 
     shop = a_shop(tmp_path / "shop", SETTINGS, orders=orders)  # nobody differs from anybody
     result = train_value(shop)
     assert (result.chosen, result.test.rows[0].is_baseline) == (MEAN, True)
-    assert "registered is the best plain rule" in result.test.notes[0]
+    assert f"registered is the best plain rule on earlier rows, {result.chosen}" in result.test.notes[0]
     assert result.test.rows[0].metrics["coverage"].estimate > 0.6
     assert Card.load(Registry.of(shop).fetch(result.version, shop.models_dir)).candidate == MEAN
     verdict = jobs.promote(shop, NAME)
