@@ -152,7 +152,7 @@ def _stored(service: Service, decisions: Sequence[Mapping[str, Any]]) -> bool:
 
 def _lost(service: Service, n: int, error: StateUnavailableError) -> None:
     log.warning("decisions could not be stored: %s", error)
-    service.metrics.decisions_lost.inc(n)
+    service.metrics.lose(n)
 
 
 async def _similar(service: Service, ask: SimilarAsk, request_id: str) -> SimilarAnswer:
