@@ -67,7 +67,7 @@ N_TAUGHT = 5_000
 """So many people the model of offers learns from."""
 N_LIVE = 1_000
 """So many of those who are asked about did something since the tables were checked."""
-N_USERS, N_ITEMS, N_OFFERS = 100_000, 50_000, 8
+N_USERS, N_ITEMS, N_OFFERS, FACTORS = 100_000, 50_000, 8, 64
 STRANGERS = 0.1
 N_TIMED, GROUP = 2_000, 8
 """Requests whose parts are timed, and how many of them are worked on together."""
@@ -254,7 +254,7 @@ def recommender_version(workspace: Workspace, *, seed: int) -> Version:
     tables = workspace.checked
     end = span(tables).end
     known = interactions(tables, workspace.settings.recommender, cutoff=end, catalogue=True)
-    model = ALS(iterations=1, seed=seed).fit(known)
+    model = ALS(factors=FACTORS, iterations=1, seed=seed).fit(known)
     with _registering(workspace, "recommender", seed) as (folder, register):
         model.save(folder)
         write_recommender_examples(model, range(5), folder)

@@ -26,7 +26,8 @@ class ALS(Recommender):
 
     Fitted by `implicit` (conjugate gradients, its own threads; BLAS held to one, which is about ten times
     faster). The same seed and data give the same factors. Good to millions of users and some 100,000 items;
-    needs histories of a few items, so strangers are not served.
+    needs histories of a few items, so strangers are not served. The defaults were best of 18 combinations on earlier
+    days of two shops, of ratings and of the simulated shop; serving costs less with fewer factors.
 
     Example:
         >>> import pandas as pd
@@ -52,8 +53,8 @@ class ALS(Recommender):
     def __init__(
         self,
         *,
-        factors: int = 64,
-        regularisation: float = 1.0,
+        factors: int = 128,
+        regularisation: float = 20.0,
         alpha: float = 3.0,
         iterations: int = 15,
         seed: int = 0,
