@@ -28,7 +28,7 @@ from starlette.types import Receive, Scope, Send
 from data import erasing
 from data.errors import AttuneError, StateUnavailableError
 from data.state import keys
-from data.state.tombstones import STRANGER, Tombstones
+from data.state.tombstones import Tombstones, stranger
 from data.workspace import Workspace
 from serving.contacting import Acted
 from serving.engine import Engine, Recommended
@@ -384,7 +384,7 @@ def _parsed(schema: type[Ask], body: bytes) -> Ask:
 def _as_strangers(ask: Ask, tombstones: Tombstones) -> Ask:
     """Whoever was erased is somebody nobody knows, another one each time."""
     named = {name: getattr(ask, name, None) for name in ("user_id", "anonymous_id")} if tombstones else {}
-    erased = {name: f"{STRANGER}{_new_id()}" for name, id_ in named.items() if tombstones.holds(id_)}
+    erased = {name: stranger(_new_id()) for name, id_ in named.items() if tombstones.holds(id_)}
     return ask.model_copy(update=erased) if erased else ask
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from data.state.tombstones import stranger
 from models.offers import NOTHING
 from serving.champions import SEND_TIME
 from serving.channels import refuse_channel
@@ -68,7 +69,7 @@ class Begun:
         against = [{"id": channel, "rule": one.rule, "reason": one.reason} for one in self.held_back]
         return {
             "decision_id": decision_id,
-            "user_id": self.person.user_id or f"stranger-{decision_id}",
+            "user_id": self.person.user_id or stranger(decision_id),
             "at": self.now,
             "kind": "action",
             "slot": self.ask.campaign_id or MESSAGE,

@@ -21,6 +21,7 @@ from data.histories import Step
 from data.settings import Settings
 from data.state import State, keys
 from data.state.reads import Touch, Watermarks, Who, recent, unlike
+from data.state.tombstones import stranger
 from data.tables import Tables
 from data.workspace import Workspace
 from features import profile
@@ -625,7 +626,7 @@ def _decision(
     return {
         "decision_id": decision_id,
         # Strangers stay apart from one another: what is known of one must not become known of all.
-        "user_id": ask.user_id or ask.anonymous_id or f"stranger-{decision_id}",
+        "user_id": ask.user_id or ask.anonymous_id or stranger(decision_id),
         "at": now,
         "kind": "items",
         "placement": ask.placement,

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from data.settings import Settings
 from data.state.counting import Counted, take, used
+from data.state.tombstones import stranger
 from data.state.writes import append
 from models.offers import NOTHING
 from serving.decisions.offers import Given, Offer, Profit, Withheld, explored, give
@@ -146,7 +147,7 @@ class Offered:
 
     @property
     def _who(self) -> str:
-        return self.ask.user_id or self.ask.anonymous_id or f"stranger-{self.decision_id}"
+        return self.ask.user_id or self.ask.anonymous_id or stranger(self.decision_id)
 
     def _without(self, gone: Sequence[Withheld]) -> Offered:
         if not gone:

@@ -361,9 +361,8 @@ async def _tables(service: Service, ask: TablesAsk, request_id: str) -> TablesAn
                     engine.varying.refuse_text(fitted["text"])
                 rows.setdefault(name, []).append(fitted)
             except RowRefusedError as error:
-                row_id = row.get(TABLES[name].key[0])
-                shown = row_id[:512] if isinstance(row_id, str) and error.reason != ERASED else None
-                refused.append(_refused(name, Refusal(position, shown, error.field, error.reason)))
+                shown = None if error.reason == ERASED else row.get(TABLES[name].key[0])
+                refused.append(_refused(name, Refusal.of(error, position, shown)))
     upserted = await service.writer.write(
         lambda connection: {name: upsert(connection, name, found, at=now) for name, found in rows.items()}
     )

@@ -24,6 +24,7 @@ from data.state.arrow import EXTRA
 from data.state.reads import Newest
 from data.state.rows import RowRefusedError
 from data.state.schema import tables as state_tables
+from data.state.tombstones import stranger
 from data.tables import Tables
 from features.profile import sensitive
 from features.segments import members
@@ -265,7 +266,7 @@ class Varying:
         context = {"channel": ask.channel, "campaign_id": ask.campaign_id, "stranger": ask.user_id is None or None}
         return {
             "decision_id": decision_id,
-            "user_id": ask.user_id or ask.anonymous_id or f"stranger-{decision_id}",
+            "user_id": ask.user_id or ask.anonymous_id or stranger(decision_id),
             "at": now,
             "kind": "variant",
             "slot": ask.slot,

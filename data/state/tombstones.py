@@ -20,6 +20,11 @@ ERASED = "belongs to a person who was erased"
 """Why a row is refused."""
 
 
+def stranger(request: str) -> str:
+    """The id of somebody nobody knows, of one request or decision alone."""
+    return f"{STRANGER}{request}"
+
+
 class Tombstones:
     """The hashes of everybody who was erased, kept up with the state.
 
@@ -92,7 +97,7 @@ def _allowed(tombstones: Tombstones, name: str, row: Mapping[str, Any]) -> Mappi
     if not tombstones.holds(user_id):
         return row
     if name == "decisions":
-        return {**row, "user_id": f"{STRANGER}{row['decision_id']}"}
+        return {**row, "user_id": stranger(row["decision_id"])}
     if name == "orders" and tombstones.keeps_orders(user_id):
         return {**row, "user_id": None, "extra": None}
     return None
