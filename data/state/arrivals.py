@@ -9,13 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from data.contract import TABLES
+from data.contract import EVENT_NAMES, TABLES
 from data.state.rows import MAX_ID, RowRefusedError, fit, number, refuse_times, text
 from data.state.tombstones import ERASED
 from data.state.writes import append
 
 SIGN_OF_LINES = {"order_completed": 1.0, "order_refunded": -1.0}
 """Events whose `products` are order lines, and the sign of their quantities (a return is negative)."""
+SPELT = {name.replace("_", ""): name for name in EVENT_NAMES}
+"""How the contract writes an event, by its letters alone."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,11 @@ def _identities(event: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _event(row: Mapping[str, Any], now: datetime, skew: timedelta) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     sign = SIGN_OF_LINES.get(row.get("event", "")) if isinstance(row.get("event"), str) else None
     products = row.get("products") if sign else None
-    brought = {name: value for name, value in row.items() if not (products and name == "products")}
+    brought = {name: value for name, value in row.items() if not (sign and name == "products")}
     event = {**fit(TABLES["events"], brought), "received_at": now}
+    name = event["event"]
+    if (meant := SPELT.get("".join(filter(str.isalnum, name)).casefold(), name)) != name:
+        raise RowRefusedError("event", f"is written {meant!r}; as {name[:64]!r} it would count for nothing")
     if not (event["user_id"] or event["anonymous_id"]):
         raise RowRefusedError("user_id", "is missing, and so is anonymous_id; one of them is needed")
     refuse_times(TABLES["events"], event, now=now, skew=skew)

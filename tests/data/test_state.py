@@ -254,6 +254,8 @@ def test_an_event_naming_visitor_and_user_ties_them(state):
         ({"item_id": "\ud800"}, "item_id"),
         ({"no name": 1}, "no name"),
         ({"Item_Id": "x"}, "item_id"),
+        ({"event": "Product Viewed"}, "event"),
+        ({"event": "orderCompleted", "products": [{"item_id": "a"}]}, "event"),
         ({"event": "order_completed", "products": "tea"}, "products"),
         ({"event": "order_completed", "products": [{"quantity": 1}]}, "products[0].item_id"),
         ({"event": "order_completed", "products": [{"item_id": "a", "quantity": "1"}]}, "products[0].quantity"),
@@ -279,6 +281,12 @@ def test_a_row_that_does_not_fit_is_refused_with_its_field(change, field):
 def test_a_number_that_json_does_not_know_is_refused():
     with pytest.raises(RowRefusedError, match="attributes: holds a number that is not finite"):
         fit(TABLES["variants"], {"variant_id": "v", "slot": "s", "attributes": {"size": float("nan")}})
+
+
+def test_an_order_without_lines_is_an_event_alone():
+    found = arrivals({**EVENT, "event": "order_completed", "products": []}, {**EVENT, "event": "Tasting Booked"})
+    assert not found.refused
+    assert [event["extra"] for event in found.events] == [None, None]
 
 
 def test_columns_outside_the_contract_are_kept():
