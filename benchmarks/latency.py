@@ -101,10 +101,10 @@ def measure(asks: Mapping[str, Callable[[int], object]], *, n_asks: int) -> dict
     return {name: Took(*(1000 * np.array(seconds[1:]).T)) for name, seconds in took.items()}
 
 
-def asking(model: Recommender, histories: Histories) -> Callable[[int], object]:
+def asking(model: Recommender, histories: Histories, exclude_seen: bool = True) -> Callable[[int], object]:
     """Asks a model for the best items of one history after the other, round and round."""
     rows = [histories[np.array([row])] for row in range(min(len(histories), N_ASKED))]
-    return lambda turn: model.recommend(rows[turn % len(rows)], K, exclude_seen=True)
+    return lambda turn: model.recommend(rows[turn % len(rows)], K, exclude_seen=exclude_seen)
 
 
 def random_shop(n_items: int, *, n_users: int) -> Interactions:

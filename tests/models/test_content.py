@@ -114,7 +114,7 @@ def test_a_new_item_is_like_its_kind_and_leads_to_it(new_item):
 
 def test_in_a_blend_a_new_item_is_recommended_on_its_first_day(new_item):
     asked = Histories.of_steps(new_item.items, [[Step("i00"), Step("i01")], [Step("i40"), Step("i41")]])
-    members = [{"model": "als", "params": {"factors": 8}}, {"model": "content"}]
+    members = [{"model": "als", "params": {"factors": 8, "regularisation": 1}}, {"model": "content"}]
     model = Blend(members=members, weights=[1, 0.5]).fit(new_item)
     ranked = model.recommend(asked, 61, exclude_seen=False).items
     assert 60 in ranked[0, :20]  # before others of its kind, behind all of which als alone would leave it
