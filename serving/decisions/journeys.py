@@ -155,21 +155,10 @@ def next_step(
         Waiting
         Due
     """
-    journey = _journey(user_id, trigger, beginning, log, now=now, again_days=again_days)
-    if journey is None:
-        return None
-    ended = _ended(journey, goal_at, holds)
-    if ended is not None:
-        # What begins by a condition has not begun where it does not hold: nothing is to be told of it.
-        untold = ended.why == "condition" and not trigger.events and journey.last is None
-        return None if untold else ended
-    last = journey.last
-    there = last is not None and last.step < len(trigger.steps)  # the settings may have lost steps since
-    if last is not None and there and not last.sent and now - last.at < timedelta(hours=REPEAT_HOURS):
-        return Due(trigger, last.step, journey.beginning, last.decision_id, last)
-    if last is not None and last.step + 1 >= len(trigger.steps) and journey.anew:
-        return journey.none("re_entry", f"it began {journey.beginning.at:%Y-%m-%d}; anew after {again_days:g} days")
-    return _ahead(journey, holds, now)
+    under_way, anew = _journeys(user_id, trigger, beginning, log, now=now, again_days=again_days)
+    found = None if under_way is None else _where(under_way, goal_at, holds, now, again_days)
+    goes_on = isinstance(found, Due) or (found is not None and found.why == "waits")
+    return found if goes_on or anew is None else _where(anew, goal_at, holds, now, again_days)
 
 
 def settle(contenders: Sequence[Due], worth: Sequence[float], *, arm: ArmName, user_id: str) -> Settled:
@@ -232,7 +221,7 @@ class _Journey:
         return Waiting(self.trigger.name, self.beginning, why, reason)
 
 
-def _journey(
+def _journeys(
     user_id: str,
     trigger: Trigger,
     beginning: Beginning | None,
@@ -240,22 +229,45 @@ def _journey(
     *,
     now: datetime,
     again_days: float,
-) -> _Journey | None:
-    """The journey that was begun, if that is not too long ago, else the one that is to begin; None if none is."""
+) -> tuple[_Journey | None, _Journey | None]:
+    """The journey that was begun, and the one that may begin; None if there is none.
+
+    A newer event ends the one that was begun, once that is `again_days` ago. What begins by a condition, which may hold
+    all the time, begins anew only once nothing of the one before is ahead.
+    """
     log = sorted(log, key=lambda handed: (handed.at, handed.step))
     last = log[-1] if log else None
     newer = beginning is not None and (last is None or beginning.at > last.beginning.at)
+    under_way = None
     if last is not None:
+        under_way = _Journey(user_id, trigger, last.beginning, last.beginning.at, last, newer)
         first_at = min(handed.at for handed in log if handed.beginning.at == last.beginning.at)
         if now - first_at < timedelta(days=again_days):
-            return _Journey(user_id, trigger, last.beginning, last.beginning.at, last, newer)
+            return under_way, None
     if beginning is not None and newer:
-        return _Journey(user_id, trigger, beginning, beginning.at)
+        return None, _Journey(user_id, trigger, beginning, beginning.at)
     if trigger.events:
-        return None
+        return under_way, None
     # What begins by a condition begins when it is first seen to hold: the journey before it tells two who see it at
     # once that they see the same.
-    return _Journey(user_id, trigger, Beginning(now), NEVER if last is None else last.beginning.at)
+    return under_way, _Journey(user_id, trigger, Beginning(now), NEVER if last is None else last.beginning.at)
+
+
+def _where(
+    journey: _Journey, goal_at: datetime | None, holds: Holds, now: datetime, again_days: float
+) -> Due | Waiting | None:
+    """The step of a journey that is due, or why none is; None where it never began."""
+    trigger, last = journey.trigger, journey.last
+    ended = _ended(journey, goal_at, holds)
+    if ended is not None:
+        # What begins by a condition has not begun where it does not hold: nothing is to be told of it.
+        return None if ended.why == "condition" and not trigger.events and last is None else ended
+    there = last is not None and last.step < len(trigger.steps)  # the settings may have lost steps since
+    if last is not None and there and not last.sent and now - last.at < timedelta(hours=REPEAT_HOURS):
+        return Due(trigger, last.step, journey.beginning, last.decision_id, last)
+    if last is not None and last.step + 1 >= len(trigger.steps) and journey.anew:
+        return journey.none("re_entry", f"it began {journey.beginning.at:%Y-%m-%d}; anew after {again_days:g} days")
+    return _ahead(journey, holds, now)
 
 
 def _ended(journey: _Journey, goal_at: datetime | None, holds: Holds) -> Waiting | None:

@@ -112,7 +112,25 @@ def test_a_new_beginning_counts_only_once_the_old_journey_is_old_enough():
     anew = Beginning(START + 10 * DAY)
     assert ask(START + 11 * DAY, beginning=anew, log=log).why == "re_entry"
     assert ask(START + 11 * DAY, beginning=anew, log=log, again_days=7).number == 0
-    assert ask(START + 60 * DAY, log=log) is None  # nothing began it anew
+    assert ask(START + 60 * DAY, log=log).why == "over"  # nothing began it anew
+
+
+def test_a_journey_that_is_longer_than_it_takes_to_begin_anew_goes_on_to_its_last_step():
+    of = trigger(steps=(ActionStep(), ActionStep(wait="20 days"), ActionStep(wait="20 days")))
+    log = []
+    for number, day in enumerate((0, 20, 40)):
+        found = ask(START + day * DAY, of=of, log=log)
+        assert found.number == number
+        log.append(handed(found, START + day * DAY))
+    anew = Beginning(START + 35 * DAY)
+    assert ask(START + 35 * DAY, of=of, beginning=anew, log=log[:2]).number == 0
+    risk = trigger(events=(), condition="churn > 0.6", steps=of.declared.steps)
+    asked = {"of": risk, "beginning": None}
+    log = []
+    for number, day in enumerate((0, 20, 40, 60)):
+        found = ask(START + day * DAY, **asked, log=log)
+        assert found.number == number % 3
+        log.append(handed(found, START + day * DAY))
 
 
 def test_what_begins_by_a_condition_begins_when_it_is_seen_to_hold():
