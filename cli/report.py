@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -106,7 +107,9 @@ def uplift(
     ] = None,
     margin: Annotated[
         float | None,
-        typer.Option(help="Share of the money that is earned; without --money, of one outcome. By default 1."),
+        typer.Option(
+            help="With --cost: share of the money that is earned, or what one outcome is worth; by default 1."
+        ),
     ] = None,
     cost: Annotated[
         list[str] | None, typer.Option(help="Of sending to one person, `0.1` or `ARM=0.1`; then profit decides.")
@@ -123,7 +126,12 @@ def uplift(
         str | None, typer.Option(help="To hold against the model: `mens == 1 -> Mens else Womens`.")
     ] = None,
     currency: Annotated[str | None, typer.Option(help="Of the money and costs, such as EUR.")] = None,
-    to: Annotated[Path | None, typer.Option(help="Folder of the page and its numbers; empty = reports/.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the page and its numbers; empty = reports/ of the workspace, of --experiment reports/ here."
+        ),
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Say what a campaign, all decisions or any experiment changed, whether to believe it, and whom to contact.
@@ -171,18 +179,20 @@ def uplift(
         refuse({"--kind": kind, "--since": since, "--days": days}, "is of decisions")
         if treatment is None or outcome is None:
             raise DataError("--experiment needs --treatment and --outcome: the columns of the arms and of what came.")
+        _need({"--margin": margin}, {"--cost": cost})
+        _need({"--rule": rule}, {"--before": before})
         from data.files import read_rows
         from features.rules import parse_rule
         from training.uplift_report import run_of
         from training.uplift_report import uplift_report as report_of
 
         rows = read_rows(experiment)
-        margin = 1 if margin is None else margin
-        known = [name.strip() for names in before or () for name in names.split(",") if name.strip()]
+        known = [name for names in before or () for name in _names(names, rows)]
         given = {
-            "treatment": treatment, "control": control, "outcome": outcome, "money": money, "margin": f"{margin:g}",
-            "cost": ", ".join(cost or ()), "share": ", ".join(share or ()), "before": ", ".join(known), "user": user,
-            "date": date, "rule": rule, "currency": currency,
+            "treatment": treatment, "control": control, "outcome": outcome, "money": money,
+            "margin": None if margin is None else f"{margin:g}", "cost": ", ".join(cost or ()),
+            "share": ", ".join(share or ()), "before": ", ".join(known), "user": user, "date": date, "rule": rule,
+            "currency": currency,
         }  # fmt: skip
         report = report_of(
             rows,
@@ -190,7 +200,7 @@ def uplift(
             outcome=outcome,
             control=control,
             money=money,
-            margin=margin,
+            margin=1 if margin is None else margin,
             costs=_by_arm(cost, "--cost"),
             shares=_shares(share),
             before=known,
@@ -216,6 +226,26 @@ def _file_name(campaign: str) -> str:
     """A campaign's id as a file may be called; two campaigns never share one."""
     plain = re.sub(r"[^\w.-]+", "-", campaign)
     return plain if plain == campaign.replace(" ", "-") else f"{plain}-{sha256(campaign.encode()).hexdigest()[:6]}"
+
+
+def _need(given: Mapping[str, object], other: Mapping[str, object]) -> None:
+    """Refuse an option that says nothing without another one.
+
+    Raises:
+        WorkspaceError: it was given, and the other was not.
+    """
+    from data.errors import WorkspaceError
+
+    [(name, value)], [(needed, there)] = given.items(), other.items()
+    if value is not None and not there:
+        raise WorkspaceError(f"{name} says nothing without {needed}. Give that too, or leave {name} out.")
+
+
+def _names(told: str, columns: Container[str]) -> list[str]:
+    """Columns named with commas between them; one that has a comma or blanks of its own is named alone."""
+    if told in columns:
+        return [told]
+    return [name if name in columns else name.strip() for name in told.split(",") if name.strip()]
 
 
 def _shares(told: list[str] | None) -> dict[str, float] | None:

@@ -90,10 +90,6 @@ class Unit:
         low, high = (self._told(end * factor, self._places(i, factor)) for end in (i.low, i.high))
         return f"{low} to {high}{behind}"
 
-    def shown(self, width: float) -> ShowAmount:
-        """Writes differences whose interval is so wide, for a verdict."""
-        return ShowAmount(self, width)
-
     def axis(self, x: float, *, times: float = 1.0) -> str:
         """At a chart's axis."""
         return f"{x * self._factor(times):,.6g}".replace("-", "−")
@@ -123,23 +119,6 @@ class Unit:
             return "–"
         rounded = round(x, places) + 0.0  # no minus zero
         return f"{rounded:{sign if rounded else ''},.{max(0, places)}f}".replace("-", "−")
-
-
-@dataclass(frozen=True, slots=True)
-class ShowAmount:
-    """Writes an amount of a unit, as exactly as an interval of this width supports.
-
-    Attributes:
-        unit: Of what.
-        width: Of the interval, in the outcome's own unit.
-    """
-
-    unit: Unit
-    width: float
-
-    def __call__(self, x: float) -> str:
-        """Without a plus sign."""
-        return self.unit.amount(x, self.width)
 
 
 def _places(i: Interval, factor: float) -> int:

@@ -272,12 +272,23 @@ class UpliftReport:
     def sentence(self) -> str:
         """The verdict in words; where there are costs, with what it comes to after them."""
         told = self.verdict.sentence
-        profit = next((p.profit for p in self.profits if p.arm == self.arm), None)
-        believed = self.verdict.kind != "not to be trusted" and self.headline[0].decisive.enough
-        if profit is None or not believed:
+        if self.verdict.kind == "not to be trusted" or not self.headline[0].decisive.enough:
             return told
-        change, ends = (tell(profit, times=THOUSAND) for tell in (self.money.change, self.money.ends))
-        return f"{told} After cost that is {change} per 1,000 people ({ends})."
+        for profit in (p.profit for p in self.profits if p.arm == self.arm):
+            change, ends = (tell(profit, times=THOUSAND) for tell in (self.money.change, self.money.ends))
+            told = f"{told} After cost that is {change} per 1,000 people ({ends})."
+        return told + self._chosen
+
+    @property
+    def _chosen(self) -> str:
+        """Where doing it to everybody is not what to do, what choosing is worth, if it surely is worth something."""
+        if self.verdict.kind == "act" or self.campaign or not (self.who and self.who.differ and self.offers):
+            return ""
+        best = self.offers[0].best_single
+        if best is None or not best.gain.low > 0:
+            return ""
+        told = self.offers[0].sentence
+        return f" But people differ: {told[:1].lower()}{told[1:]}"
 
     @property
     def money(self) -> Unit:
@@ -357,11 +368,13 @@ def text(report: UpliftReport) -> str:
     for c in report.analysis.comparisons:
         i, unit = c.interval, report.unit(c)
         doubt = "" if c.decisive.enough else "; too few people to believe it"
-        lines.append(f"  {c.metric.told}, {c.arm}: {unit.change(i)} ({unit.ends(i)}){doubt}")
+        lines.append(f"  {c.metric.told}, {report.called(c.arm)}: {unit.change(i)} ({unit.ends(i)}){doubt}")
     money = report.money
+    believed = {c.arm: c.decisive.enough for c in reversed(report.analysis.comparisons)}  # of the first metric
     for p in report.profits:
         change, ends = (tell(p.profit, times=THOUSAND) for tell in (money.change, money.ends))
-        lines.append(f"  {p.arm}: {change} ({ends}) after cost per 1,000 people")
+        told = f"{change} ({ends}) after cost per 1,000 people" if believed[p.arm] else "too few people to tell profit"
+        lines.append(f"  {report.called(p.arm)}: {told}")
     if report.who:
         lines += [f"  {report.who.sentence}", f"  {report.who.how_many}"]
     lines += [f"  {offers.sentence}" for offers in report.offers]

@@ -35,6 +35,7 @@ from evaluation.units import Unit
 from evaluation.uplift import comparable, contrast
 from evaluation.uplift_report import Offers, Profit, Run, UpliftReport, Who, arm_name, who
 from features.rules import Rule
+from models.columns import Columns
 from models.uplift import fit_policy_tree
 from training import uplift
 from training.uplift import CrossFitted
@@ -81,7 +82,7 @@ def uplift_report(
     run: Run,
     seed: int = 0,
 ) -> UpliftReport:
-    """Analyse an experiment; where it can be trusted and something was known before, also learn who gains.
+    """Analyse an experiment; where it can be trusted and enough was known before of enough people, learn who gains.
 
     The outcome decides. With costs, money after cost decides: the money's effect must be worth cost / margin, or, where
     there is no money, the outcome's, `margin` then being what one is worth.
@@ -95,7 +96,7 @@ def uplift_report(
         margin: Share of the money that is earned, or what one outcome is worth.
         costs: Of one contact and its offer, of each arm or of all.
         shares: Planned, of each arm.
-        before: Columns known before; those of numbers correct the effects, those of few words are segments.
+        before: Columns known before; those of numbers correct the effects, those of few values are segments.
         user: Column of ids, as `read_experiment` takes it.
         date: Column of when each joined.
         rule: Who would get which arm, to hold against the model.
@@ -104,19 +105,25 @@ def uplift_report(
         seed: Of all that is drawn.
 
     Raises:
-        DataError: a column that is not there, no control, nobody treated, a cost of an arm that is not there.
+        DataError: a column that is not there, no control, nobody treated, a margin or a cost that is none, or is of an
+            arm that is not there.
     """
-    if not margin > 0:
+    if not 0 < margin < np.inf:
         raise DataError(f"margin is {margin:g}; give what is earned of 1, above 0.")
     if late := set(before) & {treatment, outcome, money, date}:
         raise DataError(f"{min(map(str, late))} is part of the experiment, not known before; leave it out of --before.")
-    numbers = tuple(name for name in before if name in rows and pd.api.types.is_numeric_dtype(rows[name]))
-    segments = tuple(name for name in before if name in rows and 2 <= rows[name].nunique() <= MOST_GROUPS)
-    experiment = read_experiment(
-        rows, treatment=treatment, control=control, shares=shares, user=user, before=before, segments=segments
-    )
+    before = list(dict.fromkeys(before))
+    experiment = read_experiment(rows, treatment=treatment, control=control, shares=shares, user=user, before=before)
+    known = _numbers_read(experiment.rows, before)
+    numbers = tuple(name for name in before if pd.api.types.is_numeric_dtype(known[name]))
+    segments = tuple(name for name in before if 2 <= known[name].nunique() <= MOST_GROUPS)
+    experiment = replace(experiment, rows=known, segments=segments)
+    if rule is not None:
+        for condition, _ in rule.parts:
+            condition.check(before, called="column known before")
+        rule.codes(known, experiment.arms)
     by_arm = _costs(costs, experiment.arms)
-    names = [outcome, *([money] if money else [])]
+    names = list(dict.fromkeys([outcome, *([money] if money else [])]))
     if by_arm is not None and money:
         names.reverse()
     metrics = [Metric(name, before=numbers) for name in names]
@@ -143,14 +150,14 @@ def uplift_report(
         learnt = _Learnt(left_out=NOT_TRUSTED)
     elif not before:
         learnt = _Learnt(left_out="Left out: name columns known before (--before) to learn who gains.")
-    elif not np.ptp(first):
-        why = f"{names[0]} is the same for everybody, so nothing can be learnt from it."
-        learnt = _Learnt(left_out=f"Left out: {why}")
+    elif not next(c for c in analysis.comparisons if c.arm == promising).decisive.enough:
+        learnt = _Learnt(left_out=f"Left out: too few people stand behind {names[0]} to learn from.")
     else:
         earned = {} if by_arm is None else {"margin": margin, "costs": by_arm}
         unit = units[names[0]] if by_arm is None else Unit("money", currency)
         outcomes = {name: (values[name], units[name]) for name in names}
-        learnt = _learnt(experiment, outcomes, before, promising, unit, earned=earned, rule=rule, seed=seed)
+        called = tuple(arm_name(arm, treatment) for arm in experiment.arms)
+        learnt = _learnt(experiment, outcomes, promising, unit, called=called, earned=earned, rule=rule, seed=seed)
     return UpliftReport(
         analysis=analysis,
         units=units,
@@ -161,7 +168,7 @@ def uplift_report(
         tree=learnt.tree,
         periods={} if at is None else _periods(experiment, first, at),
         left_out=learnt.left_out,
-        notes=tuple(_notes(experiment, learnt.who is not None, by_arm is not None)),
+        notes=tuple(_notes(experiment, learnt.who is not None, by_arm is not None, at)),
         run=run,
         currency=currency,
     )
@@ -235,9 +242,7 @@ def analysed(
         seed: Of all that is drawn.
         how: As `evaluation.experiments.analyse` has it.
     """
-    sizes = np.bincount(experiment.arm)
-    width = float(4 * outcome.std() * np.sqrt(1 / sizes[0] + 1 / sizes[1:].max()))  # about that of an interval
-    found = analyse(experiment, metrics, show=unit.shown(width), seed=seed, **how)
+    found = analyse(experiment, metrics, show=unit.amount, seed=seed, **how)
     return replace(found, checks=(*found.checks, _nothing_done(outcome, experiment.arm, seed)))
 
 
@@ -269,7 +274,7 @@ def _nothing_done(outcome: np.ndarray, arm: np.ndarray, seed: int) -> Check:
 def plans_of(
     analysis: Analysis, arm: str, *, worth: float = 0.0, people_per_day: float | None = None
 ) -> tuple[Plan, ...]:
-    """How many people, both arms together, it takes to be sure of the effect seen, and of half of it.
+    """How many people, both arms together, it takes to be as sure as the verdict of the effect seen, and of half of it.
 
     None where the data decided, or nothing can be said.
 
@@ -277,7 +282,7 @@ def plans_of(
         analysis: Of the experiment.
         arm: Whose effect on the first metric is in question.
         worth: What an effect must be worth.
-        people_per_day: How many come.
+        people_per_day: How many come, to all arms.
     """
     found = next(comparison for comparison in analysis.comparisons if comparison.arm == arm).decisive
     gap = abs(found.interval.estimate - worth)
@@ -286,9 +291,10 @@ def plans_of(
         return ()
     people, treated = found.n_treated + found.n_control, found.n_treated / (found.n_treated + found.n_control)
     spread = found.standard_error * np.sqrt(people * treated * (1 - treated))
-    per_day = np.nan if people_per_day is None else people_per_day
+    per_day = np.nan if people_per_day is None else people_per_day * people / sum(analysis.arms.values())
+    level = analysis.verdict.interval.level
     return tuple(
-        plan(spread=float(spread), effect=gap * part, treated_share=treated, people_per_day=per_day)
+        plan(spread=float(spread), effect=gap * part, treated_share=treated, people_per_day=per_day, level=level)
         for part in (1.0, 0.5)
     )
 
@@ -303,24 +309,28 @@ def _unit_of(y: np.ndarray, currency: str, *, is_money: bool) -> Unit:
 def _learnt(
     experiment: Experiment,
     outcomes: Mapping[str, tuple[np.ndarray, Unit]],
-    before: Sequence[str],
     arm: str,
     unit: Unit,
     *,
+    called: Sequence[str],
     earned: Mapping[str, Any],
     rule: Rule | None,
     seed: int,
 ) -> _Learnt:
-    """What models say of people they did not see; of the outcomes, with their units, the first is learnt."""
+    """What models say of people they did not see; of the outcomes, with their units, the first is learnt.
+
+    `called` is what readers call the arms.
+    """
     drawn = some_rows(len(experiment.rows), MOST_LEARNT, seed=seed)
     (values, _), *_ = outcomes.values()
     judged = {name: (y[drawn], its_unit) for name, (y, its_unit) in outcomes.items()}
     try:
-        fitted = learn(experiment, drawn, values, before, earned=earned, seed=seed)
+        fitted = learn(experiment, drawn, values, experiment.before, earned=earned, seed=seed)
+        found = judge_who(fitted, arm, unit, rule=rule, seed=seed)
         return _Learnt(
-            judge_who(fitted, arm, unit, rule=rule, seed=seed),
-            _offers(fitted, unit, judged, rule, after_cost=bool(earned)),
-            str(fit_policy_tree(fitted.experiment.table, fitted.values, names=experiment.arms, seed=seed)),
+            replace(found, arm=called[experiment.arms.index(arm)]),
+            _offers(fitted, unit, judged, rule, called=called, after_cost=bool(earned)),
+            str(fit_policy_tree(fitted.experiment.table, fitted.values, names=called, seed=seed)),
         )
     except DataError as error:
         return _Learnt(left_out=f"Left out: {error}")
@@ -332,20 +342,22 @@ def _offers(
     judged: Mapping[str, tuple[np.ndarray, Unit]],
     rule: Rule | None,
     *,
+    called: Sequence[str],
     after_cost: bool,
 ) -> tuple[Offers, ...]:
     """The policies by what was learnt, then by the other outcomes, whose arms' means stand in for a model."""
     of = fitted.experiment
-    chosen = uplift.policies(fitted, rule=rule)
+    names = {f"{arm} to all": f"{name} to all" for arm, name in zip(of.arms, called, strict=True)}
+    chosen = {names.get(name, name): shares for name, shares in uplift.policies(fitted, rule=rule).items()}
     first, *others = judged
     name = "profit after cost" if after_cost else first
-    found = compare_policies(of.logged, chosen, fitted.expected, arms=of.arms, probabilities=of.probabilities)
+    found = compare_policies(of.logged, chosen, fitted.expected, arms=called, probabilities=of.probabilities)
     told = [Offers(name, unit, found)]
     for other in others:
         y, its_unit = judged[other]
         means = np.bincount(of.arm, y) / np.bincount(of.arm)
         log, predicted = Logged(of.arm, y, of.logged.probability), np.tile(means, (len(y), 1))
-        found = compare_policies(log, chosen, predicted, arms=of.arms, probabilities=of.probabilities)
+        found = compare_policies(log, chosen, predicted, arms=called, probabilities=of.probabilities)
         told.append(Offers(other, its_unit, found))
     return tuple(told)
 
@@ -357,6 +369,9 @@ def _costs(costs: Mapping[str, float] | float | None, arms: Sequence[str]) -> di
         costs = dict.fromkeys(arms[1:], costs)
     if unknown := set(costs) - set(arms[1:]):
         raise DataError(f"a cost is given for {min(unknown)!r}; the treated arms are {', '.join(arms[1:])}.")
+    if wrong := {arm: cost for arm, cost in costs.items() if not 0 <= cost < np.inf}:
+        arm, cost = next(iter(wrong.items()))
+        raise DataError(f"the cost of {arm} is {cost:g}; give what one contact costs, 0 or more.")
     return {arm: costs.get(arm, 0.0) for arm in arms[1:]}
 
 
@@ -378,28 +393,53 @@ def profits_of(analysis: Analysis, costs: Mapping[str, float], *, margin: float 
 def people_per_day(at: pd.Series) -> float | None:
     """How many joined a day; None where all did on one."""
     days = (at.max() - at.min()).days + 1
-    return len(at) / days if days > 1 else None
+    return float(at.notna().sum()) / days if days > 1 else None
 
 
 def _times(experiment: Experiment, date: str) -> pd.Series:
-    try:
-        return pd.to_datetime(experiment.rows[date], format="ISO8601")
-    except (ValueError, TypeError) as error:
-        [why, *_] = str(error).splitlines()  # pandas goes on with advice for its callers
-        raise DataError(f"{date}: not all are dates: {why.rstrip('.')}. Write them like 2026-01-31.") from error
+    told = experiment.rows[date]
+    at = pd.to_datetime(told, format="ISO8601", errors="coerce", utc=True)
+    if (wrong := at.isna() & told.notna()).any():
+        raise DataError(
+            f"{date}: {wrong.sum()} values are no dates (first: {str(told[wrong].iloc[0])!r}). "
+            "Write them like 2026-01-31."
+        )
+    if at.isna().all():
+        raise DataError(f"{date} is empty. Leave out --date, or name another column.")
+    return at
 
 
 def _periods(experiment: Experiment, y: np.ndarray, at: pd.Series) -> dict[str, tuple[Period, ...]]:
-    control = experiment.arm == 0
-    return {
-        arm: over_time(y[experiment.arm == code], y[control], at[experiment.arm == code], at[control])
-        for code, arm in enumerate(experiment.arms)
-        if code
-    }
+    dated = at.notna().to_numpy()
+    control, found = dated & (experiment.arm == 0), {}
+    for code, arm in enumerate(experiment.arms[1:], start=1):
+        treated = dated & (experiment.arm == code)
+        if control.any() and treated.any():
+            found[arm] = over_time(y[treated], y[control], at[treated], at[control])
+    return found
 
 
-def _notes(experiment: Experiment, learnt: bool, costs: bool) -> list[str]:
+def _numbers_read(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The rows; columns of text that is numbers of more than a few values, such as `"1.234,50"`, are numbers."""
+    text = [
+        name
+        for name in names
+        if not pd.api.types.is_numeric_dtype(rows[name])
+        and not pd.api.types.is_datetime64_any_dtype(rows[name])
+        and rows[name].nunique() > MOST_GROUPS
+    ]
+    try:
+        columns = Columns.learn(rows[text])
+    except DataError:  # not one of them says anything
+        return rows
+    read = columns(rows[text])
+    return rows.assign(**{name: read[name] for name, how in columns.read.items() if how.kind == "number"})
+
+
+def _notes(experiment: Experiment, learnt: bool, costs: bool, at: pd.Series | None) -> list[str]:
     notes = list(LIMITS)
+    if at is not None and at.isna().any():
+        notes.append(f"{at.isna().sum():,} people without a date are left out of what is told over time.")
     if not costs:
         notes.append("No cost was given (--cost): an effect above zero may still not pay.")
     if learnt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -35,7 +35,10 @@ USERS = ("user_id", "customer_id", "person_id", "subscriber_id", "client_id", "u
 """What columns of ids are called, where it is not said."""
 
 PROMISING = ("not to be trusted", "act", "keep testing", "cannot tell", "do not")
-"""Kinds of verdicts: the first that an arm has is the experiment's."""
+"""Kinds of verdicts: the first that an arm has is the experiment's, of arms with enough people if there are any."""
+
+MOST_ARMS = 50
+"""More values are no arms but ids, amounts or dates."""
 
 MetricKind = Literal["share", "amount", "ratio"]
 
@@ -207,7 +210,7 @@ def read_experiment(
         treated_at: Column of the time of the first treatment, missing for those never treated.
 
     Raises:
-        DataError: a column that is not there, no control, no treated, or shares that do not fit the arms.
+        DataError: a column that is not there or holds lists, no control, nobody treated, shares that do not fit.
 
     Example:
         >>> rows = pd.DataFrame({"segment": ["No E-Mail", "Mens", "Mens", None], "visit": [0, 1, 0, 1]})
@@ -234,6 +237,8 @@ def read_experiment(
         in_two = rows.groupby(user)[treatment].transform("nunique") > 1
         found.append(checks.users_in_two_arms(rows.loc[in_two, user].nunique(), rows[user].nunique()))
         without(in_two, "in two arms")
+        if not len(rows):
+            raise DataError(f"by {user} everybody is in two arms: a column of ids has another one for each person.")
         without(rows.duplicated(user) & rows[user].notna(), "there twice")
     if assigned_at is not None and treated_at is not None:
         early = rows[treated_at] < rows[assigned_at]
@@ -241,7 +246,7 @@ def read_experiment(
         without(early, "treated before assignment")
     arms = _arms(rows[treatment], treatment, control)
     if shares is not None and set(shares) != set(arms):
-        raise DataError(f"shares are of {sorted(shares)}; {treatment} has the arms {sorted(arms)}.")
+        raise DataError(f"shares are of {', '.join(shares)}; give one of each arm: {', '.join(arms)}.")
     if shares is not None and not min(shares.values()) > 0:
         raise DataError(
             f"shares are {', '.join(f'{name} {part:g}' for name, part in shares.items())}; give each above 0."
@@ -266,7 +271,7 @@ def analyse(
     planned_people: int | None = None,
     people_per_day: float | None = None,
     actions: Mapping[str, str] | None = None,
-    show: Callable[[float], str] = "{:.3g}".format,
+    show: Callable[[float, float], str] = "{:.3g}".format,
     level: float = 0.95,
     seed: int = 0,
 ) -> Analysis:
@@ -282,7 +287,7 @@ def analyse(
         planned_people: In the whole experiment, for one that still runs: verdicts follow always-valid intervals.
         people_per_day: How many come, to say how much longer it takes.
         actions: Arm -> what a verdict on it calls doing it, as in "send Mens"; else its name.
-        show: Writes an amount of the first metric.
+        show: Writes an amount of the first metric, from it and the width of its interval.
         level: Coverage of intervals.
         seed: Of what is drawn in the checks.
 
@@ -315,34 +320,40 @@ def analyse(
     comparisons = _corrected(comparisons)
     before = experiment.rows[list(experiment.before)]
     balance = checks.balance(experiment.arm, before, experiment.arms)
-    found = _checked(experiment, balance, metrics, values, seed)
+    of_people, of_outcomes = (
+        _checks_of_people(experiment, balance, seed),
+        _checks_of_outcomes(experiment, metrics, values),
+    )
     first, treated_arms = metrics[0], len(experiment.arms) - 1
     needed = worth if isinstance(worth, Mapping) else dict.fromkeys(experiment.arms[1:], worth)
     verdicts = {}
     for comparison in comparisons[:treated_arms]:
         chosen, action = comparison.decisive, (actions or {}).get(comparison.arm, comparison.arm)
+        people = chosen.n_treated + chosen.n_control
+        interval = _interval(experiment, comparison, planned_people, 1 - (1 - level) / treated_arms)
         verdict = decide(
-            _interval(experiment, comparison, planned_people, 1 - (1 - level) / treated_arms),
-            people=chosen.n_treated + chosen.n_control,
+            interval,
+            people=people,
             action=action,
             effect=f"the effect of the arm {comparison.arm}" if treated_arms > 1 else "the effect",
             what=_per_person(comparison),
-            show=show,
+            show=lambda x, width=interval.high - interval.low: show(x, width),  # type: ignore[misc]
             worth=needed[comparison.arm],
             lower_is_better=first.lower_is_better,
             enough=chosen.enough,
             largest_share=comparison.largest_share,
-            people_per_day=people_per_day,
-            checks=found,
+            people_per_day=people_per_day and people_per_day * people / len(experiment.arm),
+            checks=(*of_outcomes, *of_people),  # what is wrong with an outcome makes the arms look unlike, too
         )
         verdicts[comparison.arm] = _guarded(verdict, action, [c for c in comparisons if c.arm == comparison.arm])
     sign = -1 if first.lower_is_better else 1
     over = {arm: sign * verdict.interval.estimate - needed[arm] for arm, verdict in verdicts.items()}
+    few = {comparison.arm: not comparison.decisive.enough for comparison in comparisons[:treated_arms]}
     return Analysis(
-        verdict=verdicts[min(verdicts, key=lambda arm: (PROMISING.index(verdicts[arm].kind), -over[arm]))],
+        verdict=verdicts[min(verdicts, key=lambda arm: (few[arm], PROMISING.index(verdicts[arm].kind), -over[arm]))],
         verdicts=verdicts,
         comparisons=tuple(comparisons),
-        checks=found,
+        checks=(*of_people, *of_outcomes),
         balance=balance,
         segments={} if first.per is not None else _segments(experiment, values[first.outcome], level),
         arms=experiment.counts,
@@ -448,31 +459,32 @@ def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
     return [replace(c, p_adjusted=float(q)) for c, q in zip(comparisons, p, strict=True)]
 
 
-def _checked(
-    experiment: Experiment,
-    balance: tuple[Balance, ...],
-    metrics: Sequence[Metric],
-    values: Mapping[str, np.ndarray],
-    seed: int,
-) -> tuple[Check, ...]:
-    rows, arm, before = experiment.rows, experiment.arm, experiment.rows[list(experiment.before)]
-    outcomes = {metric.outcome: values[metric.outcome] for metric in metrics}
-    disguised = checks.outcomes_in_disguise(outcomes, before) if experiment.before else {}
+def _checks_of_people(experiment: Experiment, balance: tuple[Balance, ...], seed: int) -> tuple[Check, ...]:
+    rows, arm = experiment.rows, experiment.arm
     return (
+        checks.sample_ratio_by_segment(arm, rows[list(experiment.segments)]),  # tells where people were lost
         checks.sample_ratio(experiment.counts, experiment.shares),
-        checks.sample_ratio_by_segment(arm, rows[list(experiment.segments)], experiment.shares),
         checks.balanced(balance),
-        checks.assignment_foreseen(arm, before, seed=seed),
+        checks.assignment_foreseen(arm, rows[list(experiment.before)], seed=seed),
         *experiment.checks,
-        *(
-            check
-            for name, outcome in outcomes.items()
-            for check in (
-                checks.leak(arm, outcome, experiment.arms, metric=name),
-                *_missing(experiment, outcome, name),
-                *([disguised[name]] if disguised else []),
-            )
-        ),
+    )
+
+
+def _checks_of_outcomes(
+    experiment: Experiment, metrics: Sequence[Metric], values: Mapping[str, np.ndarray]
+) -> tuple[Check, ...]:
+    outcomes = {metric.outcome: values[metric.outcome] for metric in metrics}
+    disguised = {}
+    if experiment.before:
+        disguised = checks.outcomes_in_disguise(outcomes, experiment.rows[list(experiment.before)])
+    return tuple(
+        check
+        for name, outcome in outcomes.items()
+        for check in (
+            checks.leak(experiment.arm, outcome, experiment.arms, metric=name),
+            *_missing(experiment, outcome, name),
+            *([disguised[name]] if disguised else []),
+        )
     )
 
 
@@ -517,13 +529,15 @@ def _named(column: pd.Series) -> pd.Series:
 
 def _arms(words: pd.Series, treatment: str, control: str | None) -> tuple[str, ...]:
     names = sorted(words.unique())
+    if len(names) > MOST_ARMS:
+        raise DataError(f"{treatment} has {len(names):,} values, such as {names[0]!r}; name the column of the arms.")
     if control is None:
         known = [name for name in names if name.strip().lower() in CONTROLS]
-        if len(known) != 1:
-            raise DataError(f"{treatment} has the arms {names}; say which is the control.")
-        control = known[0]
+        if len(known) != 1 < len(names):
+            raise DataError(f"{treatment} has the arms {', '.join(names)}; say which is the control.")
+        control = known[0] if known else names[0]
     if str(control) not in names:
-        raise DataError(f"{treatment} has no arm {control!r}; it has {names}.")
+        raise DataError(f"{treatment} has no arm {control!r}; it has {', '.join(names)}.")
     if len(names) < 2:
         raise DataError(f"{treatment} has one arm alone, {names[0]!r}; an experiment needs people treated and not.")
     return str(control), *(name for name in names if name != str(control))
@@ -537,3 +551,7 @@ def _is_of_ids(name: object, column: pd.Series) -> bool:
 def _there(rows: pd.DataFrame, names: Sequence[str]) -> None:
     if missing := [name for name in names if name not in rows]:
         raise DataError(f"no column {missing[0]!r}; there are {', '.join(map(str, rows.columns))}.")
+    for name in names:
+        first = rows[name].dropna().head(1)
+        if not first.map(lambda value: isinstance(value, Hashable)).all():
+            raise DataError(f"{name} holds lists or the like (first: {first.iloc[0]}); name a column of single values.")

@@ -189,7 +189,7 @@ def as_numbers(column: pd.Series, *, name: str, missing: float = 0.0) -> np.ndar
     wrong = (numbers.isna() & column.notna()) | np.isinf(numbers.astype(float))
     if wrong.any():
         raise DataError(
-            f"{name}: {wrong.sum()} values are no numbers (first: {column[wrong].iloc[0]!r}). "
+            f"{name}: {wrong.sum()} values are no numbers (first: {str(column[wrong].iloc[0])!r}). "
             "Write an amount as 12.50, a yes and a no as 1 and 0."
         )
     return numbers.astype(float).fillna(missing).to_numpy()

@@ -61,7 +61,7 @@ def over_time(
     length = pd.Timedelta(days=PERIOD_DAYS)
     ours, theirs = (((at - first) // length).to_numpy() for at in (treated_at, control_at))
     periods = []
-    for number in range(int(max(ours.max(), theirs.max())) + 1):
+    for number in np.unique(np.r_[ours, theirs]).tolist():
         until = [treated[ours <= number], control[theirs <= number]]
         if not all(map(len, until)):
             continue

@@ -86,7 +86,7 @@ def decide(
         'Act: send. It raises revenue per recipient by 0.5, and by 0.2 to 0.8 with 95 % confidence.'
         >>> decide(Interval(0.3, -0.1, 0.7, 0.95), people=1000).sentence
         'Keep testing: the effect on the outcome per person lies between -0.1 and 0.7, so it may be none. If it is as
-        large as it looks, about 2,600 more people would show it.'
+        large as it looks, about 2,600 more people in both arms together would show it.'
     """
     if failed := [check for check in checks if check.status == "failed"]:
         more = len(failed) - 1
@@ -95,7 +95,8 @@ def decide(
         return Verdict("not to be trusted", sentence, interval, None, None)
     if not enough or np.isnan(interval.low):
         alone = f", and one alone has {100 * largest_share:.0f} % of it all" if largest_share > LARGE else ""
-        few = f"too few people stand behind {what}{alone}. Run it on more people"
+        behind = what if effect == "the effect" else f"{effect} on {what}"
+        few = f"too few people stand behind {behind}{alone}. Run it on more people"
         alike = f"{what} is the same for everybody" + (", or an arm has one person" if interval.estimate else "")
         reason = few if np.isfinite(interval.low) else alike
         return Verdict("cannot tell", f"The data cannot tell: {reason}.", interval, None, None)
@@ -127,7 +128,9 @@ def _undecided(interval: Interval, so_far: str, gap: float, people: int, people_
         return Verdict("cannot tell", sentence, interval, None, None)
     days = more / people_per_day if people_per_day else None
     longer = f" ({_rounded(days)} more days)" if days is not None else ""
-    needed = f"If it is as large as it looks, about {_rounded(more)} more people{longer} would show it"
+    needed = (
+        f"If it is as large as it looks, about {_rounded(more)} more people in both arms together{longer} would show it"
+    )
     return Verdict("keep testing", f"Keep testing: {so_far}. {needed}.", interval, more, days)
 
 

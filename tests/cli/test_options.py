@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import cli.main
@@ -20,6 +21,14 @@ from data.workspace import Workspace
         ("report uplift --decisions --treatment arm", "--treatment goes with --experiment"),
         ("report uplift --decisions --margin 0.3", "--margin goes with --experiment"),
         ("report uplift --experiment x.csv --kind offer", "--kind is of decisions"),
+        (
+            "report uplift --experiment x.csv --treatment arm --outcome y --margin 2",
+            "--margin says nothing without --cost",
+        ),
+        (
+            "report uplift --experiment x.csv --treatment arm --outcome y --rule r",
+            "--rule says nothing without --before",
+        ),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(tmp_path, words, why):
@@ -49,11 +58,16 @@ def test_a_folder_that_cannot_be_written_is_told_in_a_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "attune: shop/reports/audit.md: Permission denied\n"
 
 
-def test_an_interrupted_query_is_told_in_a_line(monkeypatch, capsys):
-    def run():
-        raise RuntimeError("Query interrupted")  # what DuckDB raises at Ctrl-C
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("Query interrupted")])  # the other is DuckDB's
+def test_ctrl_c_is_told_in_a_line(monkeypatch, capsys, error):
+    app = typer.Typer()
 
-    monkeypatch.setattr(cli.main, "app", run)
+    @app.command()
+    def verb() -> None:
+        raise error
+
+    monkeypatch.setattr(cli.main, "app", app)
+    monkeypatch.setattr("sys.argv", ["attune"])
     with pytest.raises(SystemExit) as ended:
         cli.main.main()
     assert ended.value.code == 130

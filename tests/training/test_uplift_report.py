@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pandas as pd
 import pytest
 
 import training.uplift_report
-from data.errors import DataError
+from data.errors import DataError, WorkspaceError
 from evaluation.experiments import Nothing
 from evaluation.intervals import Interval
 from evaluation.uplift_report import Run, UpliftReport, text
+from features.rules import parse_rule
 from training import uplift
 from training.uplift_report import run_of, uplift_report
 
@@ -88,6 +90,9 @@ def test_a_broken_assignment_is_not_learnt_from() -> None:
         ({"costs": {"Mail": 1.0}}, "Mail"),
         ({"before": ["visit"]}, "visit"),
         ({"margin": 0.0}, "margin"),
+        ({"margin": np.inf}, "margin"),
+        ({"costs": -1.0}, "the cost of mail is -1"),
+        ({"costs": {"mail": np.nan}}, "the cost of mail is nan"),
         ({"date": "town"}, "town"),
         ({"control": "nothing"}, "nothing"),
     ],
@@ -161,9 +166,93 @@ def test_amounts_whose_intervals_are_too_narrow_are_warned_of(monkeypatch: pytes
 
 def test_a_column_that_has_no_dates_is_told_in_a_line() -> None:
     rows = shop(200).assign(joined="41")
-    with pytest.raises(DataError, match=r"^joined: not all are dates: .*Write them like 2026-01-31\.$") as told_why:
+    with pytest.raises(
+        DataError, match=r"^joined: 200 values are no dates \(first: '41'\)\. Write them like 2026-01-31\.$"
+    ):
         told(rows, date="joined")
-    assert "\n" not in str(told_why.value)
+
+
+def test_people_without_a_date_are_left_out_over_time_and_told() -> None:
+    rows = shop(1000).assign(joined=pd.Timestamp("2026-01-01"))
+    rows["joined"] += pd.to_timedelta(np.arange(1000) % 20, unit="D")
+    rows.loc[:99, "joined"] = None
+    found = told(rows, date="joined")
+    last = found.periods["mail"][-1].so_far
+    assert last.n_treated + last.n_control == 900
+    assert "100 people without a date are left out of what is told over time." in found.notes
+    assert sum(found.analysis.arms.values()) == 1000
+
+
+def test_a_rule_that_does_not_fit_is_told_before_anything_is_learnt() -> None:
+    with pytest.raises(WorkspaceError, match=r"'agee' is no column known before \(column 1\); did you mean 'age'\?"):
+        told(shop(200), before=["age"], rule=parse_rule("agee > 50 -> mail else none"))
+    with pytest.raises(WorkspaceError, match="'sms' is no arm"):
+        told(shop(200), before=["age"], rule=parse_rule("age > 50 -> sms else none"))
+
+
+def test_the_verdict_is_told_as_exactly_as_what_was_known_before_allows() -> None:
+    rng = np.random.default_rng(0)
+    past = rng.gamma(1, 60, 4000)
+    rows = pd.DataFrame({"arm": np.tile(["none", "mail"], 2000), "past": past})
+    rows["visit"] = past + 2 * (rows.arm == "mail") + rng.normal(0, 3, 4000)
+    assert " by 2.0" in told(rows, before=["past"]).verdict.sentence  # by 2, and by 2 to 2 it said
+
+
+def test_columns_named_twice_count_once() -> None:
+    found = told(shop(1000), money="visit", costs=0.1, before=["age", "age"])
+    assert [c.metric.told for c in found.analysis.comparisons] == ["visit"]
+    assert len(found.analysis.balance) == 1
+
+
+def test_numbers_with_a_decimal_comma_are_numbers_known_before() -> None:
+    rows = shop(1000).assign(age=lambda rows: [f"{age:.2f}".replace(".", ",") for age in rows.age])
+    comparison = told(rows, before=["age"]).analysis.comparisons[0]
+    assert comparison.adjusted is not None
+    assert comparison.variance_reduction > 0
+
+
+def test_arms_that_are_numbers_are_told_with_their_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uplift, "cross_fit", partial(uplift.cross_fit, folds=2))
+    rows = shop().assign(arm=lambda rows: (rows.arm == "mail").astype(int))
+    rule, run = parse_rule("age > 40 -> 1 else 0"), replace(RUN, options={"treatment": "arm"})
+    found = uplift_report(rows, treatment="arm", outcome="visit", before=["age"], rule=rule, run=run)
+    assert found.who is not None
+    assert found.who.arm == "arm 1"
+    assert {row.name for row in found.offers[0].found.rows} >= {"arm 1 to all", "nobody", rule.text}
+    assert "arm 1" in found.tree
+    assert "  visit, arm 1: " in text(found)
+
+
+def test_too_few_people_are_not_learnt_from() -> None:
+    rows = shop(2000)
+    rows["spend"] = np.where(np.arange(2000) == rows.index[rows.visit == 1][0], 1e6, rows.spend)
+    found = told(rows, money="spend", costs=0.1, before=["age"])
+    assert found.verdict.kind == "cannot tell"
+    assert found.who is None
+    assert found.left_out == "Left out: too few people stand behind spend to learn from."
+    assert "  mail: too few people to tell profit" in text(found).splitlines()
+
+
+def test_where_only_some_are_worth_it_the_verdict_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uplift, "cross_fit", partial(uplift.cross_fit, folds=2))
+    found = told(shop(3000), money="spend", margin=0.5, costs=3.5, before=["age"])
+    assert found.verdict.kind == "do not"
+    assert " But people differ: choosing for each person is worth +" in found.sentence
+    assert "“nobody”" in found.sentence
+
+
+def test_of_three_arms_the_plan_is_as_sure_as_the_verdict_and_counts_days_of_both() -> None:
+    rng = np.random.default_rng(2)
+    rows = shop(3000)
+    rows["arm"] = rng.choice(["none", "mail", "call"], 3000)
+    rows["visit"] = (rng.random(3000) < 0.2 + 0.03 * (rows.arm == "mail")).astype(int)
+    rows["joined"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(3000) % 30, unit="D")
+    report = told(rows, date="joined")
+    more, [plan, _] = report.verdict.more_people, report.plans
+    assert more
+    found = report.headline[0].decisive
+    assert plan.people == pytest.approx(found.n_treated + found.n_control + more, rel=0.01)
+    assert plan.days == pytest.approx(plan.people / (100 * 2 / 3), rel=0.05)
 
 
 def test_where_the_data_did_not_decide_it_says_how_many_people_would() -> None:

@@ -70,7 +70,7 @@ def test_no_effect_is_no_verdict_whatever_the_metric():
 def test_the_words_of_an_undecided_one_say_how_much_longer():
     verdict = decide(Interval(1.0, -0.2, 2.2, 0.95), people=1000, people_per_day=100)
     assert verdict.kind == "keep testing"
-    assert "about 1,900 more people (20 more days) would show it" in verdict.sentence
+    assert "about 1,900 more people in both arms together (20 more days) would show it" in verdict.sentence
     assert verdict.more_people == pytest.approx(1000 * ((2.8016 / 1.95996 * 1.2) ** 2 - 1), abs=1)
     hopeless = decide(Interval(0.01, -1.2, 1.2, 0.95), people=1000)
     assert hopeless.kind == "cannot tell"
@@ -236,8 +236,53 @@ def test_a_column_called_customer_that_says_new_or_old_is_not_taken_for_ids():
     assert read_experiment(rows, treatment="arm").left_out == {}
 
 
+def test_the_verdict_names_what_broke_rather_than_what_follows_from_it():
+    rows = shop(11, people=20_000)
+    rng = np.random.default_rng(0)
+    lost = rows[(rows.country != "CH") | (rows.arm == "none") | (rng.random(len(rows)) > 0.4)]
+    told = analyse(read_experiment(lost, treatment="arm", segments=["country"]), [Metric("bought")]).verdict.sentence
+    assert told.startswith("Not to be trusted (and 1 other check failed): country = CH: ")
+    planned = read_experiment(rows, treatment="arm", segments=["country"], shares={"none": 0.45, "mail": 0.55})
+    told = analyse(planned, [Metric("bought")]).verdict.sentence  # nobody was lost in one country rather than another
+    assert told.startswith("Not to be trusted: none ")
+    noted = rows.assign(arm=np.where(rows.bought | (rng.random(len(rows)) < 0.4), "mail", "none"))
+    told = analyse(read_experiment(noted, treatment="arm"), [Metric("bought")]).verdict.sentence
+    assert "other check failed): Nobody in none has bought" in told
+
+
+def test_an_arm_of_a_few_people_is_not_what_the_verdict_is_about():
+    rows = shop(0, effect=-0.03)
+    rows.loc[rows.index[~rows.bought][:5], "arm"] = "vip"
+    found = analyse(read_experiment(rows, treatment="arm"), [Metric("bought")])
+    assert found.verdict is found.verdicts["mail"]
+    assert found.verdict.kind == "do not"
+    assert "behind the effect of the arm vip on bought" in found.verdicts["vip"].sentence
+
+
+def test_days_are_those_until_both_arms_have_the_people():
+    rng = np.random.default_rng(13)
+    rows = pd.DataFrame({"arm": rng.choice(["none", "a", "b", "c"], 20_000)})
+    rows["spend"] = rng.normal(10, 10, 20_000) + 0.5 * (rows.arm == "a")
+    verdict = analyse(read_experiment(rows, treatment="arm"), [Metric("spend")], people_per_day=100).verdict
+    assert verdict.kind == "keep testing"
+    assert verdict.more_days == pytest.approx(verdict.more_people / 50, rel=0.05)  # half of those who come are in them
+
+
+def test_weeks_in_which_nobody_came_are_not_gone_through():
+    at = pd.to_datetime(pd.Series(["0001-01-01", "2026-01-01", "9999-12-31"]), format="ISO8601", utc=True)
+    assert len(over_time(np.arange(3.0), np.arange(3.0), at, at)) == 3
+
+
 def test_what_is_no_experiment_is_refused():
     rows = shop(8, people=100)
+    with pytest.raises(DataError, match="past has 100 values, such as "):
+        read_experiment(rows, treatment="past")
+    with pytest.raises(DataError, match="by country everybody is in two arms"):
+        read_experiment(rows, treatment="arm", user="country")
+    with pytest.raises(DataError, match=r"tags holds lists or the like \(first: \[1\]\)"):
+        read_experiment(rows.assign(tags=[[1]] * 100), treatment="arm", before=["tags"])
+    with pytest.raises(DataError, match="one arm alone, 'mail'"):
+        read_experiment(rows.query("arm == 'mail'"), treatment="arm")
     with pytest.raises(DataError, match="say which is the control"):
         read_experiment(rows.replace({"arm": {"none": "other"}}), treatment="arm")
     with pytest.raises(DataError, match="one arm alone"):

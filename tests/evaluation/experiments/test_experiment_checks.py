@@ -107,6 +107,13 @@ def test_an_outcome_that_only_the_treated_can_have_is_found():
     assert found.finding.startswith("Nobody in none has redeemed")
 
 
+def test_a_few_people_may_lie_apart_by_chance():
+    for people, status in ((6, "passed"), (60, "failed")):
+        arm = np.repeat([0, 1], people // 2)
+        found = checks.leak(arm, arm + 1.0, NAMES, metric="spend")
+        assert (found.status, found.value) == (status, 1.0)
+
+
 def test_few_people_in_two_arms_are_tolerated_many_are_not():
     assert checks.users_in_two_arms(0, 1000).status == "passed"
     assert checks.users_in_two_arms(10, 1000).status == "warning"
