@@ -70,8 +70,9 @@ def main() -> None:
             raise
         typer.secho(f"attune: {error.filename}: {error.strerror}", fg="red", err=True)
         raise SystemExit(1) from None
-    except (KeyboardInterrupt, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and str(error) != "Query interrupted":  # what DuckDB makes of Ctrl-C
+    except (SystemExit, RuntimeError) as error:
+        typers, duckdbs = "130", "Query interrupted"  # what they make of Ctrl-C
+        if str(error) != (typers if isinstance(error, SystemExit) else duckdbs):
             raise
         typer.secho("attune: interrupted; run the same command again to go on.", err=True)
         raise SystemExit(130) from None
