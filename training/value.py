@@ -303,10 +303,11 @@ def fit(rows: ValueRows, candidate: str, seed: int, *, live: bool = False) -> Cu
         first = _expecting(rows, candidate, ended[-1], rows.ended(ended[-1], ended), seed)
         model.band = Band.fit(first.expect(late.features)[0], late.money)
     else:
-        some = _drawn(rows.by_cutoff[at], MAX_DRAWN, seed)
+        features = rows.by_cutoff[at].features
+        some = features.iloc[some_rows(len(features), MAX_DRAWN, seed=seed)]
         weeks = rows.split.horizon_days / 7
-        came = model.habits.draws(from_features(some.features), weeks, n_draws=N_DRAWS, seed=seed)
-        model.band = Band.fit(np.tile(model.expect(some.features)[0], N_DRAWS), came.ravel())
+        came = model.habits.draws(from_features(some), weeks, n_draws=N_DRAWS, seed=seed)
+        model.band = Band.fit(np.tile(model.expect(some)[0], N_DRAWS), came.ravel())
     return model
 
 

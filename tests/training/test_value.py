@@ -187,8 +187,12 @@ def test_a_version_whose_answers_changed_is_refused(champion: Workspace) -> None
         Card.load(folder)
 
 
-def test_a_short_history_has_no_trees_and_intervals_of_the_models_own(a_shop: A_Shop, tmp_path: Path) -> None:
-    shop = a_shop(tmp_path / "shop", SETTINGS, orders=orders_of(users=150, days=80))
+@pytest.mark.parametrize(("days", "horizon"), [(80, HORIZON), (125, 90)])
+def test_a_short_history_has_no_trees_and_intervals_of_the_models_own(
+    a_shop: A_Shop, tmp_path: Path, days: int, horizon: int
+) -> None:
+    settings = SETTINGS.replace(str(HORIZON), str(horizon))
+    shop = a_shop(tmp_path / "shop", settings, orders=orders_of(users=300, days=days))
     rows = value_rows(shop)
     assert candidates(rows) == (HABITS,)
     result = train_value(shop)
