@@ -14,7 +14,8 @@ from data.errors import DataError, WorkspaceError
 from data.tables import Tables
 from data.workspace import Workspace
 from simulation import shop as room
-from simulation.dirt import FAULTS
+from simulation.catalogue import offers_table
+from simulation.dirt import FAULTS, soil
 from simulation.shop import simulate
 from simulation.world import World
 
@@ -108,6 +109,13 @@ def test_there_is_dirt_of_every_kind_that_a_parquet_file_can_hold():
     for one in CHECKS:
         if one.reason not in unreadable:
             assert (one.table, one.column, one.reason) in known
+
+
+def test_a_table_of_a_few_rows_stays_clean():
+    offers = {"offers": offers_table(World.load())}
+    for seed in range(200):
+        soiled, dirty = soil(offers, np.random.default_rng(seed), share=0.004, batch="c")
+        assert (soiled["offers"].num_rows, dirty.num_rows) == (offers["offers"].num_rows, 0)
 
 
 def test_dirty_rows_are_few(sql, shop):
