@@ -237,9 +237,12 @@ def compared(rows: JudgedRows, contestants: Sequence[Contestant], settings: Sett
         for who, quality in zip(contestants, qualities, strict=True)
     )
     n_cold = int(first.cold_user.sum())
-    note = f"judged on {rows.about}; {n_cold:,} of them were strangers until then and are told apart"
+    note = f"judged on {rows.about}"
     if n_cold:
-        note += "; to them a model that has nothing for strangers shows what is popular"
+        note += (
+            f"; apart from them {n_cold:,} who were strangers until then, to whom a model that has nothing for "
+            "strangers shows what is popular"
+        )
     return Comparison("recommender", METRIC, len(first.cold_user) - n_cold, judged, (note,))
 
 

@@ -40,6 +40,7 @@ from training.tracking import child_run, log_comparison, pictures, training
 PREFIX = "propensity-"
 MEASURES = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error", "calibration_slope")
 MODEL = "regression and trees"
+NO_SEARCH = "nothing was searched: the history before the test is shorter than two horizons"
 BASE_RATE, RECENCY_RULE, RFM_RULE = "base rate", "logistic regression on recency", "logistic regression on RFM"
 RFM = ("days_since_order", "orders_365d", "spend_365d")
 """Recency, frequency and money: what a marketer's rule reads."""
@@ -163,6 +164,8 @@ def train_propensity(
                 why = f"{MODEL} is not surely better than {test.best_baseline.name}, so that {best} is registered"
                 test = compared(workspace, name, {best: model, MODEL: learnt}, rows)
                 test = dataclasses.replace(test, notes=(f"{why}: the best baseline before the test", *test.notes))
+        if (trials is not None or minutes is not None) and not split.purged_later:
+            test = dataclasses.replace(test, notes=(*test.notes, NO_SEARCH))
         chosen = test.rows[0].name
         detail = in_detail(workspace, rows, model.predict(rows.test.features), resamples=settings.bootstrap, seed=seed)
         log_comparison(test, detail)

@@ -519,7 +519,8 @@ class _Search:
     def _tell(self, trial: Trial) -> None:
         self.trials.append(trial)
         best = max(self.best.values(), key=lambda found: found.score, default=None)
-        outcome = f"{trial.quality}" if trial.quality else f"{trial.state}: {trial.reason}"
+        told = f"{trial.state}: {trial.reason}" if trial.reason else ""
+        outcome = ", ".join(filter(None, (f"{trial.quality or ''}", told)))
         so_far = f"; best so far {best.score:.4f} by {best.family}" if best else ""
         self.told(trial, f"trial {trial.number}, {trial.recipe}: {outcome}{so_far}")
 
@@ -572,9 +573,12 @@ def _key(rows: Sequence[JudgedRows], k: int, shows: Sequence[bool], seed: int) -
     """Two searches of one key try the same on the same rows."""
     digest = blake2b(json.dumps([k, list(shows), seed]).encode(), digest_size=16)
     for part in rows:
-        digest.update(f"{part.known.items.hash} {part.known.users.hash} {part.items.hash}".encode())
         known, asked, taken = part.known, part.histories, part.held_out
+        told = known.attributes
+        names = [known.items.hash, known.users.hash, part.items.hash, known.kinds, told and told.names]
+        digest.update(json.dumps(names).encode())
         for array in (
+            *((told.matrix.indptr, told.matrix.indices, told.matrix.data) if told else ()),
             *(known.user, known.item, known.weight, known.at, known.kind),
             *(asked.indptr, asked.item, asked.now),
             *(taken.indptr, taken.indices),

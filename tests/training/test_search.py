@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from data.errors import DataError
 from data.histories import Histories
-from data.interactions import Interactions
+from data.interactions import Attributes, Interactions
 from models.recommenders import MODELS
 from models.recommenders.base import Recommender
 from models.recommenders.popularity import Popularity
@@ -136,6 +139,14 @@ def test_other_rows_begin_anew(rows: list[JudgedRows], tmp_path: Path) -> None:
     found = search(rows[:1], families=["popularity"], trials=1, folder=tmp_path, resamples=100)
     alone = search(rows[:1], families=["popularity"], trials=1, resamples=100)
     assert told(found) == told(alone)
+
+
+def test_items_of_which_something_else_is_known_begin_anew(rows: list[JudgedRows], tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"families": ["popularity", "content"], "trials": 2, "blend": False, "folder": tmp_path}
+    search(rows, **asked)
+    cups = Attributes(("category=cups",), sparse.csr_matrix(np.ones((len(rows[0].known.items), 1), np.float32)))
+    found = search([replace(part, known=replace(part.known, attributes=cups)) for part in rows], **asked)
+    assert [trial.state for trial in found.trials] == ["complete", "complete"]
 
 
 class Broken(Popularity):

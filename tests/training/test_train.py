@@ -304,6 +304,14 @@ def test_the_rule_that_stands_in_is_the_best_on_the_rows_before_the_test(shop: W
     assert best(*RFM) == BASE_RATE
 
 
+def test_a_search_that_the_history_is_too_short_for_is_told(a_shop: Any, some_orders: Any, tmp_path: Path) -> None:
+    settings = "[propensity.churn]\nhorizon_days = 30\n"
+    workspace = a_shop(tmp_path / "shop", settings, orders=some_orders(users=120, days=80))
+    result = propensity_job.train_propensity(workspace, "churn", trials=2)
+    assert propensity_job.NO_SEARCH in result.test.notes
+    assert not (workspace.path / "search").exists()
+
+
 def test_where_nothing_tells_people_apart_everybodys_rate_goes_live(
     a_shop: Any, some_orders: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
