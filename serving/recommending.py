@@ -553,15 +553,14 @@ def _shown(
         reason = f"often bought with {view.catalogue.name(choice.because_of)}"
     elif because is not None:
         reason = because
-    elif choice.source == POPULARITY:
-        if category is not None and category_name(own) == category and own not in view.catalogue.sensitive:
-            reason = f"popular in {own}"
-        else:
-            reason = "popular with customers like you" if segments else "popular right now"
-    elif view.model is not None and view.model.serves_cold_users:
-        reason = "popular right now"  # no step of the history holds it up, so what serves strangers does
-    else:
+    elif (ranker := view.past.popular if choice.source == POPULARITY else view.model) is None:
         reason = None
+    elif category_name(own) == category and own not in view.catalogue.sensitive and ranker.knows(category):
+        reason = f"popular in {own}"
+    elif choice.source == POPULARITY and segments:
+        reason = "popular with customers like you"
+    else:  # no step of the history holds it up, so what serves strangers does
+        reason = "popular right now" if ranker.serves_cold_users else None
     return RankedItem(item_id=choice.item_id, score=choice.score, source=source, reason=reason)
 
 

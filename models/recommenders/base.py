@@ -195,6 +195,10 @@ class Recommender(Fitted, ABC):
             reasons[asked] = np.where(drops.max(axis=1) > 0, strongest, -1)
         return reasons
 
+    def knows(self, group: str | None) -> bool:  # noqa: ARG002 - most know no groups
+        """Whether scores are others for those who are told to be of this segment or category."""
+        return False
+
     def save(self, folder: Path) -> None:
         """Write `model.json`, the item ids and one npy file per array; the folder appears whole or not at all.
 

@@ -60,6 +60,10 @@ class Composite(Recommender):
         self.parts = parts
         self.serves_cold_users = any(part.serves_cold_users for part in parts)
 
+    def knows(self, group: str | None) -> bool:
+        """As `Recommender.knows`."""
+        return any(part.knows(group) for part in self.parts)
+
     def _fit(self, interactions: Interactions) -> None:
         for number, part in enumerate(self.parts):
             file = self._checkpoint

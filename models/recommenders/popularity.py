@@ -128,6 +128,10 @@ class Popularity(Recommender):
         items = self.indices[own]
         score[items] *= (1 + self.data[own] / (GROUP_PRIOR * self.overall[items])) ** power
 
+    def knows(self, group: str | None) -> bool:
+        """As `Recommender.knows`."""
+        return group in self._row_of
+
     @cached_property
     def _row_of(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.groups)}

@@ -1,14 +1,25 @@
 """What is shown where: placements, complements, filters and the reasons for it, asked as an app asks."""
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
 from data.errors import WorkspaceError
-from data.settings import Placement
+from data.settings import Placement, Recommender
 from data.state.schema import tables
+from features.interactions import interactions
+from features.snapshots import span
+from models.recommenders.blend import Blend
+from models.recommenders.popularity import Popularity
+from models.recommenders.repeat_purchase import RepeatPurchase
+from serving.champions import Champion
 from serving.placements import Placements
+from serving.recommending import recommend, steps_of
+from serving.schemas import RecommendAsk
 
 
 def ask(client, **body):
@@ -213,6 +224,27 @@ def test_a_stranger_gets_what_is_popular_in_the_category_on_the_page(client, reg
     items = ask(client, k=10, context={"viewing": "i33"})["items"]
     assert {item["reason"] for item in items[:5]} == {"popular in cups"}
     assert {item["reason"] for item in ask(client, k=10)["items"]} == {"popular right now"}
+
+
+@pytest.mark.parametrize("model", [Popularity(), RepeatPurchase(), Blend(members=[{"model": "repeat"}], weights=[1])])
+def test_what_the_page_or_the_cart_lifts_is_told_by_a_model_that_serves_strangers_too(shared, model):
+    tables = shared.engine.workspace.checked
+    model.fit(interactions(tables, Recommender(), cutoff=span(tables).end, catalogue=True))
+    view = replace(shared.engine.view, champion=Champion("recommender", 2, model, exclude_seen=False))
+
+    def reasons(**context):
+        asked = RecommendAsk(k=30, context=context)
+        steps = steps_of(asked.context, [], {"product_viewed": 1.0, "product_added": 3.0}, datetime.now(UTC))
+        placed = Placements({})["default"]
+        found = recommend(view, asked, placed, steps, now=datetime.now(UTC), rng=np.random.default_rng).items
+        assert {item.source for item in found} == {model.name}
+        return [(int(item.item_id[1:]) >= 20, item.reason) for item in found]
+
+    for context in ({"viewing": "i33"}, {"cart": ["i33"]}):
+        told = reasons(**context)
+        assert told[:5] == [(True, "popular in cups")] * 5
+        assert (False, "popular in cups") not in told
+    assert {reason for _, reason in reasons()} == {"popular right now"}
 
 
 @pytest.mark.parametrize(
