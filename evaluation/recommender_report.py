@@ -160,7 +160,7 @@ class RecommenderReport:
         hits = (
             f"{100 * hit.estimate:.0f} % of the people took one of the {self.k} items that they would have been shown"
         )
-        if ours.is_baseline:
+        if ours.is_baseline and not gain.high < 0:
             rule = ours.recipe.partition(",")[0]
             return f"It is a simple rule itself ({rule}), which no model was found to beat. {hits}."
         if gain.low > 0:
@@ -182,10 +182,14 @@ def text(report: RecommenderReport) -> str:
         m = r.measures
         lines.append(
             f"  {r.name}: hit rate {m['hit_rate']}, NDCG {m['ndcg']}, coverage {m['coverage'].estimate:.1%}, "
-            f"popularity lift {m['popularity_lift'].estimate:+.2f}"
+            f"popularity lift {_told(m['popularity_lift'].estimate)}"
         )
     lines += [f"  {g.name} ({g.people:,} people): {g.gain} NDCG more than the best baseline" for g in report.groups]
     return "\n".join(lines)
+
+
+def _told(x: float) -> str:
+    return "not known" if np.isnan(x) else f"{x:+.2f}"
 
 
 def metrics(report: RecommenderReport) -> dict[str, Interval]:

@@ -27,7 +27,7 @@ from training.splits import recommender_split
 
 N_EXAMPLES, LAST = 20, 5
 MOST_CATEGORIES = 12
-KNOWN = ((1, 2, "1 or 2 items"), (3, 9, "3 to 9 items"), (10, 10**9, "10 items or more"))
+HAD = ((0, 0, "strangers"), (1, 2, "had 1 or 2 items"), (3, 9, "had 3 to 9 items"), (10, 10**9, "had 10 items or more"))
 POPULAR = ((0.01, "the most popular 1 %"), (0.1, "the next 9 %"), (0.5, "the next 40 %"), (1.0, "the other half"))
 OWED = (
     "What people took may owe something to what they were shown then, which favours what was in use. What recommending "
@@ -110,7 +110,7 @@ def _ranker(who: Contestant, quality: Mapping[str, RankingQuality], first: str, 
 def _groups(rows: JudgedRows, ours: RankingQuality, theirs: RankingQuality, resamples: int) -> tuple[People, ...]:
     n_known = np.diff(rows.histories.matrix.indptr)
     found = []
-    for low, high, name in ((0, 0, "nothing: strangers"), *KNOWN):
+    for low, high, name in HAD:
         held = (n_known >= low) & (n_known <= high)
         if held.any():
             a, b = ours.ndcg[held], theirs.ndcg[held]

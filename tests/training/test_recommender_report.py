@@ -15,7 +15,7 @@ from cli.main import app
 from data.errors import ModelFileError
 from data.workspace import Workspace
 from evaluation.intervals import Interval
-from evaluation.recommender_report import RecommenderReport, write
+from evaluation.recommender_report import RecommenderReport, text, write
 from features.interactions import interactions
 from features.snapshots import span
 from registry.versions import Registry
@@ -90,15 +90,22 @@ def test_examples_are_ids_with_reasons_from_the_own_history(report: RecommenderR
 
 
 def test_words_follow_the_interval(report: RecommenderReport) -> None:
-    def said(low: float, high: float) -> str:
+    def said(low: float, high: float, *, is_rule: bool = False) -> str:
         others = [replace(r, gain=Interval((low + high) / 2, low, high, 0.95)) for r in report.rankers[1:]]
-        return replace(report, rankers=(report.rankers[0], *others)).sentence
+        return replace(report, rankers=(replace(report.rankers[0], is_baseline=is_rule), *others)).sentence
 
     assert said(0.01, 0.02).startswith("Use it")
     assert said(-0.02, -0.01).startswith("Do not use it")
     assert said(-0.01, 0.02).startswith("The data cannot tell it from")
-    itself = replace(report, rankers=(replace(report.rankers[0], is_baseline=True), *report.rankers[1:]))
-    assert "simple rule itself" in itself.sentence
+    assert "simple rule itself" in said(-0.01, 0.02, is_rule=True)
+    assert said(-0.02, -0.01, is_rule=True).startswith("Do not use it")
+
+
+def test_lines_of_the_terminal_name_the_people_and_have_a_word_for_what_is_not_known(report: RecommenderReport) -> None:
+    assert "  had 10 items or more (" in text(report)
+    first, *others = report.rankers
+    nothing = replace(first, measures={**first.measures, "popularity_lift": Interval.around(float("nan"))})
+    assert "popularity lift not known" in text(replace(report, rankers=(nothing, *others)))
 
 
 def test_the_verb_writes_the_same_bytes_again(shop: Workspace, report: RecommenderReport, tmp_path: Path) -> None:
