@@ -45,8 +45,8 @@ says so. Counts and sums are 0 for people without such rows; everything else is 
   holds its rows equal to the snapshot's, to the last bit."""
 TAIL = """## Labels
 
-`[propensity.NAME]` declares `event` ('no order', 'order', 'order in CATEGORY', 'click' or 'spend'), `horizon_days` and
-`population`. A label reads what happened in `[cutoff, cutoff + horizon)` and is refused when the data end before that.
+`[propensity.NAME]` declares `event` ([propensity.md](propensity.md) has the words), `horizon_days` and `population`. A
+label reads what happened in `[cutoff, cutoff + horizon)` and is refused when the data end before that.
 
 ## Segments
 
