@@ -12,6 +12,7 @@ import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
+from data.errors import DataError
 from data.interactions import Interactions
 from data.progress import timed
 from data.settings import Settings
@@ -117,8 +118,8 @@ def _choose(
         folder=None if quick else workspace.path / "search",
         on_trial=_log,
     )
-    assert found.baseline is not None  # noqa: S101 - they are tried first, and nothing keeps them from being fitted
-    assert found.gain is not None  # noqa: S101
+    if found.baseline is None or found.gain is None:
+        raise DataError("no baseline could be fitted in the time, to hold a model against. Give more --minutes.")
     chosen = found.recipe if found.gain.low > 0 else found.baseline
     with pictures() as folder:
         plots.comparison(

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from data.errors import DataError
 from data.workspace import Workspace
 from models.recommenders import load
 from registry.versions import CHALLENGER, Registry
@@ -37,6 +38,15 @@ def founds(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
 def small(a_shop: Any, some_orders: Any, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace: Workspace = a_shop(tmp_path_factory.mktemp("search") / "shop", orders=some_orders(users=80, days=80))
     return workspace
+
+
+def test_without_time_for_a_baseline_it_says_what_to_give(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_baseline(rows: Any, **asked: Any) -> Found:
+        return search(rows, **{**asked, "families": ["item_neighbours"], "folder": None})
+
+    monkeypatch.setattr(recommender_job, "search", no_baseline)
+    with pytest.raises(DataError, match="--minutes"):
+        train_recommender(small, trials=1)
 
 
 def test_a_search_is_kept_in_the_workspace_and_its_winner_is_registered(small: Workspace, founds: list[Found]) -> None:
