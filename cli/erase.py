@@ -32,7 +32,8 @@ def erase(
     opened = Workspace.open(workspace)
     receipt = run(opened, State.of(opened), user, keep_orders=keep_orders)
     for place, rows in {**receipt.state, **receipt.files}.items():
-        typer.echo(f"{place:40} {rows:>12,} {'row' if rows == 1 else 'rows'} removed")
+        what = f"{rows:,} {'row' if rows == 1 else 'rows'}" if not place.startswith("reports/") else "whole"
+        typer.echo(f"{place:40} {what:>17} removed")
     if receipt.orders_kept:
         typer.echo(f"{receipt.orders_kept:,} order lines stay, without the person.")
     if not receipt.rows:

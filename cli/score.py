@@ -75,8 +75,8 @@ def _actions(workspace: Path, to: Path, *, channel: str | None, at: datetime | N
     from data.workspace import Workspace
     from serving.sendlist import write_list
 
-    now = None if at is None else at.replace(tzinfo=UTC)
-    found = write_list(Workspace.open(workspace), to, channel=channel, now=now, dry_run=dry_run)
+    now, opened = None if at is None else at.replace(tzinfo=UTC), Workspace.open(workspace)
+    found = write_list(opened, to, channel=channel, now=now, dry_run=dry_run)
     typer.echo(f"{found.rows:,} messages for {found.everybody:,} people are in {found.path}.")
     for trigger, count in found.by_trigger.items():
         typer.echo(f"  {trigger}: {count:,}")
@@ -85,6 +85,8 @@ def _actions(workspace: Path, to: Path, *, channel: str | None, at: datetime | N
         typer.echo(f"Held back, by rule: {told}.")
     for trigger, why in found.off.items():
         typer.echo(f"  {trigger} is off: {why}")
+    if not opened.is_checked:
+        typer.echo("The tables changed since they were checked, and count as they were then: run `attune check` first.")
     typer.echo(
         "Their decisions are stored: send each with its decision_id."
         if found.stored

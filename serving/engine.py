@@ -175,6 +175,7 @@ class Engine:
         self.varying = Varying(self.settings, None, self.state, None)
         self.people = People(self.settings, None, self.state, Watermarks(), now=datetime.now(UTC))
         self._checked = ""
+        self._at: datetime | None = None
         self._troubles: Mapping[str, str] = {}
         self._changing = threading.Lock()
 
@@ -185,12 +186,17 @@ class Engine:
             ready=True,
             model_versions={name: str(champion.number) for name, champion in self.champions.current.items()},
             degraded=self.view.champion is None,
-            troubles={**self.champions.troubles, **self._troubles},
+            troubles={**self.champions.troubles, **self._troubles, **self._unread},
         )
 
-    def load(self) -> None:
-        """Read everything; takes as long as the tables are large."""
+    def load(self, *, at: datetime | None = None) -> None:
+        """Read everything; takes as long as the tables are large.
+
+        Args:
+            at: The earliest moment that will be asked of: caps count what was sent before it. By default this one.
+        """
         started = time.monotonic()
+        self._at = at
         self.champions.refresh()
         self._load_checked()
         self.refresh()
@@ -551,6 +557,13 @@ class Engine:
         if k > self.settings.serving.max_k:
             raise FieldError("k", f"{k} is more than serving.max_k = {self.settings.serving.max_k}")
 
+    @property
+    def _unread(self) -> dict[str, str]:
+        """Which attributes of the live state are not read, if there are any."""
+        unread = {} if self.profiles is None else self.profiles.unread
+        told = ", ".join(f"{name} (no {kind})" for name, kind in sorted(unread.items()))
+        return {"attributes": f"values in the live state are read as missing: {told}"} if told else {}
+
     def _stamp(self) -> str:
         stamp = self.workspace.checked_dir / "fingerprint.txt"
         return stamp.read_text(encoding="utf-8") if stamp.is_file() else ""
@@ -571,7 +584,10 @@ class Engine:
         if tables is not None and profiles is not None:
             self._check_conditions(tables, profiles)
             profiles.refresh()
-        people = People(self.settings, tables, self.state, past.until, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        people = People(
+            self.settings, tables, self.state, past.until, now=now if self._at is None else min(self._at, now)
+        )
         acting = self._acting(tables, profiles, people)
         offering = Offering(self.settings, tables, self.state, profiles, self.champions.current.get(OFFERS))
         varying = Varying(self.settings, tables, self.state, profiles, self.champions.current.get(VARIANTS))

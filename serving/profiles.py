@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -99,6 +99,8 @@ class Profiles:
     Attributes:
         columns: Names of the features.
         trouble: Why nobody but who did something lately is known, if so.
+        unread: Attributes with values in the state that are not of the kind of the checked column, which is told too;
+            they read as missing.
         about: What each says, and its unit.
         example: One row with a value of its kind in each feature, by which conditions are read before anybody is known.
     """
@@ -120,6 +122,7 @@ class Profiles:
         self._snapshots, self._opened = workspace.snapshots_dir, _newest(workspace.snapshots_dir)
         folder = workspace.snapshots_dir / definitions_hash(tables, settings, categories=categories)[:12]
         newest = max(folder.glob("cutoff=*.parquet"), default=None)
+        self.unread: dict[str, str] = {}
         self.trouble = "" if newest else "there is no snapshot of these features; `attune features` makes one"
         if newest is None:
             log.warning(self.trouble)
@@ -314,8 +317,7 @@ class Profiles:
         if live.num_rows:  # what is there for nobody need not be planned
             connection.register("live", live)
         if live.num_rows and extra:
-            told = (f"TRY_CAST(extra ->> '$.{field}' AS {kind}) AS \"{field}\"" for field, kind in extra.items())
-            parts = [connection.sql(f"SELECT * EXCLUDE ({EXTRA}, {SEQ}), {', '.join(told)} FROM live").to_arrow_table()]
+            parts = [self._cast(connection, name, extra)]
         if column in kinds:  # else the tables have none such
             connection.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))
             query_checked = f"SELECT * FROM ({self._checked(name)}) WHERE {column} IN (SELECT id FROM wanted)"
@@ -324,6 +326,20 @@ class Profiles:
                 query_checked = f"SELECT * FROM ({query_checked}) ANTI JOIN live USING ({key})"
             parts.append(connection.sql(query_checked).to_arrow_table())
         return pa.concat_tables(parts, promote_options="permissive")
+
+    def _cast(self, connection: duckdb.DuckDBPyConnection, name: str, kinds: Mapping[str, str]) -> pa.Table:
+        """The rows of `live` with its attributes as columns of these kinds; what does not fit is noted as unread."""
+        values = {field: f"TRY_CAST(extra ->> '$.{field}' AS {kind})" for field, kind in kinds.items()}
+        columns = ", ".join(f'{value} AS "{field}"' for field, value in values.items())
+        lost = ", ".join(f"extra ->> '$.{field}' IS NOT NULL AND {value} IS NULL" for field, value in values.items())
+        sql = f"SELECT * EXCLUDE ({EXTRA}, {SEQ}), {columns}, [{lost}] AS {EXTRA} FROM live"
+        rows = connection.sql(sql).to_arrow_table()
+        for found in set(map(tuple, rows[EXTRA].to_pylist())):
+            for field, unread in zip(kinds, found, strict=True):
+                if unread and f"{name}.{field}" not in self.unread:
+                    log.warning("%s.%s: values in the live state are no %s: read as missing", name, field, kinds[field])
+                    self.unread = {**self.unread, f"{name}.{field}": kinds[field]}
+        return rows.drop_columns([EXTRA])
 
     def _checked(self, name: str) -> str:
         path = str(self._folder / f"{name}.parquet").replace("'", "''")

@@ -76,7 +76,7 @@ def write_list(
     check_suffix(to)
     engine = Engine(workspace)
     try:
-        engine.load()
+        engine.load(at=now)
         return write_from(engine, to, channel=channel, now=now, dry_run=dry_run)
     finally:
         engine.state.close()

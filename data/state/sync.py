@@ -71,11 +71,7 @@ def sync(workspace: Workspace, state: State) -> Synced:
         timed("sync"),
     ):
         exported = _export(state, Path(scratch))
-        gone = {
-            name: _gone(workspace.tables_dir / name / "state.parquet", exported[name], TABLES[name].key)
-            for name in APPENDED
-            if name in exported
-        }
+        gone = _gone(workspace, exported)
         if exported:
             _unpack(workspace)
         if "orders" in exported and _buys_by_events(workspace):
@@ -85,6 +81,9 @@ def sync(workspace: Workspace, state: State) -> Synced:
             imported = _settle_import(backend, workspace, name)
             rows[name] = _write(backend, TABLES[name], exported[name], imported, workspace.tables_dir / name)
             already[name] = pq.read_metadata(exported[name]).num_rows - rows[name]
+        for name in gone.keys() - exported.keys():
+            (workspace.tables_dir / name / "state.parquet").unlink()
+            rows[name] = already[name] = 0
     return Synced(rows, already, left_out, gone)
 
 
@@ -115,14 +114,33 @@ def _export(state: State, scratch: Path) -> dict[str, Path]:
     return exported
 
 
-def _gone(before: Path, exported: Path, key: tuple[str, ...]) -> int:
-    """How many of the rows that were synced before this state has no more.
+def _gone(workspace: Workspace, exported: Mapping[str, Path]) -> dict[str, int]:
+    """How many of the rows that were synced before this state has no more, by table.
 
     Raises:
-        DataError: it has none of them: they came from another one, and are not written over.
+        DataError: it has none of a table's: they came from another one, and are not written over.
     """
-    if not before.is_file():
-        return 0
+    gone: dict[str, int] = {}
+    for name in APPENDED:
+        before = workspace.tables_dir / name / "state.parquet"
+        if not before.is_file():
+            continue
+        rows, known = _both(before, exported.get(name), TABLES[name].key)
+        if rows and not known and (name in exported or not exported):
+            raise DataError(
+                f"{before} has {rows:,} rows, and this state has none of them: it is not the one that was synced "
+                "before. Set state.url back, copy that state's rows into this one, or remove the file if its rows may "
+                "go."
+            )
+        if rows > known:
+            gone[name] = rows - known
+    return gone
+
+
+def _both(before: Path, exported: Path | None, key: tuple[str, ...]) -> tuple[int, int]:
+    """How many rows were synced before, and how many of them are in the state."""
+    if exported is None:
+        return int(pq.read_metadata(before).num_rows), 0
     columns = ", ".join(f'"{column}"' for column in key)  # `at` is a word of SQL
     with duckdb.connect() as con:
         [(rows, known)] = con.execute(
@@ -130,12 +148,7 @@ def _gone(before: Path, exported: Path, key: tuple[str, ...]) -> int:
             f"FROM read_parquet(?)) USING ({columns})",
             [str(before), str(exported)],
         ).fetchall()
-    if rows and not known:
-        raise DataError(
-            f"{before} has {rows:,} rows, and this state has none of them: it is not the one that was synced before. "
-            "Set state.url back, copy that state's rows into this one, or remove the file if its rows may go."
-        )
-    return int(rows - known)
+    return int(rows), int(known)
 
 
 def _settle_import(backend: Backend, workspace: Workspace, name: str) -> Path | None:

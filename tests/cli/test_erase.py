@@ -30,6 +30,12 @@ def test_it_says_what_was_removed_and_where_the_receipt_is(workspace):
     assert "ann" not in (workspace.tables_dir / "orders.csv").read_text()
 
 
+def test_a_report_goes_whole(workspace):
+    workspace.reports_dir.mkdir(exist_ok=True)
+    (workspace.reports_dir / "audience.md").write_text("one line\nof 'ann'\n")
+    assert "reports/audience.md whole removed" in attune(workspace, "ann")
+
+
 def test_it_says_what_stays_and_that_nothing_was_known(workspace):
     assert "1 order lines stay, without the person." in attune(workspace, "ann", "--keep-orders")
     assert ",tea,1,1,1" in (workspace.tables_dir / "orders.csv").read_text()

@@ -89,6 +89,22 @@ def test_rows_of_another_state_are_not_written_over(workspace, state, tmp_path):
     other.close()
 
 
+def test_a_table_of_which_the_state_has_nothing_follows_it_unless_the_state_is_empty(workspace, state, tmp_path):
+    bought = event("e2", event="order_completed", products=[{"item_id": "tea", "quantity": 1}])
+    store(state, event("e1"), bought)
+    sync(workspace, state)
+    before = files(workspace)
+    other = State.open(f"sqlite:///{tmp_path / 'other.db'}")
+    with pytest.raises(DataError, match="and this state has none of them"):
+        sync(workspace, other)
+    assert files(workspace) == before
+    store(other, event("e1"))  # a backup of before anything was bought
+    done = sync(workspace, other)
+    assert (done.gone["orders"], done.rows["orders"]) == (1, 0)
+    assert not (workspace.tables_dir / "orders" / "state.parquet").exists()
+    other.close()
+
+
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
 def test_imported_rows_stay_and_are_not_doubled(workspace, state, kind):
     imported = pd.DataFrame([event("e1", size=1), event("e2", size=2)])

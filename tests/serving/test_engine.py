@@ -12,13 +12,16 @@ import pytest
 import sqlalchemy as sa
 
 from data.checks import check
+from data.contract import TABLES
 from data.errors import DataError, WorkspaceError
 from data.interactions import Interactions
 from data.state import State, keys
 from data.state.arrivals import sort_events
 from data.state.reads import Who
+from data.state.rows import fit
 from data.state.schema import tables
 from data.state.sync import sync
+from data.state.writes import upsert
 from data.workspace import Workspace
 from features.snapshots import build
 from models.recommenders.repeat_purchase import RepeatPurchase
@@ -449,6 +452,24 @@ def test_features_that_were_not_built_are_told_and_taken_over_once_they_are(shop
     engine.refresh_models()
     assert "features" not in engine.status.troubles
     assert engine.score(ScoreAsk(user_ids=["u1"])).users[0].lifecycle_stage is not None
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_live_attribute_of_another_kind_than_its_column_is_told(workspace):
+    users = pd.DataFrame({"user_id": ["u1", "u2"], "points": [1.0, 2.0]})
+    users.to_parquet(workspace.tables_dir / "users.parquet", index=False)
+    check(workspace)
+    engine = Engine(workspace)
+    engine.load()
+    for value in ("3", "many"):
+        assert "attributes" not in engine.status.troubles
+        with engine.state.writing() as connection:
+            upsert(
+                connection, "users", [fit(TABLES["users"], {"user_id": "u1", "points": value})], at=datetime.now(UTC)
+            )
+        engine.refresh()
+    assert "users.points (no DOUBLE)" in engine.status.troubles["attributes"]
+    engine.state.close()
 
 
 def test_a_backup_in_the_place_of_the_state_is_told_until_the_tables_follow_it(client, workspace, now):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from datetime import timedelta
 
 import pyarrow.parquet as pq
@@ -93,6 +95,28 @@ def test_a_day_later_the_list_has_others_or_later_steps(shop, listed):
         before = today.get(row["user_id"])
         if before is not None and before["trigger"] == row["trigger"]:
             assert row["step"] > before["step"] or row["about"] != before["about"]
+
+
+@pytest.mark.slow
+def test_what_was_sent_before_an_earlier_moment_counts_then(shop):
+    at = span(shop.checked).end - timedelta(days=10)
+    engine = Engine(shop)
+    engine.load(at=at)
+    sent = [person.sent for person in engine.people.of(engine.profiles.everybody, now=at)]
+    assert sum(moment < at for by_channel in sent for times in by_channel.values() for moment in times) > 50
+    engine.state.close()
+
+
+@pytest.mark.slow
+def test_tables_that_changed_since_they_were_checked_are_told(shop, tmp_path):
+    copy = shutil.copytree(shop.path, tmp_path / "shop")
+    options = ["--actions", "--dry-run", "--to", str(tmp_path / "a.csv"), "--workspace", str(copy)]
+    for changed in (False, True):
+        stamp = copy / "checked" / "fingerprint.txt"
+        os.utime(stamp, (0, 0) if changed else None)
+        found = CliRunner().invoke(app, ["score", *options])
+        assert found.exit_code == 0, found.output
+        assert ("changed since they were checked" in found.output) == changed
 
 
 @pytest.mark.slow
