@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +75,8 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 SUFFIXES = (".parquet", ".csv")
+LONGEST = 2**63
+"""Whole numbers from here on are ids, and stay text."""
 NOTHING = ("", "NA", "NaN", "nan", "null", "NULL")
 """What a CSV has where there is nothing, if its columns are typed; "None" is a word, as it may name an arm."""
 
@@ -155,13 +159,16 @@ def read_rows(file: Path, columns: Sequence[str] = (), *, typed: bool = True, em
         raise DataError(f"{file} is empty. Export it again.")
     try:
         with duckdb.connect() as connection:
+            table: pd.DataFrame
             if file.suffix.lower() in (".parquet", ".pq"):
-                found = connection.read_parquet(str(file))
+                table = connection.read_parquet(str(file)).df()
             elif typed:
-                found = connection.read_csv(str(file), header=True, na_values=list(NOTHING), sample_size=-1)
+                read = partial(connection.read_csv, str(file), header=True, na_values=list(NOTHING), sample_size=-1)
+                table = read().df()
+                if ids := [name for name in table.select_dtypes("float") if _are_ids(table[name])]:
+                    table = read(dtype=dict.fromkeys(ids, "VARCHAR")).df()
             else:
-                found = connection.read_csv(str(file), header=True, all_varchar=True)
-            table: pd.DataFrame = found.df()
+                table = connection.read_csv(str(file), header=True, all_varchar=True).df()
     except duckdb.Error as error:
         raise DataError(f"{file} cannot be read: {cause(error)}. Give a whole Parquet or CSV file in UTF-8.") from error
     if missing := [name for name in columns if name not in table]:
@@ -171,3 +178,8 @@ def read_rows(file: Path, columns: Sequence[str] = (), *, typed: bool = True, em
     return table.drop(
         columns="__index_level_0__", errors="ignore"
     )  # pandas' numbering of rows is nothing known of them
+
+
+def _are_ids(column: pd.Series) -> bool:
+    """Whether numbers are so long that they are ids: as numbers, which DuckDB makes of them, many would be one."""
+    return bool(((column.abs() >= LONGEST) & (column.abs() < math.inf)).any())

@@ -137,6 +137,6 @@ def _need(start: datetime, end: datetime, days: int, what: str, setting: str) ->
     found = (end - start).total_seconds() / 86_400
     if found < days:
         raise DataError(
-            f"the history is {found:.0f} days long ({start:%Y-%m-%d} to {end:%Y-%m-%d}); "
-            f"{what} needs {days}. Bring a longer history, or set a shorter {setting} in attune.toml."
+            f"{what} needs {days} days of history, and {start:%Y-%m-%d} to {end:%Y-%m-%d} are {found:.0f}. "
+            f"Bring a longer history, or set a shorter {setting} in attune.toml."
         )

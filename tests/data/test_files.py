@@ -87,6 +87,14 @@ def test_a_csv_may_have_any_separator_and_a_word_none(tmp_path: Path) -> None:
     assert read_rows(file, typed=False)["age"].tolist() == ["30.5", "NA", "41"]
 
 
+def test_ids_of_twenty_digits_stay_apart(tmp_path: Path) -> None:
+    file = tmp_path / "mail.csv"
+    file.write_text("who,spend\n12345678901234567890,1.5\n12345678901234567891,inf\n,2\n", encoding="utf-8")
+    rows = read_rows(file)
+    assert rows["who"].dropna().tolist() == ["12345678901234567890", "12345678901234567891"]
+    assert rows["spend"].tolist() == [1.5, float("inf"), 2.0]
+
+
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     for name in ("mail.xlsx", "none.csv"):
         with pytest.raises(DataError, match=f"{name} is no file"):
