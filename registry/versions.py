@@ -228,12 +228,14 @@ class Registry:
         return None if version is None else (version, self.fetch(version, into))
 
     def fetch(self, version: Version, into: Path) -> Path:
-        """The version's folder at `into/NAME/NUMBER`, downloaded once, whole and verified.
+        """The version's folder at `into/NAME/NUMBER-RUN`, downloaded once, whole and verified.
+
+        The run is named because another registry gives the same numbers.
 
         Raises:
             ModelFileError: the registry's files are missing, truncated or changed.
         """
-        target = into / version.name / str(version.number)
+        target = into / version.name / f"{version.number}-{version.run_id[:8]}"
         if target.is_dir():
             try:
                 return verify(target)

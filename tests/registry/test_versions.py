@@ -109,14 +109,21 @@ def test_a_new_champion_keeps_the_old_one_as_previous_and_a_rollback_swaps_them(
 def test_fetching_copies_once_and_mends_a_damaged_copy(registry: Registry, tmp_path: Path) -> None:
     version = a_version(registry, tmp_path, "fetched")
     folder = registry.fetch(version, tmp_path / "models")
-    assert folder == tmp_path / "models" / "fetched" / "1"
+    assert folder == tmp_path / "models" / "fetched" / f"1-{version.run_id[:8]}"
     assert (folder / "start.txt").read_text() == "5"
     stamp = (folder / "start.txt").stat().st_mtime_ns
     assert registry.fetch(version, tmp_path / "models") == folder
     assert (folder / "start.txt").stat().st_mtime_ns == stamp
     (folder / "start.txt").write_text("")
     assert (registry.fetch(version, tmp_path / "models") / "start.txt").read_text() == "5"
-    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_another_registry_s_version_of_the_same_number_is_another_one(registry: Registry, tmp_path: Path) -> None:
+    another = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+    for start, asked in enumerate((registry, another)):
+        folder = asked.fetch(a_version(asked, tmp_path, "twice", start), tmp_path / "models")
+        assert (folder / "start.txt").read_text() == str(start)
 
 
 def test_a_truncated_file_in_the_registry_is_named_and_leaves_nothing(registry: Registry, tmp_path: Path) -> None:
@@ -127,7 +134,7 @@ def test_a_truncated_file_in_the_registry_is_named_and_leaves_nothing(registry: 
     stored.write_text("")
     with pytest.raises(ModelFileError, match=r"start\.txt is truncated or changed"):
         registry.fetch(version, tmp_path / "models")
-    assert not (tmp_path / "models" / "truncated" / "1").exists()
+    assert not any((tmp_path / "models" / "truncated").glob("*"))
 
 
 def test_files_that_are_gone_are_reported_with_the_remedy(registry: Registry, tmp_path: Path) -> None:
