@@ -71,8 +71,8 @@ def main() -> None:
         typer.secho(f"attune: {error.filename}: {error.strerror}", fg="red", err=True)
         raise SystemExit(1) from None
     except (SystemExit, RuntimeError) as error:
-        typers, duckdbs = "130", "Query interrupted"  # what they make of Ctrl-C
-        if str(error) != (typers if isinstance(error, SystemExit) else duckdbs):
+        # What typer and DuckDB make of Ctrl-C.
+        if (error.code != 130) if isinstance(error, SystemExit) else (str(error) != "Query interrupted"):
             raise
         typer.secho("attune: interrupted; run the same command again to go on.", err=True)
         raise SystemExit(130) from None

@@ -21,8 +21,8 @@ def option_of(workspace: Path) -> str:
     return f"--workspace {shlex.quote(str(workspace))}"
 
 
-def refuse(options: Mapping[str, object], why: str) -> None:
-    """Refuse options that do not go with the others, rather than leave them out in silence.
+def refuse(options: Mapping[str, object], why: str, remedy: str = "Leave one of the two out.") -> None:
+    """Refuse options that do not go with the others, or do nothing alone, rather than leave them out in silence.
 
     Raises:
         WorkspaceError: one of them was given.
@@ -31,4 +31,4 @@ def refuse(options: Mapping[str, object], why: str) -> None:
 
     for name, given in options.items():
         if given is not None:
-            raise WorkspaceError(f"{name} {why}. Leave one of the two out.")
+            raise WorkspaceError(f"{name} {why}. {remedy}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -179,8 +179,12 @@ def uplift(
         refuse({"--kind": kind, "--since": since, "--days": days}, "is of decisions")
         if treatment is None or outcome is None:
             raise DataError("--experiment needs --treatment and --outcome: the columns of the arms and of what came.")
-        _need({"--margin": margin}, {"--cost": cost})
-        _need({"--rule": rule}, {"--before": before})
+        refuse(
+            {} if cost else {"--margin": margin}, "says nothing without --cost", "Give that too, or leave --margin out."
+        )
+        refuse(
+            {} if before else {"--rule": rule}, "says nothing without --before", "Give that too, or leave --rule out."
+        )
         from data.files import read_rows
         from features.rules import parse_rule
         from training.uplift_report import run_of
@@ -226,19 +230,6 @@ def _file_name(campaign: str) -> str:
     """A campaign's id as a file may be called; two campaigns never share one."""
     plain = re.sub(r"[^\w.-]+", "-", campaign)
     return plain if plain == campaign.replace(" ", "-") else f"{plain}-{sha256(campaign.encode()).hexdigest()[:6]}"
-
-
-def _need(given: Mapping[str, object], other: Mapping[str, object]) -> None:
-    """Refuse an option that says nothing without another one.
-
-    Raises:
-        WorkspaceError: it was given, and the other was not.
-    """
-    from data.errors import WorkspaceError
-
-    [(name, value)], [(needed, there)] = given.items(), other.items()
-    if value is not None and not there:
-        raise WorkspaceError(f"{name} says nothing without {needed}. Give that too, or leave {name} out.")
 
 
 def _names(told: str, columns: Container[str]) -> list[str]:

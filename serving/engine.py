@@ -585,9 +585,7 @@ class Engine:
             self._check_conditions(tables, profiles)
             profiles.refresh()
         now = datetime.now(UTC)
-        people = People(
-            self.settings, tables, self.state, past.until, now=now if self._at is None else min(self._at, now)
-        )
+        people = People(self.settings, tables, self.state, past.until, now=min(now, self._at or now))
         acting = self._acting(tables, profiles, people)
         offering = Offering(self.settings, tables, self.state, profiles, self.champions.current.get(OFFERS))
         varying = Varying(self.settings, tables, self.state, profiles, self.champions.current.get(VARIANTS))

@@ -237,7 +237,7 @@ def read_experiment(
         in_two = rows.groupby(user)[treatment].transform("nunique") > 1
         found.append(checks.users_in_two_arms(rows.loc[in_two, user].nunique(), rows[user].nunique()))
         without(in_two, "in two arms")
-        if not len(rows):
+        if in_two.any() and not len(rows):
             raise DataError(f"by {user} everybody is in two arms: a column of ids has another one for each person.")
         without(rows.duplicated(user) & rows[user].notna(), "there twice")
     if assigned_at is not None and treated_at is not None:
@@ -320,10 +320,8 @@ def analyse(
     comparisons = _corrected(comparisons)
     before = experiment.rows[list(experiment.before)]
     balance = checks.balance(experiment.arm, before, experiment.arms)
-    of_people, of_outcomes = (
-        _checks_of_people(experiment, balance, seed),
-        _checks_of_outcomes(experiment, metrics, values),
-    )
+    of_people = _checks_of_people(experiment, balance, seed)
+    of_outcomes = _checks_of_outcomes(experiment, metrics, values)
     first, treated_arms = metrics[0], len(experiment.arms) - 1
     needed = worth if isinstance(worth, Mapping) else dict.fromkeys(experiment.arms[1:], worth)
     verdicts = {}
@@ -531,12 +529,14 @@ def _arms(words: pd.Series, treatment: str, control: str | None) -> tuple[str, .
     names = sorted(words.unique())
     if len(names) > MOST_ARMS:
         raise DataError(f"{treatment} has {len(names):,} values, such as {names[0]!r}; name the column of the arms.")
-    if control is None:
+    if not names:
+        raise DataError(f"{treatment} is empty; name the column of the arms.")
+    if control is None and len(names) > 1:
         known = [name for name in names if name.strip().lower() in CONTROLS]
-        if len(known) != 1 < len(names):
+        if len(known) != 1:
             raise DataError(f"{treatment} has the arms {', '.join(names)}; say which is the control.")
-        control = known[0] if known else names[0]
-    if str(control) not in names:
+        control = known[0]
+    if control is not None and str(control) not in names:
         raise DataError(f"{treatment} has no arm {control!r}; it has {', '.join(names)}.")
     if len(names) < 2:
         raise DataError(f"{treatment} has one arm alone, {names[0]!r}; an experiment needs people treated and not.")

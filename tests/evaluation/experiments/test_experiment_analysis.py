@@ -281,6 +281,9 @@ def test_what_is_no_experiment_is_refused():
         read_experiment(rows, treatment="arm", user="country")
     with pytest.raises(DataError, match=r"tags holds lists or the like \(first: \[1\]\)"):
         read_experiment(rows.assign(tags=[[1]] * 100), treatment="arm", before=["tags"])
+    for user in (None, "past"):
+        with pytest.raises(DataError, match="arm is empty"):
+            read_experiment(rows.assign(arm=None), treatment="arm", user=user)
     with pytest.raises(DataError, match="one arm alone, 'mail'"):
         read_experiment(rows.query("arm == 'mail'"), treatment="arm")
     with pytest.raises(DataError, match="say which is the control"):
