@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Container
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -257,7 +258,7 @@ def _by_arm(told: list[str] | None, option: str) -> dict[str, float] | float | N
     """`["0.1"]` is of all arms, `["Mens=0.1", "Womens=0.2"]` of each.
 
     Raises:
-        DataError: one that is neither.
+        DataError: one that is neither, or an arm told twice.
     """
     from data.errors import DataError
 
@@ -266,6 +267,9 @@ def _by_arm(told: list[str] | None, option: str) -> dict[str, float] | float | N
     try:
         if len(told) == 1 and "=" not in told[0]:
             return float(told[0])
-        return {arm.strip(): float(amount) for arm, amount in (part.rsplit("=", 1) for part in told)}
+        amounts = [(arm.strip(), float(amount)) for arm, amount in (part.rsplit("=", 1) for part in told)]
     except ValueError:
         raise DataError(f"{option} {' '.join(told)}: give one number, or ARM=NUMBER for each arm.") from None
+    if twice := [arm for arm, n in Counter(arm for arm, _ in amounts).items() if n > 1]:
+        raise DataError(f"{option} tells {twice[0]!r} more than once. Give each arm one number.")
+    return dict(amounts)

@@ -422,7 +422,7 @@ class ActionVariant(BaseModel):
 
     slot: str
     variant_id: str
-    text: str | None = Field(description="its merge fields filled")
+    text: str | None = Field(description="its merge fields filled; null where the variant was removed since")
     decision_id: str
 
 

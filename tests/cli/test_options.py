@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 import cli.main
-from data.errors import WorkspaceError
+from data.errors import DataError, WorkspaceError
 from data.workspace import Workspace
 
 
@@ -36,6 +36,15 @@ def test_an_option_that_would_do_nothing_is_refused(tmp_path, words, why):
     found = CliRunner().invoke(cli.main.app, [*words.split(), "--workspace", str(shop.path)])
     assert isinstance(found.exception, WorkspaceError)
     assert str(found.exception).startswith(why)
+
+
+def test_an_arm_that_is_told_twice_is_refused(tmp_path):
+    table = tmp_path / "mail.csv"
+    pd.DataFrame({"arm": ["none", "A"], "y": [0, 1]}).to_csv(table, index=False)
+    words = f"report uplift --experiment {table} --treatment arm --outcome y --cost A=1 --cost A=2"
+    found = CliRunner().invoke(cli.main.app, words.split())
+    assert isinstance(found.exception, DataError)
+    assert "--cost tells 'A' more than once" in str(found.exception)
 
 
 def test_a_path_with_a_blank_is_told_as_a_shell_reads_it(tmp_path):
