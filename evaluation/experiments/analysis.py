@@ -512,8 +512,8 @@ def _guarded(verdict: Verdict, action: str, comparisons: Sequence[Comparison]) -
 
 def _least_worse(comparison: Comparison) -> float:
     """By how much it is surely worse."""
-    low, high = comparison.decisive.interval.low, comparison.decisive.interval.high
-    return low if comparison.metric.lower_is_better else -high
+    interval = comparison.interval
+    return interval.low if comparison.metric.lower_is_better else -interval.high
 
 
 def _named(column: pd.Series) -> pd.Series:

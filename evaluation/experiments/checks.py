@@ -339,7 +339,8 @@ def outcome_missing(arm: np.ndarray, missing: np.ndarray, names: Sequence[str], 
     unknown = np.bincount(arm, missing, minlength=len(names))
     share = float(unknown.sum() / n.sum())
     judged = n * min(share, 1 - share) >= FEW
-    p = float(chi2_contingency([unknown[judged], (n - unknown)[judged]]).pvalue) if judged.sum() >= 2 else 1.0
+    cells = np.array([unknown[judged], (n - unknown)[judged]])
+    p = float(chi2_contingency(cells).pvalue) if judged.sum() >= 2 and cells.any(axis=1).all() else 1.0
     by_arm = ", ".join(f"{100 * unknown[a] / n[a]:.1f} % of {names[a]}" for a in np.flatnonzero(n).tolist())
     finding = f"{metric} is missing for {by_arm}, and counts as 0"
     if p < ALARM:

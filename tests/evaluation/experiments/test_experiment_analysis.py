@@ -156,6 +156,17 @@ def test_a_guardrail_that_got_worse_forbids():
     assert " It raises left by " in verdict.sentence, "it is told all the same"
 
 
+def test_what_is_tolerated_of_a_guardrail_is_held_to_the_interval_that_every_look_may_use():
+    mail = np.repeat([0, 1], 4_000)
+    left = np.tile(np.arange(4_000), 2) < np.where(mail == 1, 168, 80)  # 2.2 points more
+    rows = pd.DataFrame({"arm": mail, "left": left, "bought": np.random.default_rng(0).normal(mail / 3)})
+    metrics = [Metric("bought"), Metric("left", lower_is_better=True, guardrail=True, tolerated=0.0125)]
+    experiment = read_experiment(rows, treatment="arm")
+    once, always = (analyse(experiment, metrics, planned_people=planned) for planned in (None, 16_000))
+    assert once.comparisons[1].interval.low > 0.0125 > always.comparisons[1].interval.low > 0
+    assert (once.verdict.kind, always.verdict.kind) == ("do not", "act")
+
+
 def test_who_looks_while_it_runs_gets_wider_intervals():
     rows = shop(5, effect=0.02)
     once = verdict_of(rows)

@@ -132,6 +132,13 @@ def test_an_outcome_missing_more_often_in_one_arm_is_found():
     assert (found.status, "% of mail" in found.finding) == ("failed", True)
 
 
+def test_an_outcome_missing_in_a_small_arm_alone_leaves_nothing_to_compare():
+    arm = np.r_[np.tile([0, 1], 1000), np.full(20, 2)]
+    found = checks.outcome_missing(arm, arm == 2, [*NAMES, "sms"], metric="spend")
+    assert found.status == "passed"
+    assert "100.0 % of sms" in found.finding
+
+
 @pytest.mark.parametrize("told", ["number", "missing", "word"])
 def test_what_only_people_with_the_outcome_can_have_was_not_known_before(told):
     rng = np.random.default_rng(6)
