@@ -1,15 +1,16 @@
 """What each choice is worth, from decisions logged with their probabilities in arms that were drawn; people are units.
 
 A policy is judged by a weight for each decision: 1{arm = a} is what that arm chose, 1{choice = k} / p(k | arm) is
-choice k for everybody. Its value is the ratio V = sum(w r) / sum(w) (Hajek 1971), so each decision contributes
-w (r - V) / mean(w) to its error; contributions are added up by person, for one person's decisions are no independent
-witnesses. Every policy is judged on the same decisions, so that differences are paired; two arms are other people, and
-their difference is that of ratios (`evaluation/experiments/means.py`).
+choice k for everybody, told by the arms alone in which it had a chance with everybody: where a rule or a model chose,
+k went to those whom it suits, and what it would bring the others nobody knows. A value is the ratio
+V = sum(w r) / sum(w) (Hajek 1971), so each decision contributes w (r - V) / mean(w) to its error; contributions are
+added up by person, for one person's decisions are no independent witnesses. Differences are paired by person; two arms
+are other people, and their difference is that of ratios (`evaluation/experiments/means.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,16 +21,17 @@ from evaluation.off_policy import MAX_SHARE, MIN_EFFECTIVE, Weights
 from evaluation.policies import PolicyComparison, PolicyGain, PolicyRow
 
 NOBODY = "nobody"
-HOLDOUT, NOTHING = "holdout", "none"
-"""What a log calls the arm that is left alone, and the choice that is none."""
+HOLDOUT, RANDOM, NOTHING = "holdout", "random", "none"
+"""What a log calls the arm that is left alone, that where chance decides evenly, and the choice that is none."""
 
 
-def compare_choices(decisions: pd.DataFrame, *, first: str) -> PolicyComparison:
+def compare_choices(decisions: pd.DataFrame, *, first: str, by_chance: Collection[str] = (RANDOM,)) -> PolicyComparison:
     """What an arm chose beside every other arm, every single choice for all, and nobody.
 
     Args:
         decisions: `user_id, arm, chosen, probability` (given the arm) and `reward`, a row per decision.
         first: The arm that the others are held against.
+        by_chance: Arms in which every choice had a chance with everybody; no choice is judged without one.
 
     Example:
         >>> rows = pd.DataFrame({"user_id": range(400), "arm": ["random", "holdout"] * 200,
@@ -50,8 +52,9 @@ def compare_choices(decisions: pd.DataFrame, *, first: str) -> PolicyComparison:
     if not treated.all():
         weight[NOBODY], shares[NOBODY] = (~treated).astype(np.float64), {NOTHING: 1.0}
     drawn = {name: _by_person(made, reward, person) for name, made in weight.items()}
-    for choice in choices:
-        weight[f"{choice} to all"] = np.where(treated & (chosen == choice), 1 / chance, 0.0)
+    dealt = np.isin(arm, list(by_chance))
+    for choice in sorted(set(chosen[dealt]) - {NOTHING}):
+        weight[f"{choice} to all"] = np.where(dealt & (chosen == choice), 1 / chance, 0.0)
         shares[f"{choice} to all"] = {choice: 1.0}
     all_choices = (*choices, NOTHING)
     judged = {name: _judge(w, reward, person) for name, w in weight.items()}

@@ -15,7 +15,7 @@ from data.errors import DataError
 from data.tables import Tables
 from data.workspace import Workspace
 from evaluation.campaigns import Campaign, Measure, TimeToConversion, campaign_measures, funnel, time_to_conversion
-from evaluation.choices import HOLDOUT, compare_choices
+from evaluation.choices import HOLDOUT, RANDOM, compare_choices
 from evaluation.experiments import (
     AlwaysValid,
     Analysis,
@@ -57,7 +57,7 @@ from training.uplift_report import (
     profits_of,
 )
 
-MODEL, USUAL, RANDOM = "model", "usual", "random"
+MODEL, USUAL = "model", "usual"
 TOLERATED = 0.005
 """Unsubscriptions per message that a verdict bears where others are sent nothing; sending tools warn from there on."""
 CONTROLS = (HOLDOUT, USUAL, RANDOM)
@@ -188,7 +188,7 @@ def campaign_report(
     )
     analysis = replace(analysis, verdict=analysis.verdicts[arms[0]])
     found, left_out = _who(experiment, values, analysis, arms[0], unit, cost=costs.get(arms[0], 0.0))
-    offers, no_offers = _offers(tables, told, asked, arms[0], unit)
+    offers, no_offers = _offers(workspace, told, asked, arms[0], unit)
     earned = _earned(told, people, arms, running=running)
     return UpliftReport(
         analysis=analysis,
@@ -434,7 +434,7 @@ def _who(
     return replace(found, arm=CHOOSES[arm]), ""
 
 
-def _offers(tables: Tables, told: _Rows, asked: _Asked, arm: str, unit: Unit) -> tuple[tuple[Offers, ...], str]:
+def _offers(workspace: Workspace, told: _Rows, asked: _Asked, arm: str, unit: Unit) -> tuple[tuple[Offers, ...], str]:
     """What each choice is worth in the days after a decision, of the kind with most decisions; or why not."""
     days, first = asked.within_days, told.metrics[0].outcome
     rows = told.decisions[told.decisions["at"] <= pd.Timestamp(told.until) - pd.Timedelta(days=days)]
@@ -448,12 +448,15 @@ def _offers(tables: Tables, told: _Rows, asked: _Asked, arm: str, unit: Unit) ->
     if first == CLICK:
         reward = rows["clicked"].to_numpy(np.float64)
     else:
-        found = brought(tables, told.until, rows, value=first, horizon_days=days, margin=asked.margin)
+        found = brought(workspace.checked, told.until, rows, value=first, horizon_days=days, margin=asked.margin)
         reward = found.to_numpy()
     if first == "profit" and told.sent["cost"].any():
         cost = told.sent.groupby("decision_id")["cost"].sum()
         name, reward = "profit after cost", reward - cost.reindex(rows["decision_id"], fill_value=0.0).to_numpy()
-    choices = compare_choices(rows.assign(reward=reward), first=arm)
+    # Among variants the model too leaves each its chance; offers and actions it gives to those whom they suit.
+    floored = rows["kind"].iloc[0] == "variant" and workspace.settings.variants.floor > 0
+    by_chance = (RANDOM, MODEL) if floored else (RANDOM,)
+    choices = compare_choices(rows.assign(reward=reward), first=arm, by_chance=by_chance)
     return (Offers(f"{name} within {days:g} days of a decision", unit, choices, chooser=CHOOSES[arm]),), ""
 
 

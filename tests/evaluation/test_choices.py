@@ -53,6 +53,23 @@ def test_a_small_holdout_with_few_orders_does_not_make_the_arms_surely_differ() 
     assert np.mean(held) >= 0.917
 
 
+def test_a_choice_is_judged_by_those_whom_chance_gave_it_not_by_those_whom_it_suits() -> None:
+    """The model and the rule give a, worth 3 to three of ten and nothing to the others, to those three."""
+    rng = np.random.default_rng(0)
+    arm, suits = rng.choice(["model", "random", "usual", "holdout"], 20_000), rng.random(20_000) < 0.3
+    best = np.where(suits, "a", "b")
+    chosen = np.where(arm == "holdout", "none", np.where(arm == "random", rng.choice(["a", "b"], 20_000), best))
+    worth = np.select([chosen == "a", chosen == "b"], [3.0 * suits, 1.0], 0.0)
+    rows = pd.DataFrame({"user_id": np.arange(20_000), "arm": arm, "chosen": chosen.astype(object)})
+    rows = rows.assign(probability=np.where(arm == "random", 0.5, 1.0), reward=worth + rng.normal(0, 1, 20_000))
+    found = compare_choices(rows, first="model")
+    value = {row.name: row.value for row in found.rows}
+    for name, true in (("a to all", 0.9), ("b to all", 1.0), ("model", 1.6), ("nobody", 0.0)):
+        assert value[name].low <= true <= value[name].high, name
+    without = compare_choices(rows[rows.arm != "random"], first="model")
+    assert [row.name for row in without.rows] == ["model", "usual", "nobody"], "nobody can tell what a is worth to all"
+
+
 def test_shares_and_how_far_choices_differ() -> None:
     found = compare_choices(log(2000), first="usual")
     assert found.rows[0].shares["a"] == pytest.approx(0.6, abs=0.03)
