@@ -100,7 +100,9 @@ def difference_adjusted(
     """CUPED: the difference of means, less what the arms differed in before by chance (Deng et al. 2013, eq. 4).
 
     Each outcome y becomes y - (x - mean(x)) theta, theta by least squares within the arms, so the arms' expected means
-    stay. A missing value before counts as the mean, and that it is missing is one more thing known before.
+    stay. A missing value before counts as the mean, and that it is missing is one more thing known before. Of n people k
+    columns take k degrees of freedom: y varies too little by (n - 2 - k) / (n - 2), and theta is off by chance about as
+    much again, so that the error is divided by it. Where none are left nothing is adjusted.
 
     Args:
         treated: Outcomes, shape (n,).
@@ -125,10 +127,12 @@ def difference_adjusted(
     if len(x) != len(y):
         raise DataError(f"{len(y)} outcomes and {len(x)} rows of what was before: give one of each a person.")
     arm = np.r_[np.zeros(len(treated), np.int64), np.ones(len(control), np.int64)]
-    theta = np.linalg.lstsq(_within(x, arm), _within(y[:, None], arm)[:, 0], rcond=None)[0]
+    theta, _, columns, _ = np.linalg.lstsq(_within(x, arm), _within(y[:, None], arm)[:, 0], rcond=None)
+    if columns >= len(y) - 2:
+        return _difference(raw[0], raw[1], level)
     y = y - (x - x.mean(axis=0)) @ theta
     arms = [_Arm.of_means(part) for part in np.split(y, [len(treated)])]
-    return _difference(arms[0], arms[1], level, rare=(raw[0], raw[1]))
+    return _difference(arms[0], arms[1], level, rare=(raw[0], raw[1]), columns=int(columns))
 
 
 def difference_of_ratios(
@@ -234,21 +238,27 @@ class _Arm:
         return self.deviations[0] / (self.n - 1) if self.n > 1 else np.nan
 
 
-def _difference(treated: _Arm, control: _Arm, level: float, rare: tuple[_Arm, _Arm] | None = None) -> Difference:
-    """The difference of two arms; `rare` are the outcomes themselves where the arms hold adjusted ones or ratios."""
+def _difference(
+    treated: _Arm, control: _Arm, level: float, *, rare: tuple[_Arm, _Arm] | None = None, columns: int = 0
+) -> Difference:
+    """The difference of two arms; `rare` are the outcomes themselves where the arms hold adjusted ones or ratios.
+
+    `columns` are those that outcomes were adjusted by.
+    """
     arms = (treated, control)
+    left = 1 - columns / (treated.n + control.n - 2) if columns else 1.0
     outcomes = rare or arms
     spread = [arm.variance + more for arm, more in zip(arms, _missed(*outcomes), strict=True)]
     if not all(arm.variance for arm in outcomes):  # an arm without any spread has too few people to show it
         spread = [max(spread)] * 2
-    variances = [variance / arm.n for variance, arm in zip(spread, arms, strict=True)]
+    variances = [variance / arm.n / left**2 for variance, arm in zip(spread, arms, strict=True)]
     error = float(np.sqrt(sum(variances)))
     estimate = treated.value - control.value
     if not error > 0:  # nothing varies, or one person alone: nothing can be said
         error = degrees = p_value = np.nan
     else:
         below = sum(v**2 / (arm.n - 1) for v, arm in zip(variances, arms, strict=True))
-        degrees = error**4 / below
+        degrees = left * error**4 / below
         p_value = float(2 * stdtr(degrees, -abs(estimate) / error))
     errors = [np.sqrt(v) if v > 0 else np.nan for v in variances]
     squares = sum(arm.squares for arm in outcomes)

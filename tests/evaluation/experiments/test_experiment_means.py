@@ -139,6 +139,17 @@ def test_negative_money_counts_and_is_capped_on_both_sides():
     assert cap_of(np.array([-90.0, -10, 10, 10])) == 10
 
 
+def test_many_columns_known_of_few_people_make_no_difference_surer_than_it_is():
+    rng, found, held = np.random.default_rng(0), 400, 0
+    for _ in range(found):
+        y, x = rng.normal(size=40), rng.normal(size=(40, 15))
+        interval = difference_adjusted(y[:20], y[20:], x[:20], x[20:]).interval
+        held += interval.low <= 0 <= interval.high
+    assert held / found == pytest.approx(0.95, abs=0.033)  # three standard errors; .77 without the columns' degrees
+    y, x = rng.normal(size=40), rng.normal(size=(40, 38))
+    assert difference_adjusted(y[:20], y[20:], x[:20], x[20:]) == difference_of_means(y[:20], y[20:])
+
+
 def test_what_was_missing_before_neither_biases_nor_breaks():
     rng = np.random.default_rng(7)
     before = rng.gamma(2, 20, (2, 4000))
