@@ -80,8 +80,8 @@ class GainCurve:
         band_high: Upper ends.
         random: The diagonal, q G(1), (101,).
         best_share: Where G is highest; between the ends lie the best shares of 95 % of the resamples.
-        best_gain: G there; chosen as the highest of many, it is a little too good.
-        over_all: G at the best share minus G(1): what is spared by leaving people out.
+        best_gain: G there; chosen as the highest of many, it is a little too good, and its interval holds for all.
+        over_all: G at the best share minus G(1), alike: what is spared by leaving people out.
         above_random: P value of "the ranking is no better than a random one": of the area over the diagonal, one-sided.
         n: People.
     """
@@ -233,12 +233,10 @@ def gain_curve(people: Contrast, score: np.ndarray, *, resamples: int = 1000, se
     draws = _gains(drawn[0], drawn[1], share)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
-    spread = draws.std(axis=0)
-    away = np.abs(draws - draws.mean(axis=0)) / np.where(spread > 0, spread, np.inf)
-    wide = np.quantile(away.max(axis=1), LEVEL) * spread
+    # The best share is chosen by its gain: an interval of the point alone would find too much in what noise made best.
+    wide, over_wide = _simultaneous(draws), _simultaneous(draws - draws[:, -1:])
     best, bests = int(gain.argmax()), draws.argmax(axis=1)
     ends = np.quantile(share[bests], [tail, 1 - tail])
-    over = draws[:, best] - draws[:, -1]
     area, areas = ((g - share * g[..., -1:]).mean(axis=-1) for g in (gain, draws))
     return GainCurve(
         share=share,
@@ -249,8 +247,8 @@ def gain_curve(people: Contrast, score: np.ndarray, *, resamples: int = 1000, se
         band_high=gain + wide,
         random=share * gain[-1],
         best_share=Interval(float(share[best]), float(ends[0]), float(ends[1]), LEVEL),
-        best_gain=Interval(float(gain[best]), float(low[best]), float(high[best]), LEVEL),
-        over_all=_interval(float(gain[best] - gain[-1]), over),
+        best_gain=Interval.around(gain[best], wide[best], level=LEVEL),
+        over_all=Interval.around(gain[best] - gain[-1], over_wide[best], level=LEVEL),
         above_random=_p_above(float(area), areas),
         n=len(score),
     )
@@ -488,6 +486,14 @@ def _gains(counts: np.ndarray, sums: np.ndarray, share: np.ndarray) -> np.ndarra
     at = np.pad(np.cumsum(counts, axis=1) / people, ((0, 0), (1, 0)))
     gained = np.pad(np.cumsum(sums, axis=1) / people, ((0, 0), (1, 0)))
     return np.array([np.interp(share, q, g) for q, g in zip(at, gained, strict=True)])
+
+
+def _simultaneous(draws: np.ndarray) -> np.ndarray:
+    """Half the width of a band that holds at all points at once (sup-t), from a curve's resamples, (b, m) -> (m,)."""
+    spread = draws.std(axis=0)
+    away = np.abs(draws - draws.mean(axis=0)) / np.where(spread > 0, spread, np.inf)
+    found: np.ndarray = np.quantile(away.max(axis=1), LEVEL) * spread
+    return found
 
 
 def _classical(

@@ -100,9 +100,9 @@ def difference_adjusted(
     """CUPED: the difference of means, less what the arms differed in before by chance (Deng et al. 2013, eq. 4).
 
     Each outcome y becomes y - (x - mean(x)) theta, theta by least squares within the arms, so the arms' expected means
-    stay. A missing value before counts as the mean, and that it is missing is one more thing known before. Of n people k
-    columns take k degrees of freedom: y varies too little by (n - 2 - k) / (n - 2), and theta is off by chance about as
-    much again, so that the error is divided by it. Where none are left nothing is adjusted.
+    stay. A missing value before counts as the mean, and that it is missing is one more thing known before. Of n people
+    k columns take k degrees of freedom: the variance left is too small by (n - 2 - k) / (n - 2), and theta is off by
+    chance about as much again, so that the error is divided by this. Where no degree is left nothing is adjusted.
 
     Args:
         treated: Outcomes, shape (n,).
