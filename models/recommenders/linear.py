@@ -122,7 +122,7 @@ def _diagonal(block: slice) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _regularised_inverse(A: sparse.csr_matrix, lambda_: float) -> np.ndarray:
-    """(A A' + lambda I)^-1, float32; torch's LAPACK counts in 64 bits, SciPy's does not."""
+    """(A A' + lambda I)^-1, float32, row by row in memory; torch's LAPACK counts in 64 bits, SciPy's does not."""
     import torch  # noqa: PLC0415 - only fitting needs torch
 
     n = A.shape[0]
@@ -136,7 +136,8 @@ def _regularised_inverse(A: sparse.csr_matrix, lambda_: float) -> np.ndarray:
         del gram
         if failed:
             raise DataError("linear: in 32 bits the problem is not positive definite. Raise the regularisation.")
-        return torch.cholesky_inverse(factor).numpy()
+        # It is symmetric, and LAPACK's columns are rows for SciPy, which would else copy all of it for each product.
+        return torch.cholesky_inverse(factor).T.numpy()
 
 
 def _check_memory(n: int) -> None:
