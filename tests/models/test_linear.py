@@ -44,6 +44,10 @@ def test_the_model_equals_its_closed_form(random_shop, n_users, powers):
     assert_allclose(scores, X @ closed_form(X, 0.5, *powers), atol=1e-4 * np.abs(scores).max())
 
 
+def test_the_inverse_lies_in_memory_row_by_row(random_shop):
+    assert linear._regularised_inverse(random_shop.matrix, 1.0).flags.c_contiguous  # else each product copies all of it
+
+
 def test_only_the_strongest_are_kept(random_shop):
     dense, kept = Linear().fit(random_shop), Linear(kept_per_item=7).fit(random_shop)
     assert (np.diff(kept.indptr) == 7).all()
