@@ -505,16 +505,21 @@ def _periods(tables: Tables, told: _Rows, asked: _Asked, experiment: Experiment)
             so_far = difference_of_means(sums[treated, week], sums[control, week])
             here = difference_of_means(table[treated, week], table[control, week])
             day = start + pd.Timedelta(days=7 * week)
-            periods.append(Period(str(day.date()), here, so_far, _at_every_look(so_far, weeks)))
+            periods.append(Period(str(day.date()), here, so_far, _at_every_look(so_far, week + 1)))
         found[arm] = tuple(periods)
     return found
 
 
-def _at_every_look(difference: Difference, looks: int) -> AlwaysValid:
-    """An interval that holds at all of so many looks together (Bonferroni)."""
+def _at_every_look(difference: Difference, look: int) -> AlwaysValid:
+    """The interval of one of all looks, the first being 1, that hold together, however many follow (Bonferroni).
+
+    The k-th has 1 / (k (k + 1)) of the error, which sums to 1: shared out evenly among the looks so far, it would be
+    exceeded by who reads the newest one every week.
+    """
+    parts = look * (look + 1)
     if not difference.enough:
         return AlwaysValid(Interval(difference.interval.estimate, -np.inf, np.inf, LEVEL), 1.0)
-    return AlwaysValid(difference.at(1 - (1 - LEVEL) / looks), min(1.0, difference.p_value * looks))
+    return AlwaysValid(difference.at(1 - (1 - LEVEL) / parts), min(1.0, difference.p_value * parts))
 
 
 def _measures(tables: Tables, told: _Rows, asked: _Asked) -> tuple[Measure, ...]:

@@ -16,6 +16,7 @@ from cli.main import app
 from data.checks import check
 from data.errors import DataError
 from data.workspace import Workspace
+from evaluation.experiments import difference_of_means
 from evaluation.uplift_report import UpliftReport, write
 from registry.versions import Registry
 from simulation.shop import simulate
@@ -145,6 +146,13 @@ def test_where_people_are_shared_out_anew_the_last_period_is_reported(
     found = campaign_report(Workspace.open(workspace.path))
     assert any(f"every {period} days; this is the period from {start:%Y-%m-%d}" in note for note in found.notes)
     assert next(c for c in found.analysis.checks if c.name == "nobody in two arms").status == "passed"
+
+
+def test_who_reads_the_newest_week_every_week_errs_no_more_often_than_is_said() -> None:
+    rng = np.random.default_rng(0)
+    so_far = difference_of_means(rng.normal(size=100), rng.normal(size=100))
+    errors = [1 - reporting._at_every_look(so_far, week).interval.level for week in range(1, 201)]
+    assert 0.049 < sum(errors) <= 0.05
 
 
 def test_what_cannot_be_told_is_refused(simulated: Workspace, a_shop: Callable[..., Workspace], tmp_path: Path) -> None:
