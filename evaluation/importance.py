@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from data.chance import some_rows
 from evaluation.classification import roc_auc
-from evaluation.intervals import Interval, normal_mean
+from evaluation.intervals import Interval
 
 Predict = Callable[[pd.DataFrame], np.ndarray]
 SHUFFLES = 5
 """Of each feature."""
+LEVEL = 0.95
 MAX_ROWS = 2_000
 """Of a partial dependence: each point asks about all of them."""
 
@@ -47,7 +49,7 @@ def permutation_importance(
     """What ROC AUC falls by when a feature is shuffled among the people (Breiman 2001; Fisher et al. 2019).
 
     On rows that the model has not seen. Features that say the same stand in for each other, and each falls little. The
-    interval is of the mean of a few shuffles (normal approximation).
+    interval is of the mean of a few shuffles (Student's t), the people taken as they are.
 
     Args:
         predict: From features to probabilities.
@@ -71,7 +73,8 @@ def permutation_importance(
         for _ in range(SHUFFLES):
             shuffled = frame[name].iloc[rng.permutation(len(frame))].set_axis(frame.index)
             falls.append(whole - roc_auc(label, predict(frame.assign(**{name: shuffled}))))
-        found[name] = normal_mean(np.array(falls))
+        half = stdtrit(SHUFFLES - 1, (1 + LEVEL) / 2) * np.std(falls, ddof=1) / np.sqrt(SHUFFLES)
+        found[name] = Interval.around(float(np.mean(falls)), half, level=LEVEL)
     return found
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 
+from evaluation import importance
 from evaluation.importance import partial_dependence, permutation_importance
 from evaluation.plots import importance_chart, partial_dependence_curve
 
@@ -29,6 +31,16 @@ def test_shuffling_costs_what_the_model_leans_on():
     assert found["much"].low > found["little"].high > found["little"].low > 0
     assert found["none"].estimate == 0
     assert found == permutation_importance(predict, frame, label, features=["much", "little", "none"])
+
+
+def test_a_mean_of_five_shuffles_is_as_sure_as_five_numbers_are(monkeypatch):
+    falls = np.array([0.1, 0.2, 0.3, 0.5, 0.9])
+    told = iter([1.0, *(1 - falls)])
+    monkeypatch.setattr(importance, "roc_auc", lambda *_: next(told))
+    frame, label = people(10)
+    found = permutation_importance(predict, frame, label, features=["much"])["much"]
+    student = ttest_1samp(falls, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((student.low, student.high))
 
 
 def test_a_curve_follows_the_model_in_numbers_and_categories():
