@@ -132,7 +132,9 @@ def send_rows(workspace: Workspace) -> SendRows:
     later = sent[(sent["at"] >= test) & ~sent["by_click"]].reset_index(drop=True)
     if later.empty or earlier.empty:
         raise DataError(
-            f"the messages reach from {sent['sent_at'].min():%Y-%m-%d} to {end:%Y-%m-%d}: too short a time."
+            f"messages from {sent['at'].min():%Y-%m-%d} to {sent['at'].max():%Y-%m-%d} cannot teach and judge hours: "
+            f"{len(earlier)} were known by {test:%Y-%m-%d}, and of {len(later)} sent since the opens can be seen (a "
+            "mail program that opens by itself hides them). Bring a longer history, or messages on other channels."
         )
     channels = sent["channel"].value_counts().sort_index().sort_values(ascending=False, kind="stable").index
     asked = pd.Index(later["user_id"].unique())

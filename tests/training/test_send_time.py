@@ -144,3 +144,14 @@ def test_a_shop_that_never_wrote_is_told_what_to_bring(
     shop = a_shop(tmp_path / "shop", orders=some_orders(users=20))
     with pytest.raises(DataError, match="opened_at"):
         jobs.train(shop, "send-time")
+
+
+def test_opens_that_a_program_hides_are_said_to_judge_nothing(
+    a_shop: Callable[..., Workspace], some_orders: Callable[..., pd.DataFrame], tmp_path: Path
+) -> None:
+    told = a_shop_that_writes("random")
+    messages = told["messages"].query("user_id < 'person-030'")
+    messages = messages.assign(machine_opened=messages["opened_at"].notna())
+    shop = a_shop(tmp_path / "shop", orders=some_orders(users=20, days=DAYS), users=told["users"], messages=messages)
+    with pytest.raises(DataError, match="of 0 sent since the opens can be seen"):
+        jobs.train(shop, "send-time")
