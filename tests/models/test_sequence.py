@@ -15,6 +15,7 @@ from recommender_contract import RecommenderContract
 from data.errors import DataError, ModelFileError
 from data.histories import Histories, Step
 from data.interactions import Interactions
+from data.vocabulary import Vocabulary
 from models.recommenders.sequence import CausalTransformer
 from models.recommenders.sequence import recommender as module
 
@@ -173,6 +174,16 @@ def test_a_checkpoint_of_something_else_is_not_used(rounds, tmp_path, interrupt)
         tiny().fit(replace(rounds, item=14 - rounds.item), checkpoint=file)
     interrupt(None)
     assert_array_equal(tiny().fit(rounds, checkpoint=file).item_vectors, tiny().fit(rounds).item_vectors)
+
+
+def test_a_checkpoint_of_a_smaller_catalogue_is_not_used(rounds, tmp_path, interrupt):
+    file = tmp_path / "checkpoint.npz"
+    interrupt(1)
+    with pytest.raises(KeyboardInterrupt):
+        tiny().fit(rounds, checkpoint=file)
+    interrupt(None)
+    larger = replace(rounds, items=Vocabulary([*rounds.items.all_ids, "nobody touched it yet"]))
+    assert tiny().fit(larger, checkpoint=file).item_vectors.shape[0] == 16
 
 
 @pytest.mark.parametrize("params", [{}, {"gated": True}, {"negatives": 10}, {"loss": "gbce"}])

@@ -350,7 +350,8 @@ def _numpy(network: nn.Module) -> dict[str, np.ndarray]:
 
 def _identity(steps: Steps, recipe: Recipe) -> str:
     limitless = replace(recipe, minutes=None)  # how long it may take says nothing of what is learnt
-    digest = sha256(json.dumps(asdict(limitless)).encode())
+    sizes = (steps.n_items, steps.n_gaps, steps.n_kinds)  # an item that nobody touched yet has a vector too
+    digest = sha256(json.dumps([asdict(limitless), sizes]).encode())
     for array in (steps.indptr, steps.item, steps.gap, steps.kind):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
