@@ -103,9 +103,13 @@ class Found:
 
     def best_by_family(self) -> list[Trial]:
         """The best complete trial of each family, best first."""
-        complete = [(trial, trial.quality) for trial in self.trials if trial.state == "complete" and trial.quality]
-        by_family = {trial.family: trial for trial, _ in sorted(complete, key=lambda one: one[1].estimate)}
-        return list(by_family.values())[::-1]
+        complete = [
+            (trial.quality.estimate, trial) for trial in self.trials if trial.state == "complete" and trial.quality
+        ]
+        best: dict[str, Trial] = {}
+        for _, trial in sorted(complete, key=lambda one: -one[0]):
+            best.setdefault(trial.family, trial)
+        return list(best.values())
 
     def frame(self) -> pd.DataFrame:
         """A row per trial: number, family, recipe, metric with `_low` and `_high`, seconds, state and reason."""

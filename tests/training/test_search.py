@@ -15,6 +15,7 @@ from scipy import sparse
 from data.errors import DataError
 from data.histories import Histories
 from data.interactions import Attributes, Interactions
+from evaluation.intervals import Interval
 from models.recommenders import MODELS
 from models.recommenders.base import Recommender
 from models.recommenders.popularity import Popularity
@@ -364,3 +365,12 @@ def test_carving_holds_out_what_it_says(taken: Interactions) -> None:
     assert n_pairs == len(taken)
     with pytest.raises(DataError, match="nobody has two items"):
         carve_last(taken.where(np.append(True, taken.user[1:] != taken.user[:-1])))
+
+
+def test_families_stand_in_the_order_of_their_best_trials() -> None:
+    trials = tuple(
+        Trial(number, family, Recipe(family), Interval.around(quality), 0.0, "complete")
+        for number, (family, quality) in enumerate([("als", 0.1), ("popularity", 0.5), ("als", 0.9)])
+    )
+    found = Found(trials[2].recipe, "ndcg_at_10", Interval.around(0.9), None, None, trials)
+    assert [trial.number for trial in found.best_by_family()] == [2, 1]
