@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo
 
 import ibis
 import numpy as np
@@ -84,7 +86,7 @@ def habits(
 def zone_of_most(known: Tables) -> str:
     """The shop's commonest time zone that a clock knows; UTC if there is none."""
     counted = known["users"].group_by("timezone").agg(people=lambda users: users.count()).execute().dropna()
-    counted = counted[counted["timezone"].map(_is_zone).astype(bool)].sort_values(["people", "timezone"])
+    counted = counted[counted["timezone"].map(is_zone).astype(bool)].sort_values(["people", "timezone"])
     return NO_ZONE if counted.empty else str(counted["timezone"].iloc[-1])
 
 
@@ -120,7 +122,7 @@ def expressions(
 def from_rows(found: Mapping[str, pd.DataFrame], *, usual_zone: str) -> Habits:
     """The habits in the rows of `expressions`."""
     people = found["people"].set_index("user_id")
-    right = {name: _is_zone(name) for name in people["timezone"].dropna().unique()}
+    right = {name: is_zone(name) for name in people["timezone"].dropna().unique()}
     own = people["timezone"].map(right).fillna(False).astype(bool)
     people["zone"] = people.pop("timezone").astype(object).where(own, None)
     answers, active = (_with_hours(found[name], people["zone"], usual_zone) for name in ("answers", "active"))
@@ -183,8 +185,11 @@ def _is_list(value: object) -> bool:
     return isinstance(value, (list, tuple, np.ndarray))
 
 
-def _is_zone(name: str) -> bool:
+@lru_cache(maxsize=1024)
+def is_zone(name: str) -> bool:
+    """Whether a clock knows the time zone: pandas', which takes `+02:00` for one too, and Python's, which does not."""
     try:
+        ZoneInfo(name)
         pd.Timestamp(0, tz=name)
     except Exception:  # noqa: BLE001 - every time zone library has errors of its own
         return False

@@ -7,9 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import ibis
 import numpy as np
@@ -23,7 +21,7 @@ from data.state.facts import Fact, facts
 from data.state.reads import Watermarks
 from data.tables import Tables, cutoff_literal
 from data.vocabulary import Vocabulary
-from features.hours import NO_ZONE, zone_of_most
+from features.hours import NO_ZONE, is_zone, zone_of_most
 from features.purchases import purchases
 from serving.decisions.arms import STRANGER, Arm, arm_of
 from serving.decisions.rules import MOST_DAYS, Consent, Person, cap_of
@@ -157,16 +155,6 @@ def person_of(
         entered=entered,
         live=live,
     )
-
-
-@lru_cache(maxsize=1024)
-def is_zone(name: str) -> bool:
-    """Whether a clock knows the time zone."""
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, LookupError):
-        return False
-    return True
 
 
 def _order(fact: Fact) -> tuple[datetime, bool, str]:

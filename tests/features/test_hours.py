@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from data.errors import DataError
 from data.tables import Tables
-from features.hours import Habits, from_rows, habits
+from features.hours import NO_ZONE, Habits, from_rows, habits, zone_of_most
 
 CUTOFF = pd.Timestamp("2026-07-01", tz="UTC")
 
@@ -138,3 +138,11 @@ def test_orders_tell_of_hours_where_there_are_no_events_and_their_choice_is_the_
     assert np.flatnonzero(found.wanted(pd.Index(["eve", "ann"]))[0]).tolist() == [0, 22, 23]
     assert not found.wanted(pd.Index(["ann", "nobody"])).any()
     assert found.zones(pd.Index(["bob", "cho", "eve"])) == ["Europe/Berlin", None, None]
+
+
+@pytest.mark.parametrize("zone", ["+02:00", "UTC+02:00", "utc", "dateutil/Europe/Berlin", "tzlocal()"])
+def test_what_only_pandas_takes_for_a_zone_is_nobodys(zone: str) -> None:
+    """Rules and moments to send at go by Python's own clock, which knows none of these."""
+    shop = a_shop(users=pd.DataFrame({"user_id": ["ann", "bob"], "timezone": zone}))
+    assert zone_of_most(shop) == NO_ZONE
+    assert habits(shop.as_of(CUTOFF), CUTOFF).zones(pd.Index(["ann"])) == [None]
