@@ -13,8 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from data.settings import Settings
+from data.state import tombstones
 from data.state.counting import Counted, take, used
-from data.state.tombstones import stranger
 from data.state.writes import append
 from models.offers import NOTHING
 from serving.decisions.offers import Given, Offer, Profit, Withheld, explored, give
@@ -121,6 +121,11 @@ class Offered:
         return self._without([Withheld(name, NOT_STORED, reason) for name in self.offers if self._is_limited(name)])
 
     @property
+    def of_stranger(self) -> Offered:
+        """The same, asked by nobody in particular."""
+        return replace(self, ask=self.ask.model_copy(update={"user_id": None, "anonymous_id": None}))
+
+    @property
     def decision(self) -> dict[str, Any]:
         """The row of `decisions`."""
         context: dict[str, Any] = {"channel": self.ask.channel}
@@ -147,7 +152,7 @@ class Offered:
 
     @property
     def _who(self) -> str:
-        return self.ask.user_id or self.ask.anonymous_id or stranger(self.decision_id)
+        return self.ask.user_id or self.ask.anonymous_id or tombstones.stranger(self.decision_id)
 
     def _without(self, gone: Sequence[Withheld]) -> Offered:
         if not gone:
@@ -266,6 +271,9 @@ def store_offers(connection: sa.Connection, asked: Sequence[Offered], *, flushed
     Raises:
         NotFlushedError: it must, for something limited is given.
     """
+    known = tombstones.of(connection)
+    # Counters of somebody who was erased since they asked would keep their id.
+    asked = [one.of_stranger if known.holds(one._who) else one for one in asked]
     counts: dict[Counted, float] = {}
     if any(one.limited for one in asked):
         counts = used(connection, (GIVEN, REDEMPTIONS, BUDGET), user_ids={one._who for one in asked})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ class Tombstones:
         self._key = hashlib.sha256(salt.encode()).digest()
         self._keeps_orders: dict[str, bool] = {}
         self._newest = 0
+        self._taking_over = threading.Lock()
 
     def __bool__(self) -> bool:
         """Whether anybody was erased."""
@@ -66,10 +68,13 @@ class Tombstones:
         """Take over who was erased since the last time."""
         # Not built with SQLAlchemy's expressions: every write asks it, and most have nothing to take over.
         newest = connection.exec_driver_sql("SELECT max(seq) FROM tombstones").scalar() or 0
-        if newest != self._newest:
-            found = connection.execute(sa.select(table.c.person, table.c.keep_orders))
-            self._keeps_orders = {row.person: row.keep_orders for row in found}
-            self._newest = newest
+        if newest <= self._newest:
+            return
+        found = connection.execute(sa.select(table.c.person, table.c.keep_orders))
+        keeps_orders = {row.person: row.keep_orders for row in found}
+        with self._taking_over:
+            if newest > self._newest:  # another thread may have read later, and nobody is to come back meanwhile
+                self._keeps_orders, self._newest = keeps_orders, newest
 
 
 def of(connection: sa.Connection) -> Tombstones:

@@ -19,6 +19,7 @@ from data.state.counting import take
 from data.state.rows import fit
 from data.state.schema import erasures, tables, tombstones
 from data.state.sync import sync
+from data.state.tombstones import Tombstones
 from data.state.writes import append, upsert
 from data.tables import Tables
 from data.workspace import Workspace
@@ -341,6 +342,32 @@ def test_tombstones_are_keyed_with_the_salt(workspace, state):
     assert len(row.person) == 64
     assert not State.open(workspace.state_url, salt="another").tombstones.holds(ERASED)
     assert State.of(workspace).tombstones.holds(ERASED)
+
+
+def test_who_reads_late_forgets_nobody_who_was_erased_meanwhile(workspace, state):
+    """Two threads look who was erased; the one that read first is the last to take it over."""
+    erase(workspace, state, "bob")
+    late = Tombstones(workspace.settings.shop.salt)
+
+    class Slow:
+        """A connection that another thread overtakes."""
+
+        def __init__(self, connection):
+            self._connection = connection
+
+        def exec_driver_sql(self, text):
+            return self._connection.exec_driver_sql(text)
+
+        def execute(self, query):
+            found = self._connection.execute(query).all()
+            erase(workspace, state, ERASED)
+            with state.reading() as other:
+                late.refresh(other)
+            return found
+
+    with state.reading() as connection:
+        late.refresh(Slow(connection))
+    assert late.holds(ERASED)
 
 
 def tables_of(state, table):

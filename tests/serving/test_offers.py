@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from data.errors import StateUnavailableError, WorkspaceError
 from data.settings import Offers, Settings
-from data.state import State
+from data.state import State, tombstones
 from data.state.counting import used
 from data.state.schema import tables as state_tables
 from data.state.writes import upsert
@@ -32,7 +32,7 @@ from serving.decisions.arms import Arm
 from serving.decisions.offers import Offer, Profit, explored, give, ranked, withheld
 from serving.decisions.rules import Consent, Person
 from serving.metrics import Metrics
-from serving.offered import BUDGET, REDEMPTIONS
+from serving.offered import BUDGET, GIVEN, REDEMPTIONS
 from serving.offering import Offering
 from serving.past import Past
 from serving.profiles import Profiles
@@ -200,6 +200,18 @@ def test_chances_are_those_of_the_offers_that_are_left(state) -> None:
             told = found.decide(person(user, "random", 0.1), OffersAsk(user_id=user), now=NOW).store(connection)
             assert told.decision["candidates"] == ["none", "b"]
             assert told.decision["probability"] == [0.5]
+
+
+def test_of_whoever_was_erased_since_they_asked_no_counter_keeps_the_id(state) -> None:
+    found = offering_of(state, offer("gift", max_redemptions=5))
+    usual = replace(found.decide(person("ann", "usual"), OffersAsk(user_id="ann"), now=NOW), usual="gift")
+    with state.writing() as connection:
+        tombstones.add(connection, [state.tombstones.hash("ann")], keep_orders=False)
+    with state.writing() as connection:
+        told = usual.store(connection)
+        counted = used(connection, [GIVEN, REDEMPTIONS], user_ids=["ann"])
+    assert told.decision["user_id"] == f"stranger-{told.decision_id}"
+    assert {one.user_id for one in counted} == {""}
 
 
 def test_what_cannot_be_counted_is_not_given(state) -> None:
