@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -73,9 +73,12 @@ def upsert(connection: sa.Connection, name: str, rows: Sequence[Row], *, at: dat
     if not rows:
         return 0
     table, spec = tables[name], TABLES[name]
+    # Readers know what is new by the newest: clocks differ and are set back, but writers take turns.
+    newest = connection.scalar(sa.select(sa.func.max(table.c.changed_at)))
+    changed_at = at if newest is None else max(at, newest + timedelta(microseconds=1))
     latest: dict[Key, dict[str, Any]] = {}
     for row in rows:
-        whole = {**row, "changed_at": at}
+        whole = {**row, "changed_at": changed_at}
         if spec.history and spec.happened_at:
             whole[spec.happened_at] = whole.get(spec.happened_at) or at
         latest[tuple(whole[column] for column in spec.key)] = whole

@@ -438,3 +438,14 @@ def test_a_change_is_seen_even_if_it_is_dated_before_one_that_was_seen(state):
     fourth = newest(third)
     assert fourth is not third
     assert newest(fourth) is fourth
+
+
+def test_a_change_is_seen_though_the_clock_of_who_changed_it_is_behind(state):
+    with state.writing() as connection:
+        upsert(connection, "offers", [fit(TABLES["offers"], {"offer_id": "ten"})], at=NOW + timedelta(days=1))
+    with state.reading() as connection:
+        seen = Newest().of(connection, "offers")
+    with state.writing() as connection:
+        upsert(connection, "offers", [fit(TABLES["offers"], {"offer_id": "gift"})], at=NOW)
+    with state.reading() as connection:
+        assert seen.of(connection, "offers") is not seen
