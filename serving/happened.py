@@ -120,16 +120,14 @@ class Happenings:
         """The steps that were handed out before `now`, and the newest decision about an action, by person."""
         decisions, outcomes = state_tables["decisions"].c, state_tables["outcomes"].c
         names = ("seq", "decision_id", "user_id", "at", "slot", "arm", "context")
-        query = sa.select(*(decisions[name] for name in names)).where(
-            decisions.user_id.in_(user_ids), decisions.kind == KIND
-        )
+        theirs = decisions.user_id.in_(user_ids), decisions.kind == KIND
+        query = sa.select(*(decisions[name] for name in names)).where(*theirs)
         with self._state.reading() as connection:
             known = connection.execute(query.order_by(decisions.seq)).all()
             logged = [(row, told) for row in known if row.at <= now and (told := _journey_of(row.context))]
-            asked = [row.decision_id for row, _ in logged]
-            shown = sa.select(outcomes.decision_id).where(outcomes.decision_id.in_(asked)).distinct()
-            done = {decision_id for (decision_id,) in connection.execute(shown)} if asked else set()
-        if asked:
+            shown = sa.select(outcomes.decision_id).where(outcomes.decision_id == decisions.decision_id, *theirs)
+            done = set(connection.scalars(shown.distinct())) if logged else set()
+        if logged:
             messages = self._profiles.rows([row.user_id for row, _ in logged], ["messages"])["messages"]
             done |= set(messages["decision_id"].drop_null().to_pylist())
         found: dict[str, list[Handed]] = defaultdict(list)

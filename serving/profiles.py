@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from data.errors import DataError
 from data.state import State
 from data.state.arrow import EXTRA, SEQ, batches, schema
 from data.state.reads import Watermarks
-from data.state.schema import APPENDED
+from data.state.schema import APPENDED, AT_ONCE, slices
 from data.state.schema import tables as state_tables
 from data.tables import Tables
 from data.vocabulary import Vocabulary
@@ -33,9 +34,6 @@ from features.online import OnlineFeatures, OnlineHabits
 from features.snapshots import definitions_hash, features, stored_categories, until
 
 log = logging.getLogger("attune")
-
-AT_ONCE = 1_000
-"""Customers whose rows are computed together."""
 
 PERSONAL = ("users", "events", "orders", "messages", "identities")
 CHOSEN = ("preferences",)
@@ -255,9 +253,8 @@ class Profiles:
         """The users whom visitors became, in the checked tables or in the state."""
         found: list[str] = []
         with self._reading() as connection:
-            for begin in range(0, len(visitors), AT_ONCE):
-                named = self._known(connection, "identities", "anonymous_id", visitors[begin : begin + AT_ONCE])
-                found += named["user_id"].to_pylist()
+            for some in slices(visitors):
+                found += self._known(connection, "identities", "anonymous_id", some)["user_id"].to_pylist()
         return found
 
     def newer(self, user_ids: Sequence[str]) -> set[str]:
@@ -268,9 +265,11 @@ class Profiles:
         """
         visitors = self._visitors.of(user_ids)
         whose = dict(zip(visitors["anonymous_id"], visitors["user_id"], strict=True))
-        values = {**asdict(self._since), "user_ids": list(user_ids), "visitors": list(whose)}
+        found: set[str] = set()
         with self._state.reading() as connection:
-            found = connection.scalars(NEWER, values).all()
+            for users, others in zip_longest(slices(user_ids), slices(list(whose)), fillvalue=()):
+                values = {**asdict(self._since), "user_ids": list(users), "visitors": list(others)}
+                found |= set(connection.scalars(NEWER, values))
         return {whose.get(id_, id_) for id_ in found} & set(user_ids)
 
     def rows(self, user_ids: Sequence[str], names: Sequence[str] = PERSONAL) -> dict[str, pa.Table]:
@@ -309,8 +308,9 @@ class Profiles:
         """The rows of a table with one of `ids`; a row that both have as the state has it."""
         state = state_tables[name]
         with self._state.reading() as reading:
-            query = sa.select(state).where(state.c[column].in_(ids))
-            live = pa.Table.from_batches(batches(reading, query, name), schema(name))
+            queries = (sa.select(state).where(state.c[column].in_(some)) for some in slices(ids))
+            found = chain.from_iterable(batches(reading, query, name) for query in queries)
+            live = pa.Table.from_batches(found, schema(name))
         kinds = self._kinds.get(name, {})
         parts = [live.drop_columns([EXTRA, SEQ])]
         extra = {field: kind for field, kind in kinds.items() if field not in schema(name).names}
@@ -329,9 +329,10 @@ class Profiles:
 
     def _cast(self, connection: duckdb.DuckDBPyConnection, name: str, kinds: Mapping[str, str]) -> pa.Table:
         """The rows of `live` with its attributes as columns of these kinds; what does not fit is noted as unread."""
-        values = {field: f"TRY_CAST(extra ->> '$.{field}' AS {kind})" for field, kind in kinds.items()}
-        columns = ", ".join(f'{value} AS "{field}"' for field, value in values.items())
-        lost = ", ".join(f"extra ->> '$.{field}' IS NOT NULL AND {value} IS NULL" for field, value in values.items())
+        told = {field: f"(extra ->> {_quoted(_pointer(field))})" for field in kinds}
+        values = {field: f"TRY_CAST({told[field]} AS {kind})" for field, kind in kinds.items()}
+        columns = ", ".join(value + " AS " + _quoted(field, mark='"') for field, value in values.items())
+        lost = ", ".join(f"{told[field]} IS NOT NULL AND {value} IS NULL" for field, value in values.items())
         sql = f"SELECT * EXCLUDE ({EXTRA}, {SEQ}), {columns}, [{lost}] AS {EXTRA} FROM live"
         rows = connection.sql(sql).to_arrow_table()
         for found in set(map(tuple, rows[EXTRA].to_pylist())):
@@ -342,8 +343,17 @@ class Profiles:
         return rows.drop_columns([EXTRA])
 
     def _checked(self, name: str) -> str:
-        path = str(self._folder / f"{name}.parquet").replace("'", "''")
-        return f"SELECT * FROM read_parquet('{path}')"
+        return f"SELECT * FROM read_parquet({_quoted(str(self._folder / f'{name}.parquet'))})"
+
+
+def _pointer(field: str) -> str:
+    """Where a JSON object has a field, whatever its name holds (RFC 6901)."""
+    return "/" + field.replace("~", "~0").replace("/", "~1")
+
+
+def _quoted(text: str, mark: str = "'") -> str:
+    """As SQL writes a text or, in double quotes, a name."""
+    return mark + text.replace(mark, 2 * mark) + mark
 
 
 def _habits(tables: Tables) -> OnlineHabits | None:

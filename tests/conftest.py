@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from benchmarks.postgres import Cluster, cluster
 from data.errors import DataError
+from data.state import State, schema
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -39,3 +42,14 @@ def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'state.db'}"
     return str(request.getfixturevalue("postgres").new_database())
+
+
+@pytest.fixture
+def few_values(monkeypatch: pytest.MonkeyPatch) -> Callable[[State], None]:
+    """Makes a state's SQLite take 200 values in a statement; ten are given at once."""
+    monkeypatch.setattr(schema, "AT_ONCE", 10)
+
+    def limit(raw: sqlite3.Connection, *_: object) -> None:
+        raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 200)
+
+    return lambda state: sa.event.listen(state.engine, "checkout", limit)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from data.contract import TABLES
 from data.erasing.files import clear
 from data.files import alone, replacing
 from data.state import State, tombstones
-from data.state.schema import counters, erasures, tables
+from data.state.schema import counters, erasures, slices, tables
 from data.tables import conform, connect, read_raw
 from data.workspace import Workspace
 
@@ -210,9 +211,10 @@ def _visitors(connection: sa.Connection, user_id: str, brought: Iterable[tuple[s
     theirs = {visitor for visitor, user, _ in brought if user == user_id}
     theirs |= set(connection.scalars(sa.select(identities.anonymous_id).where(identities.user_id == user_id)))
     query = sa.select(identities.anonymous_id, identities.user_id, identities.at)
-    live = connection.execute(query.where(identities.anonymous_id.in_(theirs)))
+    whose = (query.where(identities.anonymous_id.in_(some)) for some in slices(list(theirs)))
+    live = [tuple(row) for some in whose for row in connection.execute(some)]
     first: dict[str, tuple[datetime, str]] = {}
-    for visitor, user, at in [*brought, *map(tuple, live)]:
+    for visitor, user, at in [*brought, *live]:
         if visitor in theirs:
             first[visitor] = min(first.get(visitor, (at, user)), (at, user))
     return sorted(visitor for visitor, (_, user) in first.items() if user == user_id)
@@ -224,10 +226,18 @@ def _orders_of(user_id: str) -> sa.Update:
 
 def _removed(connection: sa.Connection, user_id: str, visitors: Sequence[str]) -> dict[str, int]:
     """Delete the person from every table of the state; rows by table."""
-    ids = [user_id, *visitors]
+    counts: Counter[str] = Counter()
+    for ids in slices([user_id, *visitors]):
+        for table, which in _theirs(user_id, ids).items():
+            counts[table.name] += _rowcount(connection, table.delete().where(which))
+    return {name: count for name, count in counts.items() if count}
+
+
+def _theirs(user_id: str, ids: Sequence[str]) -> dict[sa.Table, sa.ColumnElement[bool]]:
+    """By table, which rows are the user's, or under some ids of theirs."""
     decisions, events = tables["decisions"].c, tables["events"].c
     theirs = sa.select(decisions.decision_id).where(decisions.user_id.in_(ids))
-    conditions: dict[sa.Table, sa.ColumnElement[bool]] = {
+    return {
         tables["outcomes"]: tables["outcomes"].c.decision_id.in_(theirs),  # before the decisions that tell whose
         **{
             table: table.c.user_id.in_(ids)  # decisions and counters are made for visitors too
@@ -240,8 +250,6 @@ def _removed(connection: sa.Connection, user_id: str, visitors: Sequence[str]) -
             sa.and_(events.user_id.is_(None), events.anonymous_id.in_(ids)),
         ),
     }
-    counts = {table.name: _rowcount(connection, table.delete().where(which)) for table, which in conditions.items()}
-    return {name: count for name, count in counts.items() if count}
 
 
 def _rowcount(connection: sa.Connection, statement: sa.Update | sa.Delete) -> int:

@@ -9,14 +9,12 @@ from typing import Any, Literal, NamedTuple
 import sqlalchemy as sa
 
 from data.state.reads import Watermarks
-from data.state.schema import Utc, tables
+from data.state.schema import Utc, slices, tables
 
 What = Literal[
     "consent", "preference", "zone", "channels", "sent", "unsubscribed", "bounced", "answered", "order", "action"
 ]
 NOTHING_CHOSEN = '["none"]'
-AT_ONCE = 1_000
-"""People asked about in one statement: a database takes only so many values."""
 NO_ACTION = "send-time"
 """Slot of decisions that choose an hour to send at: nothing was sent by them."""
 
@@ -131,7 +129,5 @@ def facts(
     query = CONSENTS if consents_only else EVERYTHING
     values = {"sent_after": sent_after, "orders": since.orders, "events": since.events}
     return [
-        Fact(*row)
-        for begin in range(0, len(user_ids), AT_ONCE)
-        for row in connection.execute(query, {**values, "user_ids": list(user_ids[begin : begin + AT_ONCE])})
+        Fact(*row) for some in slices(user_ids) for row in connection.execute(query, {**values, "user_ids": list(some)})
     ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -15,6 +16,11 @@ APPENDED = ("events", "orders", "identities", "consents", "preferences", "decisi
 
 UPSERTED = ("users", "items", "offers", "variants", "messages")
 """Tables whose row with the same key is replaced. Each row has `changed_at`."""
+
+AT_ONCE = 1_000
+"""Values in one statement: a database takes only so many."""
+
+T = TypeVar("T")
 
 INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     "events": (("user_id", "seq"), ("anonymous_id", "seq")),
@@ -57,6 +63,16 @@ TYPES: dict[str, Any] = {
 }
 
 metadata = sa.MetaData()
+
+
+def slices(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The values in parts of `AT_ONCE`, each for a statement of its own.
+
+    Example:
+        >>> [len(part) for part in slices(range(2_500))]
+        [1000, 1000, 500]
+    """
+    return (values[begin : begin + AT_ONCE] for begin in range(0, len(values), AT_ONCE))
 
 
 def _table(spec: TableSpec) -> sa.Table:

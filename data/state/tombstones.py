@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from data.state.schema import slices
 from data.state.schema import tombstones as table
 
 OPTION = "attune_tombstones"
@@ -111,5 +112,6 @@ def _allowed(tombstones: Tombstones, name: str, row: Mapping[str, Any]) -> Mappi
 def add(connection: sa.Connection, hashes: Iterable[str], *, keep_orders: bool) -> None:
     """Remember who was erased; in the place of what was remembered of them."""
     people = list(hashes)
-    connection.execute(table.delete().where(table.c.person.in_(people)))
+    for some in slices(people):
+        connection.execute(table.delete().where(table.c.person.in_(some)))
     connection.execute(table.insert(), [{"person": person, "keep_orders": keep_orders} for person in people])

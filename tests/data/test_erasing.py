@@ -370,6 +370,25 @@ def test_who_reads_late_forgets_nobody_who_was_erased_meanwhile(workspace, state
     assert late.holds(ERASED)
 
 
+def test_somebody_with_more_visitors_than_a_statement_takes_values_is_erased(workspace, state, few_values):
+    visitors = [f"visitor {i}" for i in range(300)]
+    seen = [event(f"s{i}", anonymous_id=visitor) for i, visitor in enumerate(visitors)]
+    named = [event(f"n{i}", anonymous_id=visitor, user_id=ERASED) for i, visitor in enumerate(visitors)]
+    store(state, *seen, *named, event("other", user_id="bob", anonymous_id="bobs"))
+    with state.writing() as connection:
+        given = {**DECISION, "decision_id": "d", "user_id": visitors[-1]}
+        append(connection, "decisions", [fit(TABLES["decisions"], given)])
+        clicked = {"outcome_id": "o", "decision_id": "d", "kind": "click", "at": "2026-02-02"}
+        append(connection, "outcomes", [fit(TABLES["outcomes"], clicked)])
+    few_values(state)
+    receipt = erase(workspace, state, ERASED)
+    assert receipt.visitors == 300
+    assert receipt.state == {"events": 600, "identities": 300, "decisions": 1, "outcomes": 1}
+    assert {row.user_id for row in tables_of(state, tables["events"])} == {"bob"}
+    assert all(map(state.tombstones.holds, (ERASED, *visitors)))
+    assert erase(workspace, state, ERASED).erasure_id == receipt.erasure_id
+
+
 def tables_of(state, table):
     with state.reading() as connection:
         return connection.execute(sa.select(table)).all()

@@ -12,16 +12,23 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
+from data.contract import TABLES
 from data.errors import WorkspaceError
 from data.settings import Settings
+from data.state import State
+from data.state.reads import Watermarks
+from data.state.rows import fit
 from data.state.schema import tables as state_tables
+from data.state.writes import append
 from data.tables import Tables
 from serving.acting import Acting
 from serving.decisions.arms import Arm
 from serving.decisions.rules import Person
+from serving.decisions.triggers import Beginning
 from serving.filling import Filling
-from serving.happened import Happenings
+from serving.happened import Happenings, told_of
 from serving.people import People
+from serving.profiles import Profiles
 from serving.sendlist import write_from, write_list
 
 EVENT = {"event": "product_added", "item_id": "i7"}
@@ -205,6 +212,26 @@ def test_who_bought_last_week_does_not_hear_that_they_are_missed(shared, tmp_pat
     [found] = acting.decide(["hal"], now=datetime.now(UTC))
     assert (found.action.trigger, found.action.step) == ("after_purchase", 1)  # it is about the order
     assert [(one.action, one.rule) for one in found.held_back] == [("missed.1", "recent_purchase")]
+
+
+@pytest.mark.usefixtures("registry")
+def test_who_was_handed_out_more_than_a_statement_takes_values_is_read_whole(workspace, few_values):
+    state, now = State.of(workspace), datetime.now(UTC)
+    told = json.dumps(told_of(Beginning(now, None), 1))
+    given = {"user_id": "ann", "at": ago(hours=1), "kind": "action", "slot": "welcome", "arm": "model", "context": told}
+    given |= {"arm_share": 1.0, "chosen": ["email"], "probability": [1.0], "model_version": "1"}
+    rows = [fit(TABLES["decisions"], {**given, "decision_id": f"d{i}"}) for i in range(300)]
+    shown = {"outcome_id": "o", "decision_id": "d299", "kind": "impression", "at": now.isoformat()}
+    with state.writing() as connection:
+        append(connection, "decisions", rows)
+        append(connection, "outcomes", [fit(TABLES["outcomes"], shown)])
+    few_values(state)
+    profiles = Profiles(workspace, workspace.checked, state, Watermarks())
+    happenings = Happenings(workspace.checked, state, profiles, answers=(), asked=())
+    handed = happenings.of(["ann"], now).handed["ann"]
+    assert [one.decision_id for one in handed if one.sent] == ["d299"]
+    assert len(handed) == 300
+    state.close()
 
 
 def test_two_workers_hand_out_one_step(shared):
