@@ -294,16 +294,20 @@ def top_categories(tables: Tables, before: datetime, count: int) -> list[str]:
 def fixed_categories(workspace: Workspace, tables: Tables, *, before: datetime) -> list[str]:
     """The workspace's list of top categories, which every snapshot shares so that columns stay the same.
 
-    It is drawn up once, from what was known before the first cutoff, and again only for an earlier cutoff, another
-    `features.top_categories` or if nothing was found.
+    It is drawn up once, from what was known before the first cutoff, and again only for an earlier cutoff before which
+    a category was known, another `features.top_categories` or if nothing was found. Before a category was known the
+    columns of any list say nothing.
     """
     path, count = workspace.snapshots_dir / CATEGORIES_FILE, workspace.settings.features.top_categories
+    kept: list[str] = []
     if path.is_file():
         stored = json.loads(path.read_text(encoding="utf-8"))
-        kept = stored["categories"] and stored["count"] == count
+        kept = list(stored["categories"]) if stored["count"] == count else []
         if kept and datetime.fromisoformat(stored["before"]) <= before:
-            return list(stored["categories"])
+            return kept
     categories = top_categories(tables, before, count)
+    if kept and not categories:
+        return kept
     with replacing(path) as beside:
         beside.write_text(
             json.dumps({"before": before.isoformat(), "count": count, "categories": categories}, indent=1),

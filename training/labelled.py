@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,7 +19,7 @@ from data.workspace import Workspace
 from features.expressions import parse
 from features.labels import SPEND, read
 from features.labels import label as labels
-from features.snapshots import Snapshot, build, lacking, span
+from features.snapshots import Snapshot, build, fixed_categories, lacking, span
 from training.splits import PropensitySplit, propensity_split
 
 
@@ -167,11 +168,16 @@ def split_of(workspace: Workspace, label: str, *, end: datetime | None = None) -
     Raises:
         DataError: the history is too short for its horizon.
     """
+    return split_over(workspace, declared(workspace, label).horizon_days, end=end)
+
+
+def split_over(workspace: Workspace, horizon_days: int, *, end: datetime | None = None) -> PropensitySplit:
+    """The cutoffs for a horizon; arguments and errors as of `split_of`."""
     known, training = span(workspace.checked), workspace.settings.training
     return propensity_split(
         known.first,
         known.end if end is None else end,
-        horizon_days=declared(workspace, label).horizon_days,
+        horizon_days=horizon_days,
         cutoffs=training.cutoffs,
         step_days=training.step_days,
         min_history_days=training.min_history_days,
@@ -179,14 +185,38 @@ def split_of(workspace: Workspace, label: str, *, end: datetime | None = None) -
 
 
 def snapshots_of(workspace: Workspace, asked: Sequence[datetime]) -> dict[datetime, Snapshot]:
-    """The snapshots asked for and those of every label: built together, so that all labels see the same columns."""
+    """The snapshots asked for and those of every label: built together, so that all labels see the same columns.
+
+    First the list of categories is settled for the earliest cutoff of all trainings, so that none of them draws it up
+    again when another one has learnt from its columns.
+    """
     cutoffs = set(asked)
     for label in workspace.settings.propensity:
         try:
             cutoffs |= set(split_of(workspace, label).cutoffs)
         except (DataError, WorkspaceError):
             continue  # it is refused when it is itself trained
+    for moment in sorted({*sorted(cutoffs)[:1], *_earliest_others(workspace)}):
+        if fixed_categories(workspace, workspace.checked, before=moment):
+            break
     return {snapshot.cutoff: snapshot for snapshot in build(workspace, sorted(cutoffs))}
+
+
+def _earliest_others(workspace: Workspace) -> list[datetime]:
+    """Of the trainings that learn from no label (value, offers, variants): not after the first cutoffs they look at."""
+    tables, first = workspace.checked, span(workspace.checked).first
+    found = []
+    if tables.has("orders", "unit_price"):
+        horizon_days = workspace.settings.value.horizon_days
+        with suppress(DataError):  # it is refused when it is itself trained
+            early = first + timedelta(days=horizon_days / 2)  # with less history value learns from nobody
+            found.append(max(split_over(workspace, horizon_days).cutoffs[0], early))
+    if "decisions" in tables.brought:
+        decisions = tables["decisions"]
+        made = decisions.filter(decisions.kind.isin(("offer", "variant")))["at"].min().execute()
+        if pd.notna(made):
+            found.append(max(made.floor("D").to_pydatetime(), first + timedelta(days=1)))
+    return found
 
 
 @dataclass(frozen=True, eq=False)

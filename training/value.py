@@ -31,10 +31,10 @@ from models.value import Value
 from models.worth import LEVEL, Band, CustomerValue
 from training import cards
 from training.examples import write_feature_examples
-from training.labelled import snapshots_of
+from training.labelled import snapshots_of, split_over
 from training.reference import write_reference
 from training.results import Comparison, Judged, TrainingResult
-from training.splits import PropensitySplit, propensity_split
+from training.splits import PropensitySplit
 from training.tracking import child_run, log_comparison, pictures, training
 
 NAME = "value"
@@ -204,14 +204,7 @@ def value_rows(workspace: Workspace, *, seed: int = 0) -> ValueRows:
     if not tables.has("orders", "unit_price"):
         raise DataError("value is money, and there is no orders.unit_price. Bring orders with what a piece cost.")
     known, horizon_days = span(tables), settings.value.horizon_days
-    split = propensity_split(
-        known.first,
-        known.end,
-        horizon_days=horizon_days,
-        cutoffs=settings.training.cutoffs,
-        step_days=settings.training.step_days,
-        min_history_days=settings.training.min_history_days,
-    )
+    split = split_over(workspace, horizon_days)
     early = known.first + timedelta(days=horizon_days / 2)
     split = _where(split, lambda cutoff: cutoff >= early)
     cutoffs = sorted({*split.seen, split.test, *split.live, known.end})

@@ -207,6 +207,14 @@ def test_the_list_of_categories_is_fixed_once_and_never_looks_ahead(workspace_of
     assert datetime.fromisoformat(stored["before"]) == ago(49)
 
 
+def test_a_cutoff_before_any_category_was_known_keeps_the_list(workspace_of, events, cutoff, ago):
+    rows = events(("ann", "x", 50, {"category": None}), ("ann", "x", 20, {"category": "tea"}))
+    workspace = workspace_of(events=rows)
+    assert fixed_categories(workspace, workspace.checked, before=ago(10)) == ["tea"]
+    assert fixed_categories(workspace, workspace.checked, before=ago(30)) == ["tea"]
+    assert stored_categories(workspace) == ["tea"]
+
+
 def test_cutoffs_roll_back_from_the_last_that_leaves_a_full_horizon():
     known = Span(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC))
     found = training_cutoffs(known, Training(cutoffs=3, step_days=30), horizon_days=90)
