@@ -54,6 +54,7 @@ class VariantRows:
         test: From then on decisions are judged on.
         settled: Before it the outcomes of all decisions are known.
         end: Just after the last row of the tables.
+        notes: What was left out.
     """
 
     made: pd.DataFrame
@@ -64,6 +65,7 @@ class VariantRows:
     test: datetime
     settled: datetime
     end: datetime
+    notes: tuple[str, ...]
 
 
 def train_variants(workspace: Workspace, *, seed: int | None = None) -> TrainingResult:
@@ -181,6 +183,17 @@ def variant_rows(workspace: Workspace) -> VariantRows:
     came = outcomes.semi_join(one, "decision_id").select("decision_id", "kind", "at", "value").execute()
     end = span(tables).end
     variants, live = _variants(workspace, made, end)
+    stays = [variants[chosen].slot == slot for chosen, slot in zip(made["chosen"], made["slot"], strict=True)]
+    moved, made = made[~np.array(stays)], made[stays].reset_index(drop=True)
+    notes = tuple(
+        f"{times:,} decisions about {name} are left out: it stands in another slot now"
+        for name, times in moved["chosen"].value_counts(sort=False).items()
+    )
+    if made.empty:
+        raise DataError(
+            f"no decision is about a variant that still stands in its slot: {'; '.join(notes)}. Give a wording that "
+            "goes to another slot an id of its own, ask /v1/variants, and log what came of it."
+        )
     in_slot: dict[str, list[str]] = {}
     for variant in variants.values():
         in_slot.setdefault(variant.slot, []).append(variant.variant_id)
@@ -198,7 +211,7 @@ def variant_rows(workspace: Workspace) -> VariantRows:
         )
     known = features_before(workspace, made, most_cutoffs=MAX_CUTOFFS)
     seen = situation(known.table, [context_of(told).get("channel") for told in made["context"]])
-    return VariantRows(made, came, seen, variants, live, test, settled, end)
+    return VariantRows(made, came, seen, variants, live, test, settled, end, notes)
 
 
 def _candidates(names: object, slot: list[str], chosen: str) -> tuple[str, ...]:
@@ -231,7 +244,7 @@ def _variants(workspace: Workspace, made: pd.DataFrame, end: datetime) -> tuple[
         )
         for row in words
     }
-    slots = made.drop_duplicates("chosen").set_index("chosen")["slot"]
+    slots = made.drop_duplicates("chosen", keep="last").set_index("chosen")["slot"]
     gone = {name: Variant(str(name), str(slot)) for name, slot in slots.items() if name not in found}
     live = frozenset(row["variant_id"] for row in words if row["ends_at"] is None or row["ends_at"] > end)
     return {**found, **gone}, live
@@ -302,9 +315,9 @@ def _rules(
 def _notes(reward: str, rows: VariantRows, values: Mapping[str, PolicyValue], judged: int) -> tuple[str, ...]:
     """What a reader must know."""
     what = "money of conversions" if reward == "value" else f"share with {'an' if reward == 'open' else 'a'} {reward}"
-    notes = [f"{what} of {judged:,} decisions from {rows.test:%Y-%m-%d}, had they been made by these rules"]
+    judged_on = f"{what} of {judged:,} decisions from {rows.test:%Y-%m-%d}, had they been made by these rules"
     refused = {name: value.weights.refused for name, value in values.items() if value.weights.refused}
-    return (*notes, *(f"{name} cannot be judged: {why}" for name, why in refused.items()))
+    return (judged_on, *rows.notes, *(f"{name} cannot be judged: {why}" for name, why in refused.items()))
 
 
 def again(workspace: Workspace, rows: VariantRows, model: VariantModel, card: Card) -> VariantModel:

@@ -100,3 +100,21 @@ def test_a_shop_without_decisions_is_told_what_to_do(shop: Workspace, tmp_path: 
     empty = a_shop(tmp_path / "shop", orders=pd.read_parquet(shop.tables_dir / "orders.parquet"))
     with pytest.raises(DataError, match="Ask /v1/variants"):
         train_variants(empty)
+
+
+def test_decisions_about_a_variant_that_moved_to_another_slot_are_left_out(
+    a_shop: Callable[..., Workspace], some_orders: Callable[..., pd.DataFrame], tmp_path: Path
+) -> None:
+    told, orders = a_shop_that_tries(), some_orders(users=20, days=DAYS)
+    moved = told["variants"].assign(slot=["hero", "footer"])
+    shop = a_shop(tmp_path / "some", orders=orders, **told | {"variants": moved})
+    rows = variant_rows(shop)
+    assert set(rows.made["chosen"]) == {"deal"}
+    assert set(rows.made["candidates"]) == {("deal",)}
+    left_out = sum(chosen == ["story"] for chosen in told["decisions"]["chosen"])
+    note = f"{left_out:,} decisions about story are left out: it stands in another slot now"
+    test = compared(shop, {NAME: fitted(shop, rows, until=rows.test, known=rows.test)}, rows)
+    assert note in test.notes
+    gone = a_shop(tmp_path / "all", orders=orders, **told | {"variants": moved.assign(slot="footer")})
+    with pytest.raises(DataError, match="no decision is about a variant that still stands in its slot"):
+        variant_rows(gone)
