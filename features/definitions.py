@@ -103,8 +103,8 @@ class Group:
 
 
 def epoch_seconds(when: ir.TimestampValue) -> ir.IntegerValue:
-    """Seconds since 1970 as int64."""
-    return when.epoch_seconds().cast("int64")
+    """Seconds since 1970 as int64, cut off and not rounded: what is a moment before midnight is not of the next day."""
+    return when.epoch_seconds().floor().cast("int64")
 
 
 def exact(value: ir.NumericValue) -> ir.DecimalValue:

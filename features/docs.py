@@ -33,11 +33,12 @@ says so. Counts and sums are 0 for people without such rows; everything else is 
   off and run again: whole files of the same tables and definitions are kept.
 - A window of N days is `[cutoff - N days, cutoff)`. A session counts in a window if one of its events does.
 - A purchase is an order with a positive line. A shop without `orders` has its `order_completed` events read as
-  purchases without money; those of one person at one moment are one order. Returns are no orders, and no money is taken
-  off for them: `return_share` tells of them.
+  purchases without money; those of one person or visitor in one second are one order. Returns are no orders, and no
+  money is taken off for them: `return_share` tells of them.
 - Categories with shares of their own are the most frequent ones before the first cutoff that was ever built. The list
   is kept in `snapshots/categories.json`, so that columns stay the same from month to month and online; an earlier
-  cutoff, or another `features.top_categories`, draws it up again.
+  cutoff, or another `features.top_categories`, draws it up again. Training first settles it for the earliest cutoff
+  that any of its models looks at, so that no model's columns go while others learn.
 - Sums of money and seconds are exact decimals (up to 99,999,999,999,999.9999), so that they do not hang on the order of
   rows or the number of threads.
 - Sensitive attributes (`features.sensitive`) are refused unless `features.sensitive_reasons` names them with a reason.

@@ -13,7 +13,7 @@ def purchases(tables: Tables) -> ir.Table:
     """Order lines: `user_id, order_id, item_id, at, quantity, money, discount`; returns have negative quantity.
 
     `money` is what the line cost after its discount. A shop that brought no `orders` has its `order_completed`
-    events read as lines of one piece without money; those of one person at one moment are one order.
+    events read as lines of one piece without money; those of one person or visitor in one second are one order.
     """
     if "orders" in tables.brought:
         lines = tables["orders"]
@@ -29,10 +29,14 @@ def purchases(tables: Tables) -> ir.Table:
         )
     events = tables["events"]
     bought = events.filter(events.event == "order_completed")
+    second = epoch_seconds(bought.occurred_at).cast("string")
+    if tables.has("events", "anonymous_id"):  # guests who buy in one second are not one guest
+        visitor = bought.user_id.isnull().ifelse(bought.anonymous_id, "").fill_null("")
+        second = second + visitor
     return bought.select(
         "user_id",
         "item_id",
-        order_id=epoch_seconds(bought.occurred_at).cast("string"),
+        order_id=second,
         quantity=ibis.literal(1.0),
         at=bought.occurred_at,
         money=ibis.null("float64"),

@@ -75,6 +75,26 @@ def test_guests_are_counted_apart_an_order_each(orders, cutoff):
     assert rows_of(guests) == [("guest:o1", "cup", 2.5), ("guest:o1", "tea", 2.5)]
 
 
+def test_guests_who_buy_in_the_same_second_are_not_one(events, cutoff):
+    rows = events(
+        (None, "order_completed", 10, {"item_id": "tea", "anonymous_id": "v1"}),
+        (None, "order_completed", 10, {"item_id": "cup", "anonymous_id": "v1"}),
+        (None, "order_completed", 10, {"item_id": "hat", "anonymous_id": "v2"}),
+        ("ann", "order_completed", 10, {"item_id": "tea"}),
+    )
+    guests = interactions(Tables.from_frames(events=rows), SETTINGS, cutoff=cutoff, guests=True)
+    assert len(guests.users) == 2
+    assert [len(items) for _, items in pd.Series(guests.item).groupby(guests.user)] == [2, 1]
+    nameless = Tables.from_frames(events=rows.drop(columns="anonymous_id"))
+    assert len(interactions(nameless, SETTINGS, cutoff=cutoff, guests=True).users) == 1
+
+
+def test_the_last_moment_of_a_day_is_not_of_the_next(events, cutoff):
+    shop = Tables.from_frames(events=events(("ann", "product_viewed", 0.3 / 86_400, {"item_id": "tea"})))
+    found = interactions(shop, SETTINGS, cutoff=cutoff)
+    assert found.at.tolist() == [int(cutoff.timestamp()) - 1]
+
+
 def test_given_items_fix_the_codes_and_leave_out_others(events, cutoff):
     rows = events(("ann", "product_viewed", 1, {"item_id": "tea"}), ("ann", "product_viewed", 2, {"item_id": "cup"}))
     items = Vocabulary(["hat", "tea"])
