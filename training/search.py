@@ -270,7 +270,8 @@ class _Search:
         if not stamp.is_file() or json.loads(stamp.read_text(encoding="utf-8")) != about:
             for stale in ("models", "scratch"):
                 shutil.rmtree(self.folder / stale, ignore_errors=True)
-            (self.folder / "trials.db").unlink(missing_ok=True)
+            for file in (self.folder / "trials.db", *self.folder.glob("checkpoint*")):
+                file.unlink(missing_ok=True)
             with replacing(stamp) as beside:
                 beside.write_text(json.dumps(about), encoding="utf-8")
         storage = f"sqlite:///{(self.folder / 'trials.db').resolve()}" if keep else None

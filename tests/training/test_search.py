@@ -137,9 +137,14 @@ def test_a_search_that_was_cut_off_goes_on_as_if_it_had_not_been(
 
 def test_other_rows_begin_anew(rows: list[JudgedRows], tmp_path: Path) -> None:
     search(rows, families=["popularity"], trials=1, folder=tmp_path)
+    checkpoint = tmp_path / "checkpoint1.member0"  # as a search that was cut off leaves it
+    checkpoint.touch()
+    search(rows, families=["popularity"], trials=1, folder=tmp_path)
+    assert checkpoint.exists()
     found = search(rows[:1], families=["popularity"], trials=1, folder=tmp_path, resamples=100)
     alone = search(rows[:1], families=["popularity"], trials=1, resamples=100)
     assert told(found) == told(alone)
+    assert not checkpoint.exists()
 
 
 def test_items_of_which_something_else_is_known_begin_anew(rows: list[JudgedRows], tmp_path: Path) -> None:
