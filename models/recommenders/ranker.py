@@ -89,7 +89,9 @@ class Ranker(Composite):
     Trained without leakage: members and features of the examples know what happened before an inner cutoff, and
     labels are what was taken in the horizon from then on, by those who had a history. There are `n_windows` such
     cutoffs, the newest one horizon before the newest interaction. In the end the members learn from everything. Where
-    no times are known a random fifth of each user's items are the labels.
+    no times are known a random fifth of each user's items are the labels. Items' attributes have no history here: at
+    the inner cutoffs they are as known when the model is fitted, so an example may know a category or price that came
+    after its cutoff; nothing that comes after the fit does it know.
 
     Items that are no candidates follow after all candidates, in the order of the sum of standardised scores, so that
     a filter which leaves no candidate still leaves a list. That is the order of all items for strangers, and for
