@@ -296,7 +296,7 @@ def audit(
     fingerprint: str,
     unread: tuple[str, ...],
 ) -> Audit:
-    """The whole audit, from that of each table and the good rows."""
+    """The whole audit, from that of each table and the good rows, which have every column of the contract."""
     by_name = {table.name: table for table in tables}
     orders = by_name.get("orders")
     return Audit(
@@ -318,8 +318,8 @@ def _visitor_share(good: Mapping[str, ir.Table]) -> float | None:
     events, identities = good.get("events"), good.get("identities")
     if events is None:
         return None
-    unknown = events.user_id.isnull() if "user_id" in events.columns else ibis.literal(value=True)
-    if identities is not None and "anonymous_id" in events.columns:
+    unknown = events.user_id.isnull()
+    if identities is not None:
         unknown &= ~events.anonymous_id.isin(identities.anonymous_id)
     told = events.aggregate(rows=events.count(), unknown=unknown.cast("int64").sum()).to_pyarrow().to_pylist()[0]
     return told["unknown"] / told["rows"] if told["rows"] else None
@@ -384,7 +384,7 @@ def lookalikes(good: Mapping[str, ir.Table]) -> tuple[Lookalikes, ...]:
             if given:
                 value = normalise(users[given[0]].cast("string").lower().strip())
                 evidence[name] = users.select(user_id=users.user_id, value=value)
-    named = [good[name] for name in ("users", "orders") if name in good and "user_id" in good[name].columns]
+    named = [good[name] for name in ("users", "orders") if name in good]
     if named:
         ids = ibis.union(*(table.select("user_id") for table in named)) if len(named) > 1 else named[0]
         evidence["id but for capitals and blanks"] = ids.select("user_id", value=ids.user_id.lower().strip())
@@ -432,17 +432,19 @@ def outsized(good: Mapping[str, ir.Table]) -> tuple[Outsized, ...]:
     """Order lines and people with a tenth of the money each, and people with a hundredth of the events each."""
     found = []
     orders, events = good.get("orders"), good.get("events")
-    if orders is not None and "unit_price" in orders.columns:
+    if orders is not None:
         lines = orders.mutate(amount=orders.quantity * orders.unit_price).filter(lambda t: t.amount > 0)
         slips = _largest(lines.select("amount", id="order_id"), _MUCH)
         found.append(Outsized("order lines", "money", *slips[:3]))
-        if "user_id" in orders.columns:
-            lines = lines.filter(lines.amount < slips[3]) if slips[0] else lines  # else their buyers stand out for them
-            people = lines.filter(lines.user_id.notnull()).group_by(id="user_id").agg(amount=lines.amount.sum())
-            found.append(Outsized("users", "money", *_largest(people, _MUCH)[:3]))
+        lines = lines.filter(lines.amount < slips[3]) if slips[0] else lines  # else their buyers stand out for them
+        people = lines.filter(lines.user_id.notnull()).group_by(id="user_id").agg(amount=lines.amount.sum())
+        found.append(Outsized("users", "money", *_largest(people, _MUCH)[:3]))
     if events is not None:
-        names = [events[name] for name in ("user_id", "anonymous_id") if name in events.columns]
-        people = events.mutate(id=ibis.coalesce(*names)).group_by("id").agg(amount=ibis._.count().cast("float64"))
+        people = (
+            events.mutate(id=ibis.coalesce(events.user_id, events.anonymous_id))
+            .group_by("id")
+            .agg(amount=ibis._.count().cast("float64"))
+        )
         found.append(Outsized("users and visitors", "events", *_largest(people, _MANY_EVENTS)[:3]))
     return tuple(one for one in found if one.number)
 

@@ -35,9 +35,9 @@ from data.contract import (
 from data.erasing import keep_out
 from data.errors import DataError
 from data.files import alone, replacing
-from data.merge_fields import known_columns
+from data.merge_fields import NAME, known_columns
 from data.progress import track
-from data.tables import EPOCH, READERS, cause, connect, read_raw, typed
+from data.tables import EPOCH, READERS, cause, conform, connect, read_raw, typed
 from data.workspace import Workspace
 
 SMALLEST_SHARE = 1e-12
@@ -205,7 +205,8 @@ def _no_shares(rows: Rows, column: str) -> ir.BooleanValue:
 
 def _unknown_field(rows: Rows) -> ir.BooleanValue:
     users = rows.good.get("users")
-    known = "|".join(sorted(known_columns(() if users is None else users.columns)))
+    columns = known_columns(() if users is None else users.columns)
+    known = "|".join(sorted(column for column in columns if NAME.fullmatch(f"user.{column}")))
     others = rows["text"].re_replace(rf"\{{\s*user\.({known})\s*\|[^{{}}]*\}}", "")
     return others.re_search(r"\{[^{}|]*\|[^{}]*\}")
 
@@ -308,7 +309,8 @@ def _check(workspace: Workspace, moment: datetime) -> Audit:
         checked.mkdir()
         quarantine.mkdir()
         backend = connect(memory_limit_gb=settings.memory_limit_gb or MEMORY_LIMIT_GB)
-        backend.raw_sql(f"SET temp_directory='{checked.parent / 'spill'}'")
+        spill = str(checked.parent / "spill").replace("'", "''")
+        backend.raw_sql(f"SET temp_directory='{spill}'")
         backend.raw_sql("SET preserve_insertion_order=true")  # row numbers are those of the file
         raw = read_raw(backend, workspace.tables_dir)
         if not raw:
@@ -316,7 +318,8 @@ def _check(workspace: Workspace, moment: datetime) -> Audit:
                 f"{workspace.tables_dir} has no table. `attune import` makes them; "
                 f"by hand, put {', '.join(TABLES)} there as .parquet, .csv or .jsonl."
             )
-        good: dict[str, ir.Table] = {}
+        kept: dict[str, ir.Table] = {}
+        good: dict[str, ir.Table] = {}  # the same with every column of the contract
         refused: dict[str, tuple[tuple[Finding, ...], int]] = {}
         skew = timedelta(minutes=settings.max_clock_skew_minutes)
         for name in track(list(raw), "checking tables"):
@@ -324,12 +327,13 @@ def _check(workspace: Workspace, moment: datetime) -> Audit:
             rows = Rows(raw=table, spec=TABLES[name], now=moment, skew=skew, good=good)
             with _explained(workspace.tables_dir / name):
                 refused[name] = _quarantine(backend, rows, quarantine / f"{name}.parquet")
-                good[name] = _keep(backend, rows, quarantine / f"{name}.parquet", checked / f"{name}.parquet")
+                kept[name] = _keep(backend, rows, quarantine / f"{name}.parquet", checked / f"{name}.parquet")
+                good[name] = conform(kept[name], TABLES[name])
         tables = []
         for name in track(list(raw), "auditing tables"):
             findings, bad = refused[name]
-            findings += _doubtful(Rows(raw=good[name], spec=TABLES[name], now=moment, skew=skew, good=good))
-            tables.append(audit.table_audit(good[name], TABLES[name], now=moment, bad=bad, findings=findings))
+            findings += _doubtful(Rows(raw=kept[name], spec=TABLES[name], now=moment, skew=skew, good=good))
+            tables.append(audit.table_audit(kept[name], TABLES[name], now=moment, bad=bad, findings=findings))
         unread = sorted(
             file.name
             for file in workspace.tables_dir.glob("[!.]*")
@@ -440,12 +444,9 @@ def _keep(backend: Backend, rows: Rows, quarantine: Path, file: Path) -> ir.Tabl
     if quarantine.exists():
         raw = rows.numbered.raw.anti_join(backend.read_parquet(quarantine), ROW).drop(ROW)
     columns = replace(rows, raw=raw).columns
-    order = dict.fromkeys(("user_id", rows.spec.happened_at, *rows.spec.key))
     table = raw.select(**{name: columns[name] for name in columns if name in raw.columns})
-    backend.to_parquet(
-        table.order_by([name for name in order if name in table.columns]),
-        file,
-        row_group_size=50_000,
-        compression="zstd",
-    )
+    order = dict.fromkeys(("user_id", rows.spec.happened_at, *rows.spec.key))
+    if there := [name for name in order if name in table.columns]:
+        table = table.order_by(there)
+    backend.to_parquet(table, file, row_group_size=50_000, compression="zstd")
     return backend.read_parquet(file)

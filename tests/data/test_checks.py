@@ -295,6 +295,49 @@ def test_a_table_without_a_required_column_is_said_to_lack_it(workspace: Workspa
     assert failure.startswith("orders has no column quantity, occurred_at, and no row can do without.")
 
 
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        *((name, spec.key[0]) for name, spec in TABLES.items()),
+        ("identities", "user_id"),
+        ("events", "event"),
+        ("orders", "quantity"),
+    ],
+)
+def test_whatever_required_column_is_not_there_the_audit_names_it(
+    workspace: Workspace, table: str, column: str
+) -> None:
+    orders, messages = GOOD["orders"], GOOD["messages"] | {"decision_id": "d1"}  # name ids of the others
+    bring(workspace, **{name: [row] for name, row in (("orders", orders), ("messages", messages)) if name != table})
+    row = {name: value for name, value in GOOD[table].items() if name != column} | {"email": "ann@shop.test"}
+    pd.DataFrame([row]).to_parquet(workspace.tables_dir / f"{table}.parquet")
+    audit = check(workspace, now=NOW)
+    assert any(failure.startswith(f"{table} has no column {column},") for failure in audit.failures)
+
+
+def test_events_of_visitors_alone_need_no_user(workspace: Workspace) -> None:
+    bring(
+        workspace,
+        events=[{name: v for name, v in GOOD["events"].items() if name != "user_id"} | {"anonymous_id": "a1"}],
+    )
+    audit = check(workspace, now=NOW)
+    assert (audit.fit, audit.visitor_share) == (True, 1.0)
+
+
+def test_a_column_of_users_that_is_no_word_is_no_merge_field(workspace: Workspace) -> None:
+    (workspace.tables_dir / "users.csv").write_text("user_id,C++,.*\nann,2,3\n")
+    texts = ("Hello {user.country|there}", "Hello {user.nonsense|there}")
+    bring(workspace, variants=[{"variant_id": str(n), "slot": "hero", "text": text} for n, text in enumerate(texts)])
+    check(workspace, now=NOW)
+    assert reasons(workspace, "variants") == [["text: unknown merge field"]]
+
+
+def test_a_folder_may_have_an_apostrophe(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "ann's shop")
+    bring(workspace, events=[GOOD["events"]])
+    assert check(workspace, now=NOW).fit
+
+
 def test_only_what_was_brought_is_written_and_other_columns_stay(workspace: Workspace) -> None:
     (workspace.tables_dir / "orders.csv").write_text(
         "line_id,colour,order_id,item_id,quantity,occurred_at\n1,red,1,tea,1,2026-02-01 10:00\n"
