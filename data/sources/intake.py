@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,6 +241,8 @@ def moment(column: str, *, form: str = "iso", zone: str = "UTC") -> str:
     if form in EPOCHS:
         return f"TRY(to_timestamp(TRY_CAST({column} AS DOUBLE) / {EPOCHS[form]}))"
     text = f"({column})::VARCHAR"
+    if re.search("(?<!%)(%%)*%[zZ]", form):
+        return f"TRY_STRPTIME({text}, {literal(form)})"
     if form != "iso":
         return f"timezone({literal(zone)}, TRY_STRPTIME({text}, {literal(form)})::TIMESTAMP)"
     if zone == "UTC":

@@ -157,7 +157,8 @@ def _part(intake: Intake, spec: TableSpec, entry: FileMapping, *, raw: str) -> s
             value = time
         elif kind == "string":
             if of.is_floating():  # pandas makes numbers of ids with gaps: 17850.0
-                value = f"TRY_CAST({value} AS BIGINT)"
+                whole = f"TRY_CAST({value} AS BIGINT)::VARCHAR"
+                value = f"CASE WHEN {value} = trunc({value}) THEN {whole} ELSE {value}::VARCHAR END"
             value = f"nullif({value}::VARCHAR, '')"
         elif kind in ("float", "int") and entry.decimal_mark:
             value = number(value, mark=entry.decimal_mark)
@@ -177,7 +178,7 @@ def _once(intake: Intake, spec: TableSpec, rows: str) -> tuple[ir.Table, list[st
     said = ", ".join(quoted(name) for name in columns if name != spec.happened_at)
     new = f"SELECT DISTINCT * FROM every_{spec.name} WHERE {named}"
     if spec.happened_at and spec.happened_at in columns:
-        history = f"PARTITION BY {', '.join(ids)} ORDER BY {quoted(spec.happened_at)}, row({said})"
+        history = f"PARTITION BY {', '.join(ids)} ORDER BY {quoted(spec.happened_at)} NULLS FIRST, row({said})"
         new += f" QUALIFY row({said}) IS DISTINCT FROM lag(row({said})) OVER ({history})"
     once = intake.stage(f"together_{spec.name}", new)
     count = f"SELECT count(*), count(*) FILTER ({named}) FROM every_{spec.name}"

@@ -220,6 +220,35 @@ def test_ids_that_pandas_made_numbers_become_whole_again(tmp_path: Path) -> None
     assert pd.isna(events["user_id"][1])
 
 
+def test_a_number_that_is_a_text_keeps_its_fraction(tmp_path: Path) -> None:
+    (tmp_path / "brought").mkdir()
+    frame = pd.DataFrame({"who": ["ann", "bob", "cid"], "most": [2.5, 3.0, None]})
+    frame.to_parquet(tmp_path / "brought/chosen.parquet")
+    run(
+        tmp_path,
+        '[preferences]\nfile = "chosen.parquet"\n'
+        'columns = { user_id = "who", name = {constant = "most"}, value = "most", at = {constant = "2026-01-01"} }',
+    )
+    chosen = Workspace.open(tmp_path / "shop").tables["preferences"].order_by("user_id").execute()
+    assert chosen["value"].tolist()[:2] == ["2.5", "3"]
+    assert pd.isna(chosen["value"][2])
+
+
+def test_what_was_always_known_is_not_taken_for_known_from_when_it_was_said_again(tmp_path: Path) -> None:
+    mapping = '[items]\nfile = "items.csv"\ncolumns = { item_id = "sku", name = "title", updated_at = "at" }'
+    run(tmp_path, mapping, items="sku,title,at\ntea,Tea,\ntea,Tea,2026-02-01\ntea,Chai,2026-03-01\n")
+    items = Workspace.open(tmp_path / "shop").tables["items"].order_by("updated_at").execute()
+    assert items["name"].tolist() == ["Chai", "Tea"]
+    assert pd.isna(items["updated_at"][1]), "no time = always known"
+
+
+def test_a_time_that_tells_its_zone_in_a_pattern_is_not_shifted_again(tmp_path: Path) -> None:
+    mapping = ORDERS.replace("%H:%M", "%H:%M %z")
+    run(tmp_path, mapping, sales="Bon,Klant,Artikel,Aantal,Prijs,Tijd\nb1,1,tea,1,4,01.07.2026 10:00 +0500\n")
+    orders = Workspace.open(tmp_path / "shop").tables["orders"].execute()
+    assert orders["occurred_at"][0] == pd.Timestamp("2026-07-01 05:00", tz="UTC")
+
+
 @pytest.mark.parametrize(
     ("mapping", "said"),
     [
