@@ -501,7 +501,7 @@ class Settings(BaseSettings):
             values = tomllib.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
             labels = {name: label.model_dump() for name, label in _default_propensity().items()}
             for section, there in (("propensity", labels), ("actions", _shipped_actions())):
-                if isinstance(declared := values.get(section), dict):
+                if isinstance(declared := values.get(section, {}), dict):
                     values[section] = there | {
                         name: {**there.get(name, {}), **one} if isinstance(one, dict) else one
                         for name, one in declared.items()

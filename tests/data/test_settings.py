@@ -31,6 +31,21 @@ def test_the_file_overrides_defaults_and_the_environment_both(file: Path, monkey
     assert (data.max_bad_share, data.max_age_days, data.max_clock_skew_minutes) == (0.2, 3.0, 60.0)
 
 
+@pytest.mark.parametrize("text", ["", "[propensity.churn]\nhorizon_days = 30\n"])
+def test_the_environment_changes_or_joins_what_is_there_without_being_written(
+    file: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    shipped = Settings()
+    monkeypatch.setenv("ATTUNE_PROPENSITY__CHURN__HORIZON_DAYS", "60")
+    monkeypatch.setenv("ATTUNE_PROPENSITY__TEA__EVENT", "order in tea")
+    monkeypatch.setenv("ATTUNE_ACTIONS__WELCOME__ENABLED", "false")
+    settings = load(file, text)
+    assert (settings.propensity["churn"].event, settings.propensity["churn"].horizon_days) == ("no order", 60)
+    assert set(settings.propensity) == {"churn", "click", "purchase", "tea"}
+    assert {name for name, action in settings.actions.items() if not action.enabled} == {"welcome"}
+    assert set(settings.actions) == set(shipped.actions)
+
+
 def test_a_byte_order_mark_is_no_error(file: Path) -> None:
     assert load(file, '\ufeff[shop]\nname = "tea"\n').shop.name == "tea"
 
