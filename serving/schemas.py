@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 
 MAX_FILTER = 1_000
 Filter = Annotated[str, StringConstraints(min_length=1, max_length=MAX_FILTER)]
@@ -15,7 +16,17 @@ MOMENT = "what the person is doing, and what is known of them now"
 ONLY = "only items for which this holds, such as `category == 'tea' and price < 10`"
 MOST_DETAILS, MOST_SHOWN = 20, 64
 """Of what is wrong with a request: so many fields, and values of so many characters."""
-Id = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]+$")]
+MAX_ID, MAX_ID_BYTES = 512, 1_024
+"""As `data.state.rows` has them, which the client does not import."""
+
+
+def _short(id_: str) -> str:
+    if not id_.isascii() and len(id_.encode()) > MAX_ID_BYTES:
+        raise PydanticCustomError("too_many_bytes", f"String should have at most {MAX_ID_BYTES} bytes as UTF-8")
+    return id_
+
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00]+$"), AfterValidator(_short)]
 
 DecisionId = Annotated[
     str | None,

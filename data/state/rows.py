@@ -22,8 +22,8 @@ from data.contract import (
 )
 
 MAX_TEXT = 10_000
-MAX_ID = 512
-"""What the routes take as an id, and a database as a key of an index."""
+MAX_ID, MAX_ID_BYTES = 512, 1_024
+"""Characters, and bytes as UTF-8, that the routes take as an id; PostgreSQL takes two such ids as a key of an index."""
 MAX_EXTRA = 100
 MAX_NUMBER = 1e12
 """Beyond any price or count; sums of such numbers stay exact."""
@@ -69,8 +69,8 @@ def fit(spec: TableSpec, row: Mapping[str, Any]) -> dict[str, Any]:
         if column.about.startswith("JSON") and isinstance(value, (dict, list)):
             value = _written(column.name, value)
         fitted[column.name] = READERS[column.type](column.name, value)
-        if column.name.endswith("_id") and len(fitted[column.name]) > MAX_ID:
-            raise RowRefusedError(column.name, f"is longer than {MAX_ID} characters")
+        if column.name.endswith("_id"):
+            _refuse_long(column.name, fitted[column.name])
         _refuse_beyond(column, fitted[column.name], row)
     fitted["extra"] = _extra({name.lower(): value for name, value in row.items() if name not in spec.by_name}, spec)
     return fitted
@@ -168,6 +168,13 @@ READERS: dict[ColumnType, Callable[[str, Any], Any]] = {
     "strings": _list_of(text),
     "floats": _list_of(number),
 }
+
+
+def _refuse_long(field: str, id_: str) -> None:
+    if len(id_) > MAX_ID:
+        raise RowRefusedError(field, f"is longer than {MAX_ID} characters")
+    if not id_.isascii() and len(id_.encode()) > MAX_ID_BYTES:
+        raise RowRefusedError(field, f"takes more than {MAX_ID_BYTES} bytes as UTF-8")
 
 
 def _refuse_beyond(column: Column, value: Any, row: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import time
 import traceback
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -230,6 +231,18 @@ def test_an_order_becomes_lines_and_a_refund_negative_lines(state):
     assert found == [("7", "1", "tea", 2.0, 3.5), ("7", "2", "cup", 1.0, None), ("7", "e2/1", "tea", -1.0, None)]
 
 
+def test_two_ids_as_long_as_they_may_be_are_a_key_of_an_index(state):
+    """Of letters without any pattern, which PostgreSQL cannot press together."""
+    letters = np.random.default_rng(0).integers(0x4E00, 0x9FFF, (4, 341))
+    visitor, user, order, line = ("".join(map(chr, codes)) for codes in letters)
+    products = [{"item_id": "tea", "line_id": line}]
+    bought = {"event": "order_completed", "order_id": order, "products": products}
+    with state.writing() as connection:
+        arrived = arrivals({**EVENT, **bought, "user_id": user, "anonymous_id": visitor})
+        assert (arrived.store(connection), arrived.refused) == (1, [])
+    assert (count(state, "identities"), count(state, "orders")) == (1, 1)
+
+
 def test_an_event_naming_visitor_and_user_ties_them(state):
     with state.writing() as connection:
         arrivals({**EVENT, "anonymous_id": "a1"}).store(connection)
@@ -241,6 +254,7 @@ def test_an_event_naming_visitor_and_user_ties_them(state):
     [
         ({"event_id": None}, "event_id"),
         ({"event_id": "x" * 600}, "event_id"),
+        ({"user_id": "茶" * 342}, "user_id"),
         ({"event": 1.5}, "event"),
         ({"user_id": None}, "user_id"),
         ({"occurred_at": "yesterday"}, "occurred_at"),

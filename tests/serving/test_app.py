@@ -57,6 +57,7 @@ def test_every_route_of_the_contract_is_tried_here():
         ({"context": {"basket": []}}, "context.basket: is no field here; docs/http.md lists those there are"),
         ({"user_id": "a\0"}, "user_id: holds the character NUL, which cannot be stored"),
         ({"user_id": "x" * 10_000}, "user_id: String should have at most 512 characters"),
+        ({"user_id": "茶" * 342}, "user_id: String should have at most 1024 bytes as UTF-8"),
     ],
 )
 def test_a_wrong_field_is_told_with_its_value_and_what_would_be_right(shared, body, told):
