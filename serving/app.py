@@ -97,6 +97,8 @@ class Service:
         offers: Answers who asks for offers.
         variants: Answers who asks for a variant.
         actions: Answers who asks what is due.
+        explaining: A thread for explanations alone: of a person with a very long history one takes longer than its
+            request, and is to hold no other's thread.
     """
 
     def __init__(self, workspace: Workspace, address: str) -> None:
@@ -120,6 +122,7 @@ class Service:
             partial(self._decided, Engine.act_each), partial(hand_out, self)
         )
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attune")
+        self.explaining = ThreadPoolExecutor(1, thread_name_prefix="attune-explain")
         self._writer: Writer | None = None
         self._background: list[asyncio.Task[None]] = []
         self._clearing = asyncio.Lock()
@@ -166,6 +169,7 @@ class Service:
             gathering.close()
         if self._writer is not None:
             self._writer.close()
+        self.explaining.shutdown(cancel_futures=True)
         self._threads.shutdown()
         if self.engine is not None:
             self.engine.state.close()
@@ -188,9 +192,10 @@ class Service:
                 await asyncio.sleep(self.settings.poll_seconds)
         engine = self.engine
         self._background += [
-            asyncio.create_task(self._every(REFRESH_SECONDS, self._learn_who_was_erased)),
+            asyncio.create_task(self._every(REFRESH_SECONDS, engine.refresh_access)),
             asyncio.create_task(self._forget()),
             asyncio.create_task(self._every(REFRESH_SECONDS, engine.refresh)),
+            asyncio.create_task(self._every(REFRESH_SECONDS, engine.refresh_profiles)),
             asyncio.create_task(self._every(CHECKPOINT_SECONDS, engine.state.checkpoint)),
             asyncio.create_task(self._every(self.settings.poll_seconds, engine.refresh_models)),
         ]
@@ -213,12 +218,6 @@ class Service:
                 process = await asyncio.create_subprocess_exec(*command, cwd=CODE)
                 if await process.wait():
                     log.error("the files of somebody who was erased could not be cleared; will be tried again")
-
-    def _learn_who_was_erased(self) -> None:
-        """On its own, so that a long refresh of anything else does not keep it waiting."""
-        state = self.ready.state
-        with state.reading() as connection:
-            state.tombstones.refresh(connection)
 
     async def _forget(self) -> None:
         """Go on with what an earlier run left, then look at times."""

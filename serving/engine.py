@@ -137,7 +137,9 @@ class Scored:
 
 
 class Engine:
-    """Answers requests from what is loaded. Every method but `load` and `refresh` may run in many threads at once.
+    """Answers requests from what is loaded.
+
+    Every method may run in many threads at once, but for `load` and those that refresh: of each of them, one.
 
     Attributes:
         workspace: The shop's folder.
@@ -202,13 +204,21 @@ class Engine:
         self.refresh()
         log.info("loaded in %.1f s: %s", time.monotonic() - started, self.view.version)
 
+    def refresh_access(self) -> None:
+        """Take over who was erased and which keys are in force; nothing else may keep that waiting, or make it fail."""
+        with self.state.reading() as connection:
+            self.state.tombstones.refresh(connection)
+        self.api_keys = keys.in_force(self.state)
+
     def refresh(self) -> None:
-        """Take over what changed in the state: the catalogue and the keys."""
+        """Take over what changed in the state: the catalogue, the offers and the variants."""
         with self._changing:
             self.view = replace(self.view, catalogue=self.view.catalogue.refreshed(self.state))
-        self.api_keys = keys.in_force(self.state)
         self.offering.refresh()
         self.varying.refresh()
+
+    def refresh_profiles(self) -> None:
+        """Compute the features of those who did something since; of many people it takes long."""
         if self.profiles is not None and self.profiles.refresh():
             self.offering.prepare()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from data.contract import TABLES
@@ -52,7 +53,7 @@ def explain(engine: Engine, user_id: str) -> ExplainAnswer:
     rows = {} if erased else _rows(engine, user_id)
     visitors = _visitors(rows.get("identities"), user_id)
     attributes = _attributes(rows.get("users"), {} if erased else _extra(engine, user_id))
-    known = _known(rows, user_id, {user_id, *visitors})
+    known = _known(rows, user_id, [user_id, *visitors])
     return ExplainAnswer(
         request_id="",
         model_version=version,
@@ -63,8 +64,8 @@ def explain(engine: Engine, user_id: str) -> ExplainAnswer:
         attributes=attributes,
         features=_features(engine.profiles, user_id),
         models=[_use(champion) for _, champion in sorted(engine.champions.current.items())],
-        consents=_last(rows.get("consents"), "purpose", lambda row: "yes" if row["granted"] else "no"),
-        preferences=_last(rows.get("preferences"), "name", lambda row: str(row["value"])),
+        consents=_last(rows.get("consents"), "purpose", "granted"),
+        preferences=_last(rows.get("preferences"), "name", "value"),
         decisions=_decisions(rows.get("decisions")),
         never_used=sorted(attributes.keys() - {*NEEDED, *engine.attributes}),
     )
@@ -87,37 +88,35 @@ def _rows(engine: Engine, user_id: str) -> Mapping[str, pa.Table]:
         }
 
 
-def _visitors(identities: pa.Table | None, user_id: str) -> set[str]:
+# Rows are counted, sorted and limited as Arrow has them: only what is told becomes Python's.
+
+
+def _visitors(identities: pa.Table | None, user_id: str) -> list[str]:
     """Who was named as this user before any other."""
-    first: dict[str, tuple[Any, str]] = {}
-    for row in _listed(identities):
-        named = row["at"], row["user_id"]
-        first[row["anonymous_id"]] = min(first.get(row["anonymous_id"], named), named)
-    return {visitor for visitor, (_, user) in first.items() if user == user_id}
+    if identities is None:
+        return []
+    ordered = identities.sort_by([("at", "ascending"), ("user_id", "ascending")])
+    first = ordered.group_by("anonymous_id", use_threads=False).aggregate([("user_id", "first")])
+    return first.filter(pc.equal(first["user_id_first"], user_id))["anonymous_id"].to_pylist()  # type: ignore[no-any-return]
 
 
-def _known(rows: Mapping[str, pa.Table], user_id: str, visitors: set[str]) -> list[KnownRows]:
+def _known(rows: Mapping[str, pa.Table], user_id: str, ids: Collection[str]) -> list[KnownRows]:
+    """By table, how many rows are the user's, or under one of their `ids` without a user."""
     found = []
     for name, table in rows.items():
         if name == "items":
             continue
-        theirs = [
-            row
-            for row in _listed(table)
-            if row["user_id"] == user_id or (row["user_id"] is None and row.get("anonymous_id") in visitors)
-        ]
+        whose = table["user_id"].cast(pa.string())
+        theirs = pc.equal(whose, user_id)
+        if "anonymous_id" in table.column_names:
+            among = pc.is_in(table["anonymous_id"].cast(pa.string()), value_set=pa.array(ids, pa.string()))
+            theirs = pc.or_kleene(theirs, pc.and_(pc.is_null(whose), among))
         happened_at = TABLES[name].happened_at
-        times = [row[happened_at] for row in theirs if happened_at and row.get(happened_at) is not None]
-        if theirs:
-            found.append(
-                KnownRows(
-                    table=name,
-                    about=TABLES[name].about,
-                    rows=len(theirs),
-                    first=min(times, default=None),
-                    last=max(times, default=None),
-                )
-            )
+        kept = table.filter(theirs)
+        times = pc.min_max(kept[happened_at]).as_py() if happened_at else {"min": None, "max": None}
+        if len(kept):
+            about = TABLES[name].about
+            found.append(KnownRows(table=name, about=about, rows=len(kept), first=times["min"], last=times["max"]))
     return found
 
 
@@ -131,7 +130,7 @@ def _extra(engine: Engine, user_id: str) -> Mapping[str, Any]:
 
 def _attributes(users: pa.Table | None, extra: Mapping[str, Any]) -> dict[str, str]:
     """The newest row of `users`."""
-    newest = max(_listed(users), key=lambda row: (row["updated_at"] is not None, row["updated_at"]), default={})
+    newest = next(iter(_newest(users, 1, "updated_at")), {})
     told = {**extra, **{name: value for name, value in newest.items() if value is not None}}
     told = {name: value for name, value in told.items() if name not in ("user_id", EXTRA, SEQ)}
     return {name: str(value)[:1000] for name, value in sorted(told.items())[:MOST_ATTRIBUTES]}
@@ -184,14 +183,20 @@ def _use(champion: Champion) -> ModelUse:
     return ModelUse(model=str(champion), about=about, uses=list(map(str, getattr(model, "features", ()))))
 
 
-def _last(rows: pa.Table | None, name: str, value: Any) -> dict[str, Chosen]:
+def _last(rows: pa.Table | None, name: str, value: str) -> dict[str, Chosen]:
     """The last word on each name; of a yes and a no of the same moment the no."""
-    ordered = sorted(_listed(rows), key=lambda row: (row["at"], value(row) == "no"))
-    return {row[name]: Chosen(value=value(row), at=row["at"]) for row in ordered}
+    if rows is None:
+        return {}
+    ordered = rows.sort_by([("at", "ascending"), (value, "descending")])
+    last = ordered.group_by(name, use_threads=False).aggregate([(value, "last"), ("at", "last")])
+    words = {True: "yes", False: "no"}
+    return {
+        row[name]: Chosen(value=words.get(row[f"{value}_last"], str(row[f"{value}_last"])), at=row["at_last"])
+        for row in last.to_pylist()
+    }
 
 
 def _decisions(rows: pa.Table | None) -> list[PastDecision]:
-    newest = sorted(_listed(rows), key=lambda row: (row["at"], row["decision_id"]), reverse=True)[:NEWEST]
     return [
         PastDecision(
             decision_id=row["decision_id"],
@@ -202,7 +207,7 @@ def _decisions(rows: pa.Table | None) -> list[PastDecision]:
             why=_why(row),
             suppressed=_held_back(row["suppressed"]),
         )
-        for row in newest
+        for row in _newest(rows, NEWEST, "at", "decision_id")
     ]
 
 
@@ -225,5 +230,9 @@ def _held_back(text: str | None) -> list[dict[str, Any]]:
     return [entry for entry in found if isinstance(entry, dict)][:NEWEST] if isinstance(found, list) else []
 
 
-def _listed(rows: pa.Table | None) -> Iterable[dict[str, Any]]:
-    return [] if rows is None else rows.to_pylist()
+def _newest(rows: pa.Table | None, k: int, *by: str) -> list[dict[str, Any]]:
+    """The `k` rows with the largest values of these columns, the largest first; a missing value is less than any."""
+    if rows is None:
+        return []
+    places = pc.sort_indices(rows, sort_keys=[(name, "descending") for name in by])[:k]
+    return rows.take(places).to_pylist()  # type: ignore[no-any-return]

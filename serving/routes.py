@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -380,7 +381,7 @@ async def _erase(service: Service, ask: EraseAsk, request_id: str) -> EraseAnswe
 
 async def _explain(service: Service, ask: ExplainAsk, request_id: str) -> ExplainAnswer:
     engine = service.ready
-    found = await service.in_thread(explain, engine, ask.user_id)
+    found = await asyncio.get_running_loop().run_in_executor(service.explaining, explain, engine, ask.user_id)
     return found.model_copy(update={"request_id": request_id})
 
 

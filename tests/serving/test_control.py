@@ -1,5 +1,8 @@
 """People's control over HTTP: what is known is told, and who is erased is a stranger at once and for good."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import pandas as pd
 import pytest
 
@@ -93,6 +96,44 @@ def test_the_answer_is_bounded_however_much_is_known(shared, now):
     told = shared.post("/v1/explain", {"user_id": "u5"})
     assert len(told.content) < 100_000
     assert len(told.json()["decisions"]) == 20
+
+
+def test_explanations_that_take_longer_than_their_requests_hold_up_no_other(shared, monkeypatch):
+    done = Event()
+    monkeypatch.setattr("serving.routes.explain", lambda *_: done.wait(60))
+    with ThreadPoolExecutor(6) as pool:
+        asked = list(pool.map(lambda _: shared.post("/v1/explain", {"user_id": "u1"}).status_code, range(6)))
+    score = shared.post("/v1/score", {"user_ids": ["u1"]}).status_code
+    done.set()
+    assert (asked, score) == ([503] * 6, 200)
+
+
+def test_of_many_rows_the_newest_and_the_last_words_are_told(shared, now):
+    for at in ("2026-01-02", "2026-01-03", "2026-01-01"):
+        chosen = {"user_id": "u17", "preferences": {"topics": [f"of {at}"]}, "at": f"{at}T00:00:00Z"}
+        assert shared.post("/v1/preferences", chosen).status_code == 200
+    for at, granted in (("2026-01-02", False), ("2026-01-01", True)):
+        said = {"user_id": "u17", "consents": {"email": granted}, "at": f"{at}T00:00:00Z"}
+        assert shared.post("/v1/consents", said).status_code == 200
+    for country in ("DE", "AT"):
+        shared.post("/v1/tables", {"users": [{"user_id": "u17", "country": country}]}, key=shared.admin)
+    for number, user_id in enumerate(["u17", "another", None, None]):
+        at = now if number else "2026-01-01"
+        row = event(f"of a shared phone {number}", at, user_id=user_id, anonymous_id="shared phone")
+        assert shared.post("/v1/events", {"events": [row]}).json()["refused"] == []
+    for _ in range(25):
+        shared.items(user_id="u17")
+    told = explained(shared, "u17")
+    assert (told.preferences["topics"].value, told.consents["email"].value) == ("of 2026-01-03", "no")
+    assert told.attributes["country"] == "AT"
+    assert told.visitors == 1
+    at = [decision.at for decision in told.decisions]
+    assert at == sorted(at, reverse=True)
+    known = {table.table: table for table in told.known}
+    assert (len(at), known["decisions"].rows, known["decisions"].last) == (20, 25, at[0])
+    history = pd.read_parquet(shared.workspace.checked_dir / "events.parquet")
+    assert known["events"].rows == (history.user_id == "u17").sum() + 3
+    assert known["identities"].rows == 1
 
 
 def test_who_is_erased_is_a_stranger_at_once(shared, now):

@@ -17,7 +17,7 @@ from data.errors import DataError, WorkspaceError
 from data.interactions import Interactions
 from data.state import State, keys
 from data.state.arrivals import sort_events
-from data.state.reads import Who
+from data.state.reads import Watermarks, Who
 from data.state.rows import fit
 from data.state.schema import tables
 from data.state.sync import sync
@@ -27,6 +27,7 @@ from features.snapshots import build
 from models.recommenders.repeat_purchase import RepeatPurchase
 from models.saving import EXAMPLES
 from registry.folder import seal
+from serving.catalogue import Catalogue
 from serving.engine import Engine
 from serving.explaining import explain
 from serving.profiles import Profiles
@@ -213,6 +214,42 @@ def test_somebody_whose_features_fail_does_not_keep_others_waiting(shared, now, 
     send(shared, *(viewed(f"w{user}", user, "i3", now) for user in ("good", "bad", "fine")))
     profiles.refresh()
     assert profiles.of(["good", "bad", "fine"])[1] == ["good", "fine"]
+
+
+@pytest.mark.usefixtures("registry")
+def test_somebody_with_more_visitors_than_a_statement_takes_values_is_read_whole(workspace, now, few_values):
+    named = pd.DataFrame({"anonymous_id": [f"v{i}" for i in range(300)], "user_id": "ann", "at": "2026-01-01"})
+    named.to_parquet(workspace.tables_dir / "identities.parquet", index=False)
+    check(workspace)
+    engine = Engine(workspace)
+    engine.load()
+    rows = [viewed(f"e{i}", None, "i3", now, anonymous_id=f"v{i}") for i in range(300)]
+    with engine.state.writing() as connection:
+        sort_events([*rows, viewed("other", "bob", "i3", now)], now=datetime.now(UTC), max_clock_skew_minutes=60).store(
+            connection
+        )
+    few_values(engine.state)
+    assert engine.profiles.newer(["ann", "u1"]) == {"ann"}
+    assert engine.profiles.rows(["ann"])["events"].num_rows == 300
+    engine.profiles.refresh()
+    assert engine.profiles.of(["ann", "bob"])[1] == ["ann", "bob"]
+    engine.state.close()
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("name", ["customer's note", "two words", "a.b", 'so "called"', "either/or", "~"])
+def test_a_live_attribute_is_read_whatever_its_name_holds(workspace, name):
+    users = pd.DataFrame({"user_id": ["u1", "u2"], name: ["old", "other"]})
+    users.to_parquet(workspace.tables_dir / "users.parquet", index=False)
+    check(workspace)
+    state = State.of(workspace)
+    with state.writing() as connection:
+        row = {**fit(TABLES["users"], {"user_id": "u1"}), "extra": {name: "new"}}
+        upsert(connection, "users", [row], at=datetime.now(UTC))
+    profiles = Profiles(workspace, workspace.checked, state, Watermarks())
+    assert "new" in profiles.rows(["u1"], ["users"])["users"][name].to_pylist()
+    assert not profiles.unread
+    state.close()
 
 
 def test_online_rows_equal_the_snapshot_of_the_same_history(shared):
@@ -467,7 +504,7 @@ def test_a_live_attribute_of_another_kind_than_its_column_is_told(workspace):
             upsert(
                 connection, "users", [fit(TABLES["users"], {"user_id": "u1", "points": value})], at=datetime.now(UTC)
             )
-        engine.refresh()
+        engine.refresh_profiles()
     assert "users.points (no DOUBLE)" in engine.status.troubles["attributes"]
     engine.state.close()
 
@@ -493,6 +530,27 @@ def test_a_backup_in_the_place_of_the_state_is_told_until_the_tables_follow_it(c
     check(workspace)
     client.wait(lambda: "state" not in client.get("/readyz").json()["troubles"])
     live.close()
+
+
+@pytest.mark.parametrize("trouble", ["profiles", "catalogue"])
+def test_a_revoked_key_is_refused_within_seconds_whatever_else_takes_long_or_fails(shared, monkeypatch, trouble):
+    done, begun = threading.Event(), threading.Event()
+
+    def stuck(*_):
+        begun.set()
+        if trouble == "profiles":
+            done.wait(60)
+        raise DataError("no such rows")
+
+    monkeypatch.setattr(*{"profiles": (Profiles, "refresh"), "catalogue": (Catalogue, "refreshed")}[trouble], stuck)
+    assert begun.wait(10)
+    key = keys.create(shared.engine.state, role="app")
+    try:
+        shared.wait(lambda: shared.post("/v1/recommend", {}, key=key).status_code == 200, 3)
+        keys.revoke(shared.engine.state, key.split("_")[1])
+        shared.wait(lambda: shared.post("/v1/recommend", {}, key=key).status_code == 401, 3)
+    finally:
+        done.set()
 
 
 def test_a_revoked_key_is_refused_within_seconds(shared):
