@@ -50,12 +50,12 @@ def segment(effects: list[SegmentEffect], unit: Unit, name: str) -> str:
     bars = [
         Bar(e.group, i.estimate, i.low, i.high) if not e.small else Bar(e.group, np.nan, np.nan, np.nan)
         for e in effects
-        for i in [e.difference.interval]
+        for i in [e.interval]
     ]
     told = "; ".join(
         f"{e.group} " + ("too small to judge" if e.small else f"{unit.change(i)} ({unit.ends(i)})")
         for e in effects
-        for i in [e.difference.interval]
+        for i in [e.interval]
     )
     return interval_chart(
         bars, alt=f"Effect by {name}: {told}.", title=f"{name}: effect in {unit.name or 'its unit'}", show=unit.axis

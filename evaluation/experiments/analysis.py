@@ -284,7 +284,8 @@ def analyse(
         experiment: Who was in which arm.
         metrics: The first decides; the others are told, and guardrails may forbid.
         worth: The smallest effect on the first metric that is worth acting on, of all arms or by arm.
-        planned_people: In the whole experiment, for one that still runs: verdicts follow always-valid intervals.
+        planned_people: In the whole experiment, for one that still runs: verdicts follow always-valid intervals, and
+            segments too.
         people_per_day: How many come, to say how much longer it takes.
         actions: Arm -> what a verdict on it calls doing it, as in "send Mens"; else its name.
         show: Writes an amount of the first metric, from it and the width of its interval.
@@ -353,7 +354,7 @@ def analyse(
         comparisons=tuple(comparisons),
         checks=(*of_people, *of_outcomes),
         balance=balance,
-        segments={} if first.per is not None else _segments(experiment, values[first.outcome], level),
+        segments={} if first.per is not None else _segments(experiment, values[first.outcome], planned_people, level),
         arms=experiment.counts,
         left_out=experiment.left_out,
     )
@@ -411,11 +412,13 @@ def _running(
     experiment: Experiment, comparison: Comparison, planned_people: int | None, level: float
 ) -> AlwaysValid | None:
     """What may be read at any time, by how many of all planned people are in the two arms; None without a plan."""
-    if planned_people is None:
-        return None
-    two = comparison.raw.n_treated + comparison.raw.n_control
-    planned = max(1, round(planned_people * two / len(experiment.arm)))
-    return always_valid(comparison.decisive, planned_people=planned, level=level)
+    planned = _planned(experiment, planned_people, comparison.raw.n_treated + comparison.raw.n_control)
+    return None if planned is None else always_valid(comparison.decisive, planned_people=planned, level=level)
+
+
+def _planned(experiment: Experiment, planned_people: int | None, some: int) -> int | None:
+    """The part of all planned people that some have of the people so far; None without a plan."""
+    return None if planned_people is None else max(1, round(planned_people * some / len(experiment.arm)))
 
 
 def _interval(experiment: Experiment, comparison: Comparison, planned_people: int | None, level: float) -> Interval:
@@ -424,7 +427,9 @@ def _interval(experiment: Experiment, comparison: Comparison, planned_people: in
     return comparison.decisive.at(level) if running is None else running.interval
 
 
-def _segments(experiment: Experiment, outcome: np.ndarray, level: float) -> dict[str, Segments]:
+def _segments(
+    experiment: Experiment, outcome: np.ndarray, planned_people: int | None, level: float
+) -> dict[str, Segments]:
     """By treated arm: an outcome group by group."""
     if not experiment.segments:
         return {}
@@ -436,6 +441,7 @@ def _segments(experiment: Experiment, outcome: np.ndarray, level: float) -> dict
             groups[treated],
             groups[control],
             arms=len(experiment.arms) - 1,
+            planned_people=_planned(experiment, planned_people, int(treated.sum() + control.sum())),
             level=level,
         )
         for code, arm in enumerate(experiment.arms[1:], start=1)

@@ -13,6 +13,7 @@ from scipy.stats import chi2, false_discovery_control
 
 from data.errors import DataError
 from evaluation.experiments.means import Difference, difference_of_means
+from evaluation.experiments.sequential import AlwaysValid, always_valid, always_valid_p_value
 from evaluation.intervals import Interval
 
 FOUND = 0.05
@@ -30,6 +31,7 @@ class SegmentEffect:
         shrunken: The best guess, drawn towards the mean of all groups as far as noise explains what they differ in;
             None for a group too small to judge, or an attribute with fewer than four groups to learn that from.
         p_adjusted: Of no effect, corrected over all groups of all attributes and arms; NaN if too small to judge.
+        running: What may be read at any time; None if the planned number of people was not told.
     """
 
     attribute: str
@@ -37,6 +39,12 @@ class SegmentEffect:
     difference: Difference
     shrunken: Interval | None
     p_adjusted: float
+    running: AlwaysValid | None = None
+
+    @property
+    def interval(self) -> Interval:
+        """Of the difference; of an experiment that runs, the one that holds however often one looks."""
+        return (self.running or self.difference).interval
 
     @property
     def small(self) -> bool:
@@ -55,7 +63,8 @@ class Segments:
 
     Attributes:
         effects: One per group with people in both arms, in the order of attributes and names.
-        differ: By attribute the p-value of the same effect in all its groups (Cochran's Q); NaN with one group.
+        differ: By attribute the p-value of the same effect in all its groups (Cochran's Q); NaN with one group. Of an
+            experiment that runs it, too, is valid at every look.
     """
 
     effects: tuple[SegmentEffect, ...]
@@ -69,6 +78,7 @@ def segment_effects(
     control_segments: pd.DataFrame,
     *,
     arms: int = 1,
+    planned_people: int | None = None,
     level: float = 0.95,
 ) -> Segments:
     """The difference of means in each group of each attribute.
@@ -82,6 +92,8 @@ def segment_effects(
         treated_segments: A column per attribute, n rows; what is missing is a group of its own.
         control_segments: The same columns, m rows.
         arms: How many treated arms are looked at in this way: p-values are Bonferroni-corrected for it.
+        planned_people: In these two arms, of an experiment that still runs: p-values and intervals are always-valid,
+            a group being planned to have as large a part of them as it has of the people so far.
         level: Coverage of each interval on its own.
 
     Example:
@@ -100,21 +112,38 @@ def segment_effects(
             (str(attribute), group, difference_of_means(ours[group], theirs[group], level=level))
             for group in sorted(ours.keys() & theirs.keys())
         ]
+    people = len(treated) + len(control)
+    running = [
+        None
+        if planned_people is None
+        else always_valid(
+            difference,
+            planned_people=max(1, round(planned_people * (difference.n_treated + difference.n_control) / people)),
+            level=level,
+        )
+        for _, _, difference in found
+    ]
     judged = [i for i, (_, _, difference) in enumerate(found) if difference.enough]
     p_adjusted = np.full(len(found), np.nan)
     if judged:
-        p_adjusted[judged] = np.minimum(1, arms * false_discovery_control([found[i][2].p_value for i in judged]))
+        p_values = [(running[i] or found[i][2]).p_value for i in judged]
+        p_adjusted[judged] = np.minimum(1, arms * false_discovery_control(p_values))
     shrunken: dict[int, Interval] = {}
     differ: dict[str, float] = {}
     for attribute in dict.fromkeys(name for name, _, _ in found):
         rows = [i for i in judged if found[i][0] == attribute]
         estimate = np.array([found[i][2].interval.estimate for i in rows])
         error = np.array([found[i][2].standard_error for i in rows])
-        differ[attribute] = _cochran(estimate, error)
+        q, degrees = _cochran(estimate, error)
+        differ[attribute] = (
+            float(chi2.sf(q, degrees))
+            if planned_people is None or not degrees
+            else always_valid_p_value(q, degrees, people, planned_people=planned_people, level=level)
+        )
         shrunken |= dict(zip(rows, shrink(estimate, error, level=level), strict=False))
     return Segments(
         tuple(
-            SegmentEffect(attribute, group, difference, shrunken.get(i), float(p_adjusted[i]))
+            SegmentEffect(attribute, group, difference, shrunken.get(i), float(p_adjusted[i]), running[i])
             for i, (attribute, group, difference) in enumerate(found)
         ),
         differ,
@@ -171,8 +200,9 @@ def _by_group(outcome: np.ndarray, group: pd.Series) -> dict[str, np.ndarray]:
     return dict(zip(map(str, names), np.split(outcome[np.argsort(codes, kind="stable")], ends), strict=True))
 
 
-def _cochran(estimate: np.ndarray, error: np.ndarray) -> float:
+def _cochran(estimate: np.ndarray, error: np.ndarray) -> tuple[float, int]:
+    """Q and its degrees of freedom; NaN and none with one group."""
     if len(estimate) < 2:
-        return np.nan
+        return np.nan, 0
     w = error**-2
-    return float(chi2.sf((w * (estimate - w @ estimate / w.sum()) ** 2).sum(), len(estimate) - 1))
+    return float((w * (estimate - w @ estimate / w.sum()) ** 2).sum()), len(estimate) - 1

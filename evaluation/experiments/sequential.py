@@ -50,10 +50,36 @@ def always_valid(difference: Difference, *, planned_people: int, level: float = 
     estimate = difference.interval.estimate
     if not difference.enough:
         return AlwaysValid(Interval(estimate, -np.inf, np.inf, level), 1.0)
-    alpha = 1 - level
-    at_plan = float(-lambertw(-(alpha**2) / np.e, -1).real - 1)
-    r = at_plan * (difference.n_treated + difference.n_control) / planned_people
+    alpha, r = 1 - level, _information(difference.n_treated + difference.n_control, planned_people, level)
     half = difference.standard_error * np.sqrt(2 * (r + 1) / r * np.log(np.sqrt(r + 1) / alpha))
     z = estimate / difference.standard_error
-    p_value = min(1.0, float(np.sqrt(r + 1) * np.exp(-(z**2) * r / (2 * (r + 1)))))
-    return AlwaysValid(Interval.around(estimate, half, level=level), p_value)
+    return AlwaysValid(Interval.around(estimate, half, level=level), _p_value(z**2, 1, r))
+
+
+def always_valid_p_value(q: float, degrees: int, people: int, *, planned_people: int, level: float = 0.95) -> float:
+    """Of a sum of squares that has a chi-square distribution at each look where nothing is, valid at all of them.
+
+    The mixture of `always_valid` in as many dimensions: (r + 1)^(degrees / 2) exp(-q r / (2 (r + 1))), r = n rho^2.
+
+    Args:
+        q: The sum, such as Cochran's Q.
+        degrees: Of freedom.
+        people: So far, both arms together.
+        planned_people: As of `always_valid`.
+        level: As there.
+
+    Example:
+        >>> round(always_valid_p_value(20.0, 1, 500, planned_people=1000), 4)
+        0.0007
+    """
+    return _p_value(q, degrees, _information(people, planned_people, level))
+
+
+def _information(people: int, planned_people: int, level: float) -> float:
+    """What is known after n people, n rho^2."""
+    at_plan = float(-lambertw(-((1 - level) ** 2) / np.e, -1).real - 1)
+    return at_plan * people / planned_people
+
+
+def _p_value(q: float, degrees: int, r: float) -> float:
+    return min(1.0, float((r + 1) ** (degrees / 2) * np.exp(-q * r / (2 * (r + 1)))))

@@ -106,7 +106,7 @@ def decide(
     sure = f"{100 * interval.level:.3g} % confidence"
     ends = f"{show(interval.low)} to {show(interval.high)} with {sure}"
     moved = "raises" if interval.estimate > 0 else "lowers"
-    sizes = sorted((abs(interval.low), abs(interval.high)))
+    sizes = sorted(end if interval.estimate > 0 else -end for end in (interval.low, interval.high))
     by = f"{show(abs(interval.estimate))}, and by {show(sizes[0])} to {show(sizes[1])} with {sure}"
     if low > worth:
         return Verdict("act", f"Act: {action}. It {moved} {what} by {by}.", interval)

@@ -25,6 +25,7 @@ from evaluation.experiments import (
     shrink,
 )
 from evaluation.experiments.checks import Check
+from evaluation.experiments.means import Difference
 from evaluation.intervals import Interval
 
 HILLSTROM = Path(__file__).parents[4] / "shared/data/hillstrom/customers.parquet"
@@ -83,6 +84,8 @@ def test_an_effect_too_small_to_pay_is_not_acted_on():
     assert verdict.kind == "do not"
     assert "below the 0.05 that would pay" in verdict.sentence
     assert decide(Interval(0.06, 0.048, 0.072, 0.95), people=1000, worth=0.05).kind == "keep testing"
+    saves = decide(Interval(0.05, -0.1, 0.2, 0.95), people=1000, worth=-0.5)
+    assert "raises the outcome per person by 0.05, and by -0.1 to 0.2 with" in saves.sentence
 
 
 def test_a_failed_check_replaces_the_verdict_a_warning_does_not():
@@ -172,6 +175,39 @@ def test_who_looks_while_it_runs_gets_wider_intervals():
     once = verdict_of(rows)
     running = verdict_of(rows, planned_people=16_000)
     assert running.interval.low < once.interval.low < once.interval.high < running.interval.high
+
+
+def test_groups_of_a_running_experiment_are_judged_as_its_verdict_is():
+    experiment = read_experiment(shop(5), treatment="arm", segments=["country"])
+    once, running = (
+        analyse(experiment, [Metric("bought")], planned_people=planned).segments["mail"] for planned in (None, 16_000)
+    )
+    judged = [effect for effect in once.effects if not effect.small]
+    assert len(judged) == 5
+    for now, always in zip(once.effects, running.effects, strict=True):
+        assert always.running == always_valid(now.difference, planned_people=2 * people_of(now.difference))
+        assert always.interval.low < now.interval.low < now.interval.high < always.interval.high
+    assert min(e.p_adjusted for e in once.effects) < min(e.p_adjusted for e in running.effects)
+    assert once.differ["country"] < running.differ["country"]
+
+
+def people_of(difference: Difference) -> int:
+    return difference.n_treated + difference.n_control
+
+
+def test_looking_twenty_times_at_groups_finds_nothing_where_nothing_is():
+    rng = np.random.default_rng(6)
+    groups = pd.DataFrame({"g": np.arange(4000) % 4})
+    found, differ = 0, 0
+    for _ in range(60):
+        a, b = rng.normal(size=(2, 4000))
+        looks = [
+            segment_effects(a[:n], b[:n], groups[:n], groups[:n], planned_people=8000) for n in range(400, 4001, 400)
+        ]
+        found += any(effect.found for look in looks for effect in look.effects)
+        differ += any(look.differ["g"] < 0.05 for look in looks)
+    assert found <= 4
+    assert differ <= 4
 
 
 def test_looking_twenty_times_finds_nothing_where_nothing_is():
