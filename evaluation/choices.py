@@ -21,12 +21,16 @@ from evaluation.off_policy import MAX_SHARE, MIN_EFFECTIVE, Weights
 from evaluation.policies import PolicyComparison, PolicyGain, PolicyRow
 
 NOBODY = "nobody"
+LEVEL = 0.95
 HOLDOUT, RANDOM, NOTHING = "holdout", "random", "none"
 """What a log calls the arm that is left alone, that where chance decides evenly, and the choice that is none."""
 
 
 def compare_choices(decisions: pd.DataFrame, *, first: str, by_chance: Collection[str] = (RANDOM,)) -> PolicyComparison:
     """What an arm chose beside every other arm, every single choice for all, and nobody.
+
+    Nobody is the arm `holdout` where it was chosen nothing for; where it got something, as variants are shown to
+    everybody, it is an arm like others.
 
     Args:
         decisions: `user_id, arm, chosen, probability` (given the arm) and `reward`, a row per decision.
@@ -44,7 +48,8 @@ def compare_choices(decisions: pd.DataFrame, *, first: str, by_chance: Collectio
     arm, chosen = decisions["arm"].to_numpy(object), decisions["chosen"].to_numpy(object)
     reward, chance = decisions["reward"].to_numpy(np.float64), decisions["probability"].to_numpy(np.float64)
     person = pd.factorize(decisions["user_id"])[0]
-    treated = arm != HOLDOUT
+    held = arm == HOLDOUT
+    treated = ~held if (chosen[held] == NOTHING).all() else np.ones(len(arm), dtype=bool)
     choices = sorted(set(chosen[treated]) - {NOTHING})
     arms = [first, *(name for name in sorted(set(arm[treated])) if name != first)]
     weight = {name: (arm == name).astype(np.float64) for name in arms}
@@ -62,10 +67,11 @@ def compare_choices(decisions: pd.DataFrame, *, first: str, by_chance: Collectio
         PolicyRow(name, {c: shares[name].get(c, 0.0) for c in all_choices}, value, value, weights)
         for name, (value, _, weights) in judged.items()
     )
+    _, *others = judged
     gains = tuple(
-        PolicyGain(first, other, gain, gain, None, _apart(shares[first], shares[other], all_choices))
-        for other in list(judged)[1:]
-        for gain in [_difference(judged[first], judged[other], drawn[first], drawn.get(other))]
+        PolicyGain(first, other, gain, of_all, gain, None, _apart(shares[first], shares[other], all_choices))
+        for other in others
+        for gain, of_all in [_differences(judged[first], judged[other], drawn[first], drawn.get(other), len(others))]
     )
     size = np.abs(reward)
     counts = {choice: int((chosen == choice).sum()) for choice in all_choices}
@@ -81,7 +87,7 @@ def _judge(w: np.ndarray, reward: np.ndarray, person: np.ndarray) -> _Judged:
     value = float(w @ reward / w.sum())
     by_person = np.bincount(person, w * (reward - value) / w.mean()) * (person.max() + 1) / len(w)
     weights = _weights(np.bincount(person, w), len(w))
-    found = _around(value, by_person)
+    found = _around(value, by_person, LEVEL)
     return (Interval.around(np.nan) if weights.refused else found), by_person, weights
 
 
@@ -101,22 +107,26 @@ def _by_person(made: np.ndarray, reward: np.ndarray, person: np.ndarray) -> tupl
     return np.bincount(person, made * reward, len(decisions))[decisions > 0], decisions[decisions > 0]
 
 
-def _difference(
+def _differences(
     one: _Judged,
     other: _Judged,
     drawn: tuple[np.ndarray, np.ndarray],
     other_drawn: tuple[np.ndarray, np.ndarray] | None,
-) -> Interval:
-    """What one policy is worth more than another; of two arms, which are other people, one may have few orders."""
-    estimate = one[0].estimate - other[0].estimate
+    n: int,
+) -> tuple[Interval, Interval]:
+    """What one policy is worth more than another, of itself and as one of n; of two arms one may have few orders."""
+    estimate, levels = one[0].estimate - other[0].estimate, (LEVEL, 1 - (1 - LEVEL) / n)
     if other_drawn is None or np.isnan(estimate):
-        return _around(estimate, one[1] - other[1])
-    return difference_of_ratios(*drawn, *other_drawn).interval
+        alone, of_all = (_around(estimate, one[1] - other[1], level) for level in levels)
+    else:
+        found = difference_of_ratios(*drawn, *other_drawn)
+        alone, of_all = (found.at(level) for level in levels)
+    return alone, of_all
 
 
-def _around(value: float, by_person: np.ndarray) -> Interval:
-    error = normal_mean(by_person)
-    return Interval.around(value, (error.high - error.low) / 2)
+def _around(value: float, by_person: np.ndarray, level: float) -> Interval:
+    error = normal_mean(by_person, level=level)
+    return Interval.around(value, (error.high - error.low) / 2, level=level)
 
 
 def _apart(one: dict[str, float], other: dict[str, float], choices: Sequence[str]) -> float:

@@ -240,8 +240,8 @@ def doubly_robust_shrunk(
     return _value("doubly robust, shrunk", logged, policy, _corrected(logged, policy, predicted, best), level)
 
 
-def difference(first: PolicyValue, second: PolicyValue) -> Interval:
-    """What `first` earns more than `second`, paired by decision; NaN where either was refused.
+def difference(first: PolicyValue, second: PolicyValue, *, level: float | None = None) -> Interval:
+    """What `first` earns more than `second`, paired by decision, at its level or another; NaN where either was refused.
 
     Raises:
         DataError: they are not of the same decisions.
@@ -254,7 +254,7 @@ def difference(first: PolicyValue, second: PolicyValue) -> Interval:
     """
     if len(first.contributions) != len(second.contributions):
         raise DataError(f"{len(first.contributions)} and {len(second.contributions)} decisions are not the same ones.")
-    level = first.value.level
+    level = first.value.level if level is None else level
     if first.weights.refused or second.weights.refused:
         return Interval.around(np.nan, level=level)
     return normal_mean(first.contributions - second.contributions, level=level)

@@ -46,6 +46,8 @@ class PolicyGain:
         name: The one.
         against: The other.
         gain: Doubly robust.
+        of_all: The same, wider: at the level 1 - (1 - level) / gains, so that all gains together err as seldom as one
+            (Bonferroni).
         self_normalised: By the weighted means.
         without_largest: `gain` without the person with the largest outcome; None where that is under a tenth of all.
         differently_treated: Share of the people whom the two would treat differently: where it is 0 so is the gain.
@@ -54,6 +56,7 @@ class PolicyGain:
     name: str
     against: str
     gain: Interval
+    of_all: Interval
     self_normalised: Interval
     without_largest: Interval | None
     differently_treated: float
@@ -129,7 +132,7 @@ def compare_policies(
     rest = np.arange(len(logged)) != size.argmax() if largest_share >= NOTABLE else None
     first, *others = policies
     gains = [
-        _gain(first, other, judged, policies, logged=logged, predicted=predicted, rest=rest, level=level)
+        _gain(first, other, judged, policies, logged=logged, predicted=predicted, rest=rest, level=level, n=len(others))
         for other in others
     ]
     counts = np.bincount(logged.action, minlength=len(arms)).tolist()
@@ -171,6 +174,7 @@ def _gain(
     predicted: np.ndarray,
     rest: np.ndarray | None,
     level: float,
+    n: int,
 ) -> PolicyGain:
     without = None
     if rest is not None:
@@ -179,4 +183,5 @@ def _gain(
         without = difference(*parts)
     apart = np.abs(policies[name] - policies[against]).sum(axis=1) / 2
     pairs = [difference(judged[name][which], judged[against][which]) for which in (0, 1)]
-    return PolicyGain(name, against, pairs[0], pairs[1], without, float(apart.mean()))
+    of_all = difference(judged[name][0], judged[against][0], level=1 - (1 - level) / n)
+    return PolicyGain(name, against, pairs[0], of_all, pairs[1], without, float(apart.mean()))

@@ -160,12 +160,13 @@ class Offers:
         gain = self.best_single
         if gain is None or not np.isfinite(gain.gain.estimate):
             return "The experiment cannot tell what choosing for each person is worth."
-        i, told = gain.gain, self._told(gain)
+        i, told = gain.gain, self._told(gain.gain)
         if gain.differently_treated == 0:
             return f"{self._upper} comes to the same as “{gain.against}”.{self._better}"
         if i.low > 0:
             return f"{self._upper} is worth {told} more in {self.outcome} than “{gain.against}”.{self._better}"
-        if i.high < 0:
+        if gain.of_all.high < 0:
+            told = self._told(gain.of_all)
             return f"{self._upper} is worth less in {self.outcome} than “{gain.against}”: {told}."
         return f"{self._upper} is not shown to beat “{gain.against}” in {self.outcome}: {told}.{self._better}"
 
@@ -175,12 +176,12 @@ class Offers:
 
     @property
     def _better(self) -> str:
-        """Names what does better than the model."""
-        better = [gain for gain in self.found.gains if gain.gain.high < 0]
-        return "".join(f" “{gain.against}” does better: {self._told(gain)}." for gain in better)
+        """Names what does better than the model; of many policies one looks so by chance, so all are counted."""
+        better = [gain for gain in self.found.gains if gain.of_all.high < 0]
+        return "".join(f" “{gain.against}” does better: {self._told(gain.of_all)}." for gain in better)
 
-    def _told(self, gain: PolicyGain) -> str:
-        change, ends = (tell(gain.gain, times=THOUSAND) for tell in (self.unit.change, self.unit.ends))
+    def _told(self, gain: Interval) -> str:
+        change, ends = (tell(gain, times=THOUSAND) for tell in (self.unit.change, self.unit.ends))
         return f"{change} per 1,000 people ({ends})"
 
 

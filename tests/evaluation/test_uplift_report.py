@@ -196,17 +196,22 @@ def test_offers_are_told_by_their_paired_interval(good: UpliftReport) -> None:
     assert gain.against == "mail to all"
 
     def said(low: float, high: float) -> str:
-        moved = replace(gain, gain=Interval((low + high) / 2, low, high, 0.95))
+        ends = Interval((low + high) / 2, low, high, 0.95)
+        moved = replace(gain, gain=ends, of_all=ends)
         return replace(offers, found=replace(offers.found, gains=(moved,))).sentence
 
     assert "is worth +15 per 1,000" in said(0.01, 0.02)
     assert "not shown to beat" in said(-0.01, 0.02)
     assert "is worth less" in said(-0.02, -0.01)
     assert "cannot tell" in said(np.nan, np.nan)
-    rule = replace(gain, against="a rule", gain=Interval(-0.01, -0.02, -0.001, 0.95))
-    even = replace(gain, gain=Interval(0.0, -0.01, 0.01, 0.95))
+    worse, wider = Interval(-0.01, -0.02, -0.001, 0.95), Interval(-0.01, -0.021, 0.001, 0.975)
+    rule, perhaps = (replace(gain, against="a rule", gain=worse, of_all=of_all) for of_all in (worse, wider))
+    level = Interval(0.0, -0.01, 0.01, 0.95)
+    even = replace(gain, gain=level, of_all=level)
     both = replace(offers, found=replace(offers.found, gains=(even, rule)))
     assert "“a rule” does better: −10 per 1,000" in both.sentence
+    assert "does better" not in replace(offers, found=replace(offers.found, gains=(even, perhaps))).sentence
+    assert all(g.of_all.level == 0.975 and g.of_all.low < g.gain.low for g in offers.found.gains)
 
 
 def test_numbers_are_as_exact_as_their_intervals() -> None:
