@@ -114,6 +114,7 @@ class Campaign:
         soon: How soon people of each arm converted.
         funnel: What became of the decisions.
         missing: Why a part is not there, by part: `offers`, `earned`.
+        holdout: What was done with the arm of that name, in words.
     """
 
     about: str
@@ -124,6 +125,7 @@ class Campaign:
     soon: Mapping[str, TimeToConversion]
     funnel: tuple[Step, ...]
     missing: Mapping[str, str]
+    holdout: str = "people left alone"
 
 
 def campaign_measures(rows: pd.DataFrame, *, horizon_days: float, by: Sequence[str] = ()) -> tuple[Measure, ...]:

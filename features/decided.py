@@ -56,7 +56,8 @@ def decided(
     Returns:
         `decision_id, user_id, at, kind, place, arm, arm_share, chosen` (the first choice; `none` = nothing),
         `probability` (of it, given the arm), `suppressed` (JSON), `campaign` (missing where nothing tells it),
-        `channel` (as its context tells it), `sent, clicked` (whether a message of it was).
+        `channel` (as its context tells it), `sent` (whether a message of it was), `clicked_at` (the first click, on a
+        message of it or told as its outcome; missing without one).
 
     Raises:
         NoDecisionError: there is no such table, or no message of the campaign names a decision.
@@ -81,11 +82,14 @@ def decided(
     messages = known["messages"]
     messages = messages.filter(~messages.decision_id.isnull())
     told = messages.group_by(of="decision_id").agg(
-        message_campaign=messages.campaign_id.max(),
-        clicks=messages.clicked_at.count(),
-        messages=messages.count(),
+        message_campaign=messages.campaign_id.max(), messages=messages.count()
     )
+    came = known["outcomes"]
+    came = came.filter(came.kind == "click").select("decision_id", clicked_at=came["at"])
+    clicks = messages.filter(~messages.clicked_at.isnull()).select("decision_id", "clicked_at").union(came)
+    clicks = clicks.group_by(clicked="decision_id").agg(clicked_at=clicks.clicked_at.min())
     joined = made.left_join(told, made.decision_id == told.of)
+    joined = joined.left_join(clicks, joined.decision_id == clicks.clicked)
     rows = joined.select(
         "decision_id",
         "user_id",
@@ -96,11 +100,11 @@ def decided(
         "suppressed",
         "context",
         "message_campaign",
+        "clicked_at",
         place=ibis.coalesce(joined.placement, joined.slot),
         chosen=joined.chosen[0],
         probability=joined.probability[0],
         sent=joined.messages.fill_null(0) > 0,
-        clicked=joined.clicks.fill_null(0) > 0,
     ).execute()
     if rows.empty:
         begun = "" if since is None else f" from {since:%Y-%m-%d} on,"

@@ -15,7 +15,7 @@ from data.errors import DataError
 from data.tables import Tables
 from data.workspace import Workspace
 from evaluation.campaigns import Campaign, Measure, TimeToConversion, campaign_measures, funnel, time_to_conversion
-from evaluation.choices import HOLDOUT, RANDOM, compare_choices
+from evaluation.choices import HOLDOUT, NOTHING, RANDOM, compare_choices
 from evaluation.experiments import (
     AlwaysValid,
     Analysis,
@@ -57,7 +57,7 @@ from training.uplift_report import (
     profits_of,
 )
 
-MODEL, USUAL = "model", "usual"
+MODEL, USUAL, VARIANT = "model", "usual", "variant"
 TOLERATED = 0.005
 """Unsubscriptions per message that a verdict bears where others are sent nothing; sending tools warn from there on."""
 CONTROLS = (HOLDOUT, USUAL, RANDOM)
@@ -80,6 +80,8 @@ CHOICES = {
     RANDOM: "choices at random",
     HOLDOUT: "doing nothing (holdout: people left alone by chance)",
 }
+SHOWN_OLDEST = "shown the slot's oldest variant"
+"""What is done with the holdout where variants alone are decided: nobody can be left alone in a slot."""
 MOST_CHOICES = 30
 MAX_IN_TWO_ARMS = 0.01
 NUMBERS = ("spend_before", "orders_before", "days_since_order")
@@ -116,6 +118,7 @@ class _Rows:
         units: Of each, by the name that the metric is told by.
         sent: What sending cost, as `_sent` has it.
         until: Everything is known up to then.
+        alone: Whether there is a holdout that was left alone.
     """
 
     decisions: pd.DataFrame
@@ -124,6 +127,7 @@ class _Rows:
     units: Mapping[str, Unit]
     sent: pd.DataFrame
     until: datetime
+    alone: bool
 
     def watched(self, days: float | None) -> pd.DataFrame:
         """People who were watched for so long."""
@@ -169,6 +173,7 @@ def campaign_report(
             f"all of these decisions were made in one arm ({people['arm'].iloc[0]}), so there is nobody to hold it "
             "against. Leave some people alone (settings [arms]) and report again when they were decided for."
         )
+    oldest = control == HOLDOUT and not told.alone
     experiment = _experiment(told, asked, control, attributes(settings.features))
     first, running = told.metrics[0], campaign is None
     values = as_numbers(experiment.rows[first.outcome], name=first.told)
@@ -204,13 +209,14 @@ def campaign_report(
         plans=plans_of(analysis, arms[0], worth=costs.get(arms[0], 0.0), people_per_day=per_day),
         campaign=Campaign(
             about=_about(decisions, campaign),
-            asked=_in_words(arms, control),
+            asked=_in_words(arms, control, oldest=oldest),
             horizon_days=asked.within_days,
             currency=settings.shop.currency,
             measures=_measures(tables, told, asked),
             soon=_soon(told.people, (control, *arms)),
             funnel=funnel(decisions),
             missing=_missing(earned, no_offers),
+            holdout=SHOWN_OLDEST if oldest else "people left alone",
         ),
         earned=earned,
         kept=_kept(earned, costs),
@@ -253,7 +259,7 @@ def _decisions(tables: Tables, asked: _Asked, period_days: int) -> tuple[pd.Data
     if not drawn.all():
         notes.append(f"Left out: {(~drawn).sum():,} decisions about people whose arm was not drawn (strangers).")
         rows = rows[drawn]
-    alone = set(rows.loc[rows["arm"] == HOLDOUT, "kind"])
+    alone = _alone(rows)
     if alone and (others := set(rows["kind"]) - alone):
         notes.append(
             f"Left out: decisions of kind {', '.join(sorted(others))}, for which nobody was left alone (--kind)."
@@ -279,6 +285,13 @@ def _decisions(tables: Tables, asked: _Asked, period_days: int) -> tuple[pd.Data
     return rows.reset_index(drop=True), notes
 
 
+def _alone(rows: pd.DataFrame) -> set[str]:
+    """The kinds whose holdout was left alone; of variants it is shown the oldest, unless it was left out elsewhere."""
+    held = rows[rows["arm"] == HOLDOUT]
+    shown = (held["kind"] == VARIANT) & (held["chosen"] != NOTHING)
+    return set(held["kind"]) - set(held.loc[shown, "kind"])
+
+
 def _about(rows: pd.DataFrame, campaign: str | None) -> str:
     kinds = " and ".join(sorted(set(rows["kind"])))
     what = f"Campaign {campaign}" if campaign else f"Decisions of kind {kinds}"
@@ -287,8 +300,9 @@ def _about(rows: pd.DataFrame, campaign: str | None) -> str:
     return f"{what}: {len(rows):,} decisions of kind {kinds}, {when}, about {rows['user_id'].nunique():,} people"
 
 
-def _in_words(arms: Sequence[str], control: str) -> str:
-    told = f"Compared: {CHOICES[arms[0]]} with {CHOICES[control]}."
+def _in_words(arms: Sequence[str], control: str, *, oldest: bool) -> str:
+    other = f"people {SHOWN_OLDEST} (holdout)" if oldest else CHOICES[control]
+    told = f"Compared: {CHOICES[arms[0]]} with {other}."
     return told if arms[0] == MODEL else f"{told} No decision was made by a model yet."
 
 
@@ -320,9 +334,11 @@ def _rows(tables: Tables, rows: pd.DataFrame, asked: _Asked, workspace: Workspac
     people = people.set_index("user_id").join(done).join(bought_before(tables, began)).join(known).reset_index()
     people[ORDERED] = (people["orders"] > 0).astype("float64")
     people[AGAIN] = (people["orders"] > 1).astype("float64")
-    clicked = rows.groupby("user_id")["clicked"].any()
+    clicks = rows[rows["clicked_at"] < pd.Timestamp(until)]
+    since = clicks["clicked_at"] - clicks["user_id"].map(first.set_index("user_id")["at"])
+    clicked = clicks["user_id"] if days is None else clicks.loc[since < pd.Timedelta(days=days), "user_id"]
     people[LEFT] = people["unsubscribed"]
-    people[CLICK] = people["user_id"].map(clicked).astype("float64")
+    people[CLICK] = people["user_id"].isin(clicked).astype("float64")
     for name in ("place", "channel"):
         if people[name].isna().any():  # known only of those who were sent something, it would tell the arm
             people = people.drop(columns=name)
@@ -331,12 +347,13 @@ def _rows(tables: Tables, rows: pd.DataFrame, asked: _Asked, workspace: Workspac
             f"nobody has been watched for {days:g} days since they were decided for (the newest order or event is of "
             f"{until:%Y-%m-%d}). Report later, or count fewer days with --days."
         )
-    metrics, units = _metrics(people, rows["sent"].sum() / len(people), workspace.settings.shop.currency)
-    return _Rows(rows, people, metrics, units, sent, until)
+    alone = bool(_alone(rows))
+    metrics, units = _metrics(people, rows["sent"].sum() / len(people), workspace.settings.shop.currency, alone=alone)
+    return _Rows(rows, people, metrics, units, sent, until, alone)
 
 
 def _metrics(
-    people: pd.DataFrame, messages_each: float, currency: str
+    people: pd.DataFrame, messages_each: float, currency: str, *, alone: bool
 ) -> tuple[tuple[Metric, ...], Mapping[str, Unit]]:
     """What is measured of these people, the first decides; and the unit of each, by the name it is told by."""
     before = tuple(name for name in NUMBERS if people[name].notna().any())
@@ -349,10 +366,10 @@ def _metrics(
         Metric(ORDERED, before=before, name=f"people with {ORDERED}"),
         Metric(AGAIN, before=before, name=f"people with {AGAIN}"),
     ]
-    if HOLDOUT not in set(people["arm"]):
+    if not alone:
         metrics.insert(0, Metric(CLICK, name="clicks"))
     # Who is left alone has no message to unsubscribe from.
-    tolerated = TOLERATED * max(1.0, messages_each) if HOLDOUT in set(people["arm"]) else 0.0
+    tolerated = TOLERATED * max(1.0, messages_each) if alone else 0.0
     metrics.append(Metric(LEFT, name="unsubscriptions", lower_is_better=True, guardrail=True, tolerated=tolerated))
     return tuple(metrics), units | {m.told: Unit("share") for m in metrics if m.told not in units}
 
@@ -446,7 +463,7 @@ def _offers(workspace: Workspace, told: _Rows, asked: _Asked, arm: str, unit: Un
         return (), f"there are {n} choices, more than {MOST_CHOICES}"
     name = "clicks" if first == CLICK else first
     if first == CLICK:
-        reward = rows["clicked"].to_numpy(np.float64)
+        reward = (rows["clicked_at"] - rows["at"] < pd.Timedelta(days=days)).to_numpy(np.float64)
     else:
         found = brought(workspace.checked, told.until, rows, value=first, horizon_days=days, margin=asked.margin)
         reward = found.to_numpy()
@@ -570,8 +587,9 @@ def _cost_of_sending(told: _Rows, costs: Mapping[str, float]) -> str:
 
 def _notes(told: _Rows, experiment: Experiment, costs: Mapping[str, float], *, running: bool) -> list[str]:
     notes, first = [LIMIT, _cost_of_sending(told, costs)], told.metrics[0].outcome
-    if experiment.arms[0] != HOLDOUT:
-        notes.append(f"Nobody was left alone: the arms are held against {experiment.arms[0]}, not against nothing.")
+    if not told.alone or experiment.arms[0] != HOLDOUT:
+        against = f"{HOLDOUT}, {SHOWN_OLDEST}" if experiment.arms[0] == HOLDOUT else experiment.arms[0]
+        notes.append(f"Nobody was left alone: the arms are held against {against}, not against nothing.")
     if first in ("revenue", "orders"):
         notes.append("The tables tell no costs of items, so what decides is not what is earned.")
     if running:

@@ -35,6 +35,10 @@ def shop() -> Tables:
         "campaign_id": ["spring", "spring", "winter"], "decision_id": ["ann", "bob", "old"], "sent_at": on(10, 10.5, 2),
         "clicked_at": [*on(11), pd.NaT, pd.NaT], "unsubscribed_at": [pd.NaT, *on(12), pd.NaT],
     })  # fmt: skip
+    outcomes = pd.DataFrame({
+        "outcome_id": ["1", "2", "3", "4"], "decision_id": ["ann", "bob", "bob", "cal"], "at": on(12, 10.6, 11, 11),
+        "kind": ["click", "click", "click", "open"],
+    })  # fmt: skip
     orders = pd.DataFrame({
         "order_id": ["1", "2", "2", "3", "4"], "line_id": ["1", "1", "2", "1", "1"],
         "user_id": ["ann", "ann", "ann", "cal", "ann"], "item_id": ["tea", "tea", "cup", "tea", "tea"],
@@ -47,7 +51,13 @@ def shop() -> Tables:
         "user_id": ["ann", "ann", "bob"], "member_tier": ["basic", "gold", "silver"], "updated_at": on(1, 12, 1)
     })  # fmt: skip
     return Tables.from_frames(
-        decisions=decisions, messages=messages, orders=orders, items=items, offers=offers, users=users
+        decisions=decisions,
+        messages=messages,
+        outcomes=outcomes,
+        orders=orders,
+        items=items,
+        offers=offers,
+        users=users,
     )
 
 
@@ -55,7 +65,7 @@ def test_who_was_left_alone_belongs_to_the_campaign_that_ran_then(shop: Tables) 
     found = decided(shop, END, campaign="spring").set_index("decision_id")
     assert sorted(found.index) == ["ann", "bob", "cal", "dan"]
     assert found.sent.to_dict() == {"ann": True, "bob": True, "cal": False, "dan": False}
-    assert found.clicked.to_dict() == {"ann": True, "bob": False, "cal": False, "dan": False}
+    assert found.clicked_at.dropna().to_dict() == {"ann": on(11)[0], "bob": on(10.6)[0]}
     assert found.loc["dan", ["arm", "chosen"]].tolist() == ["random", "none"]
     assert found.loc["bob", "channel"] == "email"
     assert decided(shop, END, campaign="later").decision_id.tolist() == ["eve"]

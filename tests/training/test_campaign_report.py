@@ -246,6 +246,74 @@ def test_what_the_model_earned_is_held_against_every_arm(
     assert "By channel" in (tmp_path / "page.html").read_text()
 
 
+def worded(people: int = 3000) -> dict[str, pd.DataFrame]:
+    """A slot of a page, nothing sent: the model shows `new`, which a fifth click and not a tenth; everybody else `old`.
+
+    Half of the clicks come three weeks later.
+    """
+    rng = np.random.default_rng(0)
+    users = np.array([f"u{number:04}" for number in range(people)])
+    arm = rng.choice(["model", "usual", "holdout"], people, p=[0.6, 0.2, 0.2])
+    at = pd.Timestamp("2026-02-01", tz="UTC") + pd.to_timedelta(rng.uniform(0, 5, people), unit="D")
+    decisions = pd.DataFrame({
+        "decision_id": users, "user_id": users, "at": at, "kind": "variant", "slot": "hero", "arm": arm,
+        "arm_share": pd.Series(arm).map({"model": 0.6}).fillna(0.2), "model_version": "variants 1",
+        "chosen": [["new" if one == "model" else "old"] for one in arm], "probability": [[1.0]] * people,
+        "context": '{"campaign_id": "hero"}',
+    })  # fmt: skip
+    clicked, late = rng.random(people) < np.where(arm == "model", 0.4, 0.2), rng.random(people) < 0.5
+    outcomes = pd.DataFrame({
+        "outcome_id": users, "decision_id": users, "kind": "click", "at": at + pd.to_timedelta(21.0 * late, unit="D")
+    })[clicked]  # fmt: skip
+    return {name: rows for name, rows in made().items() if name in ("orders", "items", "events")} | {
+        "decisions": decisions,
+        "outcomes": outcomes,
+    }
+
+
+def test_the_holdout_of_variants_is_shown_the_oldest_and_clicks_within_the_days_decide(
+    a_shop: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "learn", refuse)
+    tables = worded()
+    found = campaign_report(a_shop(tmp_path / "shop", **tables), campaign="hero")
+    first = found.headline[0]
+    assert (first.metric.told, first.control) == ("clicks", "holdout")
+    assert found.verdict.sentence.startswith("Act: let the model choose. It raises clicks by")
+    made_for, came = tables["decisions"], tables["outcomes"].set_index("decision_id")["at"]
+    soon = made_for["user_id"].map(came) - made_for["at"] < pd.Timedelta(days=14)
+    assert first.raw.treated.estimate == pytest.approx(soon[made_for.arm == "model"].mean())
+    assert found.campaign.asked == (
+        "Compared: the model's choices with people shown the slot's oldest variant (holdout)."
+    )
+    assert any("against holdout, shown the slot's oldest variant, not" in note for note in found.notes)
+    assert [step.kind for step in found.campaign.funnel] == ["chosen"]
+    [offers] = found.offers
+    assert {row.name: row.shares for row in offers.found.rows if row.name in ("holdout", "nobody")} == {
+        "holdout": {"new": 0.0, "old": 1.0, "none": 0.0}
+    }
+    assert offers.found.rows[0].value.estimate == pytest.approx(soon[made_for.arm == "model"].mean())
+    write(found, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text().lower()
+    assert "left alone" not in page.replace("nobody was left alone", "")
+    late = campaign_report(a_shop(tmp_path / "late", **tables), campaign="hero", days=24)
+    assert late.headline[0].raw.treated.estimate > 1.5 * first.raw.treated.estimate
+
+
+def test_beside_offers_of_which_people_were_left_alone_variants_are_left_out(
+    a_shop: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "learn", refuse)
+    tables, slot = made(), worded()["decisions"]
+    slot["decision_id"] = "v" + slot["decision_id"]
+    tables["decisions"] = pd.concat([tables["decisions"], slot.assign(user_id="v" + slot["user_id"])])
+    found = campaign_report(a_shop(tmp_path / "shop", **tables))
+    assert found.headline[0].metric.told == "profit per person"
+    assert found.run.options["decisions"] == "action"
+    assert any("kind variant, for which nobody was left alone" in note for note in found.notes)
+    assert found.campaign.asked.endswith("with doing nothing (holdout: people left alone by chance).")
+
+
 def test_profit_is_after_what_sending_cost(
     a_shop: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
