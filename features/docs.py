@@ -47,7 +47,8 @@ says so. Counts and sums are 0 for people without such rows; everything else is 
 TAIL = """## Labels
 
 `[propensity.NAME]` declares `event` ([propensity.md](propensity.md) has the words), `horizon_days` and `population`. A
-label reads what happened in `[cutoff, cutoff + horizon)` and is refused when the data end before that.
+label reads what happened in `[cutoff, cutoff + horizon)` and is refused when the data end before that. Training reads
+them up to the last midnight: of a day that is still under way the rest is not known.
 
 ## Segments
 

@@ -69,6 +69,16 @@ class Span:
     first: datetime
     end: datetime
 
+    @property
+    def over(self) -> datetime:
+        """The end, or the last midnight where the last day is still under way: what people will do on it is not known.
+
+        Example:
+            >>> Span(datetime(2025, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)).over <= datetime.now(UTC)
+            True
+        """
+        return min(self.end, datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
+
 
 def snapshot(
     tables: Tables,
@@ -241,7 +251,7 @@ def default_cutoffs(workspace: Workspace) -> list[datetime]:
 
 def training_cutoffs(known: Span, settings: config.Training, *, horizon_days: int) -> list[datetime]:
     """Rolling cutoffs, oldest first: the newest leaves a full horizon, each has `step_days` of history before it."""
-    newest, step = known.end - timedelta(days=horizon_days), timedelta(days=settings.step_days)
+    newest, step = known.over - timedelta(days=horizon_days), timedelta(days=settings.step_days)
     rolling = [newest - step * number for number in range(settings.cutoffs)]
     return sorted(cutoff for cutoff in rolling if cutoff >= known.first + step)
 

@@ -88,7 +88,7 @@ def labelled_rows(workspace: Workspace, label: str, *, end: datetime | None = No
     Args:
         workspace: Checked.
         label: Its name in the settings.
-        end: Split as if the data ended then; by default where they do.
+        end: Split as if the data ended then; by default where the last day that is over does.
 
     Raises:
         WorkspaceError: no such label, it is no yes or no, or a feature that it names is none.
@@ -176,7 +176,7 @@ def split_over(workspace: Workspace, horizon_days: int, *, end: datetime | None 
     known, training = span(workspace.checked), workspace.settings.training
     return propensity_split(
         known.first,
-        known.end if end is None else end,
+        known.over if end is None else end,
         horizon_days=horizon_days,
         cutoffs=training.cutoffs,
         step_days=training.step_days,

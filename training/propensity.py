@@ -306,7 +306,7 @@ def rolling(workspace: Workspace, label: str) -> Comparison:
     Raises:
         WorkspaceError, DataError: as `labelled_rows`.
     """
-    settings, end = workspace.settings.training, span(workspace.checked).end
+    settings, end = workspace.settings.training, span(workspace.checked).over
     answers, tests = [], []
     for number in reversed(range(ROLLED_CUTOFFS)):
         rows = labelled_rows(workspace, label, end=end - timedelta(days=number * settings.step_days))

@@ -181,7 +181,8 @@ def variant_rows(workspace: Workspace) -> VariantRows:
     made = made.sort_values(["at", "decision_id"], ignore_index=True)
     outcomes = tables["outcomes"]
     came = outcomes.semi_join(one, "decision_id").select("decision_id", "kind", "at", "value").execute()
-    end = span(tables).end
+    covered = span(tables)
+    end = covered.end
     variants, live = _variants(workspace, made, end)
     stays = [variants[chosen].slot == slot for chosen, slot in zip(made["chosen"], made["slot"], strict=True)]
     moved, made = made[~np.array(stays)], made[stays].reset_index(drop=True)
@@ -201,7 +202,7 @@ def variant_rows(workspace: Workspace) -> VariantRows:
         _candidates(names, in_slot[slot], chosen)
         for names, slot, chosen in zip(made["candidates"], made["slot"], made["chosen"], strict=True)
     ]
-    settled = end - timedelta(hours=workspace.settings.variants.window_hours)
+    settled = covered.over - timedelta(hours=workspace.settings.variants.window_hours)
     days = (pd.Timestamp(settled) - made["at"].min()) / pd.Timedelta(DAY)
     test = (pd.Timestamp(settled) - min(JUDGED_DAYS, JUDGED_SHARE * days) * DAY).floor("D").to_pydatetime()
     if not (made["at"] < test).any() or not made["at"].between(test, settled, inclusive="left").any():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from data.workspace import Workspace
-from features.snapshots import stored_categories, top_categories
+from features.snapshots import span, stored_categories, top_categories
 from training.labelled import features_before, snapshots_of, split_of
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
@@ -72,3 +72,13 @@ def test_what_value_looks_at_first_is_thought_of_too(
     assert top_categories(shop.checked, cutoffs[0], 1) == ["cups"]
     snapshots_of(shop, cutoffs)
     assert stored_categories(shop) == ["tea"]
+
+
+def test_a_day_that_is_still_under_way_is_in_no_label(
+    a_shop: Callable[..., Workspace], orders: pd.DataFrame, tmp_path: Path
+) -> None:
+    midnight = pd.Timestamp.now("UTC").floor("D")
+    running = orders.assign(occurred_at=orders["occurred_at"] + (midnight - orders["occurred_at"].max()))
+    shop = a_shop(tmp_path / "shop", SETTINGS, orders=running)
+    assert span(shop.checked).end == midnight + pd.Timedelta(days=1)
+    assert split_of(shop, "churn").test == midnight - pd.Timedelta(days=30)
