@@ -44,15 +44,13 @@ def batches(connection: sa.Connection, query: sa.Select, name: str) -> Iterator[
         name: The table.
     """
     wanted = schema(name)
-    for rows in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query).mappings().partitions():
+    found = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
+    names = tuple(found.keys())
+    for rows in found.partitions():
+        values = dict(zip(names, zip(*rows, strict=True), strict=True))
+        values[EXTRA] = tuple(None if value is None else json.dumps(value, sort_keys=True) for value in values[EXTRA])
+        missing = (None,) * len(rows)
         columns = [
-            pa.array(
-                [_value(row.get("seq" if field.name == SEQ else field.name), field.name) for row in rows], field.type
-            )
-            for field in wanted
+            pa.array(values.get("seq" if field.name == SEQ else field.name, missing), field.type) for field in wanted
         ]
         yield pa.RecordBatch.from_arrays(columns, schema=wanted)
-
-
-def _value(value: object, name: str) -> object:
-    return json.dumps(value, sort_keys=True) if name == EXTRA and value is not None else value
