@@ -73,7 +73,7 @@ class Catalogue:
             newest = self.newest.of(connection, table.name)
             if newest is self.newest:
                 return self
-            query = sa.select(*(table.c[name] for name in read)).where(table.c.changed_at >= self.newest.since)
+            query = sa.select(*(table.c[name] for name in read)).where(table.c.changed_at > self.newest.at)
             changed = pd.DataFrame(connection.execute(query).all(), columns=read)
         attributes = [told or {} for told in changed.pop(EXTRA)]
         for name in self.rows.columns[len(COLUMNS) :]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -73,26 +73,15 @@ def unlike(connection: sa.Connection, checked: Tables, since: Watermarks) -> str
     return ""
 
 
-LATE_COMMIT_SECONDS = 10
-"""Another process may commit a change that it dated so much earlier."""
-
-
 @dataclass(frozen=True)
 class Newest:
-    """The newest rows of a table whose rows are replaced: as long as they are the same nothing changed.
+    """When a table whose rows are replaced last changed; `writes.upsert` dates each change after the one before.
 
     Attributes:
-        at: When the newest changed.
-        rows: Those of the last seconds before, by their keys and when they changed.
+        at: What changed later is not known yet.
     """
 
     at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
-    rows: frozenset[tuple[Any, ...]] = frozenset()
-
-    @property
-    def since(self) -> datetime:
-        """From when on what changed may not be known."""
-        return self.at - timedelta(seconds=LATE_COMMIT_SECONDS)
 
     def of(self, connection: sa.Connection, name: str) -> Newest:
         """Those of now; itself if nothing changed since it was read.
@@ -107,10 +96,8 @@ class Newest:
             ...     (seen := Newest()).of(connection, "offers") is seen
             True
         """
-        changed_at = tables[name].c.changed_at
-        query = sa.select(*(tables[name].c[column] for column in TABLES[name].key), changed_at)
-        found = frozenset(tuple(row) for row in connection.execute(query.where(changed_at >= self.since)))
-        return self if found <= self.rows else Newest(max(row[-1] for row in found), found)
+        newest = connection.scalar(sa.select(sa.func.max(tables[name].c.changed_at)))
+        return self if newest is None or newest <= self.at else Newest(newest)
 
 
 class Who(NamedTuple):
