@@ -72,11 +72,13 @@ def _live(parameters: World, folder: Path, *, users: int, days: int, weeks: int,
     from contextlib import nullcontext
     from datetime import UTC, datetime
 
+    from data.workspace import Workspace
     from serving.server import started
     from simulation.loop import Loop, best_rule
-    from simulation.loop_http import known_of, prepare
+    from simulation.loop_http import known_of, prepare, refuse_tables
     from simulation.loop_inside import shop_of
 
+    refuse_tables(Workspace(folder))
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     world = Loop(parameters, users=users, days=days, weeks=weeks, seed=seed, begin=midnight)
     shop = shop_of(folder, world=parameters)

@@ -69,14 +69,23 @@ class Week:
     learnt: str
 
 
+def refuse_tables(shop: Workspace) -> None:
+    """Refuse a workspace that has tables, before its settings are replaced by those of the loop.
+
+    Raises:
+        WorkspaceError: there are some.
+    """
+    if shop.tables_dir.is_dir() and any(shop.tables_dir.iterdir()):
+        raise WorkspaceError(f"{shop.tables_dir} holds tables; the loop makes its own. Choose another --workspace.")
+
+
 def prepare(world: Loop, shop: Workspace) -> str:
     """Write the history as the shop's tables, check them, and train what decides in the first week; says what.
 
     Raises:
         WorkspaceError: there are tables already.
     """
-    if shop.tables_dir.is_dir() and any(shop.tables_dir.iterdir()):
-        raise WorkspaceError(f"{shop.tables_dir} holds tables; the loop makes its own. Choose another --workspace.")
+    refuse_tables(shop)
     with replacing(shop.tables_dir) as folder:
         folder.mkdir()
         for name, rows in world.history.items():

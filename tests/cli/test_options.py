@@ -47,6 +47,17 @@ def test_an_arm_that_is_told_twice_is_refused(tmp_path):
     assert "--cost tells 'A' more than once" in str(found.exception)
 
 
+def test_a_loop_leaves_the_settings_of_a_shop_that_has_tables_alone(tmp_path):
+    shop = Workspace.create(tmp_path / "shop", name="my own")
+    (shop.tables_dir / "events.csv").write_text("event_id\n")
+    before = shop.settings_file.read_text()
+    found = CliRunner().invoke(
+        cli.main.app, ["simulate", "--weeks", "1", "--users", "20", "--days", "30", "--workspace", str(shop.path)]
+    )
+    assert isinstance(found.exception, WorkspaceError)
+    assert shop.settings_file.read_text() == before
+
+
 def test_a_path_with_a_blank_is_told_as_a_shell_reads_it(tmp_path):
     shop = Workspace.create(tmp_path / "my shop")
     pd.DataFrame({"event_id": ["1"]}).to_parquet(shop.tables_dir / "events.parquet")
