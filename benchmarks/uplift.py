@@ -32,6 +32,7 @@ from evaluation.intervals import Interval
 from evaluation.policies import PolicyGain
 from evaluation.uplift import Area, comparable, contrast, qini
 from features.rules import parse_rule
+from models.columns import Columns
 from models.uplift.model import MIN_ARM
 from training.uplift import FOLDS, compare, cross_fit, experiment
 
@@ -210,13 +211,13 @@ def _policy(asked: Asked, question: Question, seeds: range) -> Interval:
 def _peers(
     table: pd.DataFrame, arm: np.ndarray, outcome: np.ndarray, folds: pd.DataFrame
 ) -> dict[str, list[np.ndarray]]:
-    """Scores by peer, one for each seed; none where they are not set up."""
+    """Scores by peer, one for each seed, of columns as ours are read; none where they are not set up."""
     if not PYTHON.exists():
         print("  no peers: run `make bench-setup` first")
         return {}
     with tempfile.TemporaryDirectory() as name, timed("peers"):
         folder = Path(name)
-        rows = table.add_prefix("x_").assign(treated=arm, outcome=outcome)
+        rows = Columns.learn(table)(table).add_prefix("x_").assign(treated=arm, outcome=outcome)
         rows.to_parquet(folder / "rows.parquet")
         folds.to_parquet(folder / "folds.parquet")
         ran = subprocess.run(

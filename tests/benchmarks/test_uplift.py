@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,6 +67,23 @@ def test_a_yes_or_a_no_is_an_outcome(table):
     rows.assign(bought=np.where(rows.bought == 1, "Yes", "No")).to_csv(table, index=False)
     asked = uplift._table(table, "group", ["bought"], "none", ["id"])
     assert asked.table["bought"].sum() == rows.bought.sum()
+
+
+def test_peers_get_numbers_as_numbers(table, tmp_path, monkeypatch):
+    script = tmp_path / "benchmarks" / "peers" / "uplift.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(
+        "import sys, pathlib, pandas as pd\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "rows = pd.read_parquet(folder / 'rows.parquet')\n"
+        "rows[['x_age']].set_axis(['by age|seed_0'], axis=1).to_parquet(folder / 'scores.parquet')\n"
+    )
+    monkeypatch.setattr(uplift, "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(uplift, "ROOT", tmp_path)
+    asked = uplift._table(table, "group", ["bought"], "none", ["id"])
+    told, n = asked.table[["age"]], len(asked.table)
+    (scores,) = uplift._peers(told, np.zeros(n), np.zeros(n), pd.DataFrame({"seed_0": np.zeros(n)}))["by age"]
+    assert scores == pytest.approx(told["age"].astype(float))
 
 
 def test_an_arm_of_five_and_people_of_none_are_left_out(table, capsys):
