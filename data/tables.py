@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from data.contract import IBIS_TYPES, TABLES, TableSpec
 from data.errors import DataError
 
 EPOCH = "timestamp('UTC')"
+LAST = datetime.max.replace(tzinfo=UTC)
+"""No later time can be read."""
 
 
 def connect(*, memory_limit_gb: float | None = None) -> Backend:
@@ -171,7 +173,13 @@ def cast(value: ir.Value, wanted: str) -> ir.Value:
         value = (text == "").ifelse(ibis.literal([], type="array<string>"), text.re_split(r"\s*,\s*"))
     elif value.type().is_numeric() and wanted.startswith("array"):
         value = value.notnull().ifelse(ibis.array([value]), ibis.null(f"array<{value.type()}>"))
-    return value.try_cast(wanted)
+    elif wanted == IBIS_TYPES["int"] and (value.type().is_string() or value.type().is_floating()):  # DuckDB rounds
+        number = value.try_cast("float64")
+        value = (number == number.floor()).ifelse(value, ibis.null(value.type()))
+    read = value.try_cast(wanted)
+    if wanted == EPOCH:  # 'infinity' is a time to DuckDB, and to nothing that reads it from there
+        read = (read < ibis.literal(LAST, type=EPOCH)).ifelse(read, ibis.null(EPOCH))
+    return read
 
 
 @dataclass(frozen=True)

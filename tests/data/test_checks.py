@@ -229,6 +229,25 @@ def test_a_value_of_the_wrong_type_is_refused(workspace: Workspace, column: str,
     assert reasons(workspace, "orders") == [[reason]]
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("ends_at", "infinity", "ends_at: not a time"),
+        ("max_redemptions", "2.7", "max_redemptions: not a whole number"),
+        ("max_redemptions", 2.7, "max_redemptions: not a whole number"),
+    ],
+)
+def test_a_value_is_not_rounded_until_it_fits(
+    workspace: Workspace, column: str, value: str | float, reason: str
+) -> None:
+    good = {"offer_id": "a", "ends_at": "9999-12-31", "max_redemptions": 3.0}
+    file = workspace.tables_dir / "offers.parquet"
+    pd.DataFrame([good, good | {"offer_id": "b", column: value}]).astype({column: type(value)}).to_parquet(file)
+    check(workspace, now=NOW)
+    assert reasons(workspace, "offers") == [[reason]]
+    assert good_rows(workspace, "offers")["max_redemptions"].tolist() == [3]
+
+
 def test_an_empty_value_is_missing_and_no_wrong_type(workspace: Workspace) -> None:
     (workspace.tables_dir / "orders.csv").write_text(
         'order_id,line_id,user_id,item_id,quantity,unit_price,occurred_at\n1,1,"",tea,1,,2026-02-01\n2,1,,tea,,2,2026-02-01\n'
