@@ -37,6 +37,7 @@ from data.errors import DataError
 from data.files import alone, replacing
 from data.merge_fields import NAME, known_columns
 from data.progress import track
+from data.sql import literal
 from data.tables import EPOCH, READERS, cause, conform, connect, read_raw, typed
 from data.workspace import Workspace
 
@@ -309,8 +310,7 @@ def _check(workspace: Workspace, moment: datetime) -> Audit:
         checked.mkdir()
         quarantine.mkdir()
         backend = connect(memory_limit_gb=settings.memory_limit_gb or MEMORY_LIMIT_GB)
-        spill = str(checked.parent / "spill").replace("'", "''")
-        backend.raw_sql(f"SET temp_directory='{spill}'")
+        backend.raw_sql(f"SET temp_directory={literal(checked.parent / 'spill')}")
         backend.raw_sql("SET preserve_insertion_order=true")  # row numbers are those of the file
         raw = read_raw(backend, workspace.tables_dir)
         if not raw:

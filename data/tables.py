@@ -21,6 +21,7 @@ from ibis.expr import types as ir
 
 from data.contract import IBIS_TYPES, TABLES, TableSpec
 from data.errors import DataError
+from data.sql import literal
 
 EPOCH = "timestamp('UTC')"
 LAST = datetime.max.replace(tzinfo=UTC)
@@ -34,8 +35,8 @@ def connect(*, memory_limit_gb: float | None = None) -> Backend:
     backend.raw_sql("SET preserve_insertion_order=false")
     with contextlib.suppress(duckdb.InvalidInputException):  # in Jupyter without ipywidgets there is no bar
         backend.raw_sql("SET enable_progress_bar=false")  # it would be written into the command's output
-    spill = str(Path(tempfile.gettempdir()) / "attune-spill").replace("'", "''")
-    backend.raw_sql(f"SET temp_directory='{spill}'")  # else DuckDB spills into the current folder
+    spill = literal(Path(tempfile.gettempdir()) / "attune-spill")
+    backend.raw_sql(f"SET temp_directory={spill}")  # else DuckDB spills into the current folder
     backend.raw_sql("SET lambda_syntax='ENABLE_SINGLE_ARROW'")  # Ibis 12 writes lambdas as DuckDB 1 read them
     if memory_limit_gb is not None:
         backend.raw_sql(f"SET memory_limit='{memory_limit_gb}GB'")

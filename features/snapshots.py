@@ -21,6 +21,7 @@ from data import settings as config
 from data.errors import DataError, meant
 from data.files import alone, replacing
 from data.progress import track
+from data.sql import literal
 from data.state.reads import Watermarks
 from data.tables import Tables, cutoff_literal
 from data.workspace import Workspace
@@ -207,10 +208,9 @@ def write(query: str, tables: Tables, path: Path, **told: str) -> None:
     What is `told` is kept in the file's metadata.
     """
     with replacing(path) as beside:
-        target = str(beside).replace("'", "''")
-        kept = ", ".join(f"{name}: '{text}'" for name, text in told.items())
+        kept = ", ".join(f"{name}: {literal(text)}" for name, text in told.items())
         options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{kept}}}"
-        tables.backend.raw_sql(f"COPY ({query}) TO '{target}' ({options})")
+        tables.backend.raw_sql(f"COPY ({query}) TO {literal(beside)} ({options})")
 
 
 def build(workspace: Workspace, cutoffs: Sequence[datetime] | None = None) -> list[Snapshot]:

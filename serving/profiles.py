@@ -21,6 +21,7 @@ from ibis.expr import types as ir
 
 from data.contract import TABLES
 from data.errors import DataError
+from data.sql import literal, pointer, quoted
 from data.state import State
 from data.state.arrow import EXTRA, SEQ, batches, schema
 from data.state.reads import Watermarks
@@ -329,9 +330,9 @@ class Profiles:
 
     def _cast(self, connection: duckdb.DuckDBPyConnection, name: str, kinds: Mapping[str, str]) -> pa.Table:
         """The rows of `live` with its attributes as columns of these kinds; what does not fit is noted as unread."""
-        told = {field: f"(extra ->> {_quoted(_pointer(field))})" for field in kinds}
+        told = {field: f"(extra ->> {literal(pointer(field))})" for field in kinds}
         values = {field: f"TRY_CAST({told[field]} AS {kind})" for field, kind in kinds.items()}
-        columns = ", ".join(value + " AS " + _quoted(field, mark='"') for field, value in values.items())
+        columns = ", ".join(f"{value} AS {quoted(field)}" for field, value in values.items())
         lost = ", ".join(f"{told[field]} IS NOT NULL AND {value} IS NULL" for field, value in values.items())
         sql = f"SELECT * EXCLUDE ({EXTRA}, {SEQ}), {columns}, [{lost}] AS {EXTRA} FROM live"
         rows = connection.sql(sql).to_arrow_table()
@@ -343,17 +344,7 @@ class Profiles:
         return rows.drop_columns([EXTRA])
 
     def _checked(self, name: str) -> str:
-        return f"SELECT * FROM read_parquet({_quoted(str(self._folder / f'{name}.parquet'))})"
-
-
-def _pointer(field: str) -> str:
-    """Where a JSON object has a field, whatever its name holds (RFC 6901)."""
-    return "/" + field.replace("~", "~0").replace("/", "~1")
-
-
-def _quoted(text: str, mark: str = "'") -> str:
-    """As SQL writes a text or, in double quotes, a name."""
-    return mark + text.replace(mark, 2 * mark) + mark
+        return f"SELECT * FROM read_parquet({literal(self._folder / f'{name}.parquet')})"
 
 
 def _habits(tables: Tables) -> OnlineHabits | None:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from data.contract import TABLES
 from data.errors import DataError
 from data.files import replacing
+from data.sql import literal
 from data.state.arrow import SEQ
 from data.state.tombstones import Tombstones
 from data.tables import connect, delimiter_of, read_raw
@@ -342,14 +343,14 @@ def _object(line: str) -> dict[str, Any] | None:
 def _clear_duckdb(it: Clearing) -> None:
     """Deleted rows stay in a DuckDB file, so what is left is copied to a new one."""
     with duckdb.connect() as connection:
-        connection.execute(f"ATTACH '{_quoted(it.file)}' AS shop (READ_ONLY)")
+        connection.execute(f"ATTACH {literal(it.file)} AS shop (READ_ONLY)")
         found = {name: rows for name, rows in _keys_in(connection) if replace(it, table=name).marks(rows).found.any()}
         if not found:
             return
         connection.execute("DETACH shop")
         with replacing(it.file) as beside:
             copy = shutil.copyfile(it.file, beside.with_name("copy"))
-            connection.execute(f"ATTACH '{_quoted(copy)}' AS shop; ATTACH '{_quoted(beside)}' AS new")
+            connection.execute(f"ATTACH {literal(copy)} AS shop; ATTACH {literal(beside)} AS new")
             for name, rows in found.items():
                 _clear_duckdb_table(connection, rows, replace(it, table=name))
             connection.execute("COPY FROM DATABASE shop TO new; DETACH shop; DETACH new")
@@ -414,7 +415,3 @@ def _decisions_of(it: Clearing) -> dict[str, str]:
 def _spelt(names: Sequence[str]) -> list[str]:
     """Column names as the contract spells them."""
     return [name.strip().lower() for name in names]
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

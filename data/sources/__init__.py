@@ -20,7 +20,7 @@ from data.files import alone
 from data.progress import timed
 from data.sources.complete_journey import complete_journey
 from data.sources.hillstrom import hillstrom
-from data.sources.intake import NOT_UTF_8, Brought, Intake, literal
+from data.sources.intake import NOT_UTF_8, Brought, Intake
 from data.sources.movielens import movielens
 from data.sources.online_retail import online_retail
 from data.sources.retailrocket import retailrocket
@@ -28,6 +28,7 @@ from data.sources.segment import segment
 from data.sources.starbucks_offers import starbucks_offers
 from data.sources.tables import tables
 from data.sources.write import ImportSummary, refuse_overwriting, write_refused, write_tables
+from data.sql import literal
 from data.tables import cause, connect
 from data.workspace import Workspace
 

@@ -14,6 +14,7 @@ from ibis.backends.duckdb import Backend
 from ibis.expr import types as ir
 
 from data.errors import DataError
+from data.sql import literal, quoted
 from data.tables import delimiter_of
 
 READERS = {
@@ -188,16 +189,6 @@ def files_of(path: Path) -> list[Path]:
 def ending(file: Path) -> str:
     """The end of a file's name that tells its kind, without a `.gz` after it."""
     return (file.with_suffix("") if file.suffix == ".gz" else file).suffix.lower()
-
-
-def literal(value: object) -> str:
-    """A value as an SQL string."""
-    return "'" + str(value).replace("'", "''") + "'"
-
-
-def quoted(name: str) -> str:
-    """A column's name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def reachable(schema: ibis.Schema) -> dict[str, tuple[str, ibis.DataType]]:

@@ -6,7 +6,8 @@ import json
 import re
 
 from data.contract import EVENTS
-from data.sources.intake import Brought, Intake, files_of, literal, moment, quoted
+from data.sources.intake import Brought, Intake, files_of, moment
+from data.sql import literal, pointer, quoted
 
 MAX_ATTRIBUTES = 50
 """So many different form answers, and as many traits, become columns: the commonest ones."""
@@ -129,8 +130,7 @@ def _attributes(intake: Intake, column: str, *, taken: set[str]) -> tuple[dict[s
         name = snake_case(key)
         if name in taken:
             name = f"{column}_{name}"
-        pointer = literal("/" + key.replace("~", "~0").replace("/", "~1"))
-        named.setdefault(name, []).append(f"json_extract_string({column}, {pointer})")
+        named.setdefault(name, []).append(f"json_extract_string({column}, {literal(pointer(key))})")
     return {name: f"coalesce({', '.join(ways)})" for name, ways in named.items()}, found[MAX_ATTRIBUTES:]
 
 

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from data.contract import TABLES, TableSpec
 from data.errors import DataError
-from data.sources.intake import EPOCHS, Brought, Intake, literal, moment, number, quoted, reachable, with_id
+from data.sources.intake import EPOCHS, Brought, Intake, moment, number, reachable, with_id
+from data.sql import literal, quoted
 
 MADE = {"events": "event_id", "messages": "message_id", "orders": "line_id", "decisions": "decision_id"}
 """Ids that are made where the mapping names no column for them."""

@@ -13,7 +13,7 @@ from data.contract import TABLES, TableSpec
 from data.errors import DataError
 from data.files import replacing
 from data.progress import timed
-from data.sources.intake import literal, quoted
+from data.sql import literal, quoted
 from data.workspace import Workspace
 
 SYNCED = "state.parquet"

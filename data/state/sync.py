@@ -19,6 +19,7 @@ from data.contract import TABLES, TableSpec
 from data.errors import DataError
 from data.files import alone, replacing
 from data.progress import timed, track
+from data.sql import literal
 from data.state.arrow import SEQ, batches
 from data.state.engine import State
 from data.state.schema import APPENDED, tables
@@ -187,14 +188,14 @@ def _write(backend: Backend, spec: TableSpec, exported: Path, imported: Path | N
         described = con.execute("DESCRIBE imported").fetchall()
         counts = con.execute("SELECT count(COLUMNS(*)) FROM imported").fetchone()
         kinds = {column.lower(): kind for (column, kind, *_), n in zip(described, counts, strict=True) if n}
-    con.execute(f"CREATE VIEW new AS SELECT * FROM read_parquet('{_quoted(exported)}')")
+    con.execute(f"CREATE VIEW new AS SELECT * FROM read_parquet({literal(exported)})")
     kept = [column.name for column in spec.columns if column.required] + _filled(con, spec)
     columns = ", ".join([*(f'"{name}"' for name in kept), *_attributes(con, spec.name, kinds)])
     order = SEQ if SEQ in kept else ", ".join(spec.key)
     rows = int(pq.read_metadata(exported).num_rows)
     if rows:
         with replacing(home / "state.parquet") as beside:
-            con.execute(f"COPY (SELECT {columns} FROM new ORDER BY {order}) TO '{_quoted(beside)}' (COMPRESSION zstd)")
+            con.execute(f"COPY (SELECT {columns} FROM new ORDER BY {order}) TO {literal(beside)} (COMPRESSION zstd)")
     else:
         (home / "state.parquet").unlink(missing_ok=True)
     return rows
@@ -206,7 +207,7 @@ def _not_imported(backend: Backend, spec: TableSpec, exported: Path, imported: P
     A file, because DuckDB 2.0 gives up ("dict-surviving cache") where attributes are read straight from the join.
     """
     con = backend.con
-    con.execute(f"CREATE VIEW imported AS SELECT * FROM read_parquet('{_quoted(imported)}')")
+    con.execute(f"CREATE VIEW imported AS SELECT * FROM read_parquet({literal(imported)})")
     if not {column.lower() for column in backend.table("imported").columns} >= set(spec.key):
         return exported
     types = {column: spec.schema[column] for column in spec.key}
@@ -216,8 +217,8 @@ def _not_imported(backend: Backend, spec: TableSpec, exported: Path, imported: P
     )
     found = exported.with_suffix(".new.parquet")
     con.execute(
-        f"COPY (SELECT * FROM read_parquet('{_quoted(exported)}') e "
-        f"WHERE NOT EXISTS (SELECT 1 FROM imported i WHERE {same})) TO '{_quoted(found)}'"
+        f"COPY (SELECT * FROM read_parquet({literal(exported)}) e "
+        f"WHERE NOT EXISTS (SELECT 1 FROM imported i WHERE {same})) TO {literal(found)}"
     )
     return found
 
@@ -248,7 +249,3 @@ def _attributes(con: Any, table: str, kinds: Mapping[str, str]) -> list[str]:
         if lost:
             log.warning("%s.%s: %d values of the state are left out, which are no %s", table, name, lost, kind)
     return columns
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
