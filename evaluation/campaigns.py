@@ -125,7 +125,7 @@ class Campaign:
     soon: Mapping[str, TimeToConversion]
     funnel: tuple[Step, ...]
     missing: Mapping[str, str]
-    holdout: str = "people left alone"
+    holdout: str
 
 
 def campaign_measures(rows: pd.DataFrame, *, horizon_days: float, by: Sequence[str] = ()) -> tuple[Measure, ...]:

@@ -58,6 +58,7 @@ from training.uplift_report import (
 )
 
 MODEL, USUAL, VARIANT = "model", "usual", "variant"
+LEFT_ALONE = "people left alone"
 TOLERATED = 0.005
 """Unsubscriptions per message that a verdict bears where others are sent nothing; sending tools warn from there on."""
 CONTROLS = (HOLDOUT, USUAL, RANDOM)
@@ -78,7 +79,7 @@ CHOICES = {
     MODEL: "the model's choices",
     USUAL: "the usual rule's choices",
     RANDOM: "choices at random",
-    HOLDOUT: "doing nothing (holdout: people left alone by chance)",
+    HOLDOUT: f"doing nothing (holdout: {LEFT_ALONE} by chance)",
 }
 SHOWN_OLDEST = "shown the slot's oldest variant"
 """What is done with the holdout where variants alone are decided: nobody can be left alone in a slot."""
@@ -216,7 +217,7 @@ def campaign_report(
             soon=_soon(told.people, (control, *arms)),
             funnel=funnel(decisions),
             missing=_missing(earned, no_offers),
-            holdout=SHOWN_OLDEST if oldest else "people left alone",
+            holdout=SHOWN_OLDEST if oldest else LEFT_ALONE,
         ),
         earned=earned,
         kept=_kept(earned, costs),
@@ -471,7 +472,7 @@ def _offers(workspace: Workspace, told: _Rows, asked: _Asked, arm: str, unit: Un
         cost = told.sent.groupby("decision_id")["cost"].sum()
         name, reward = "profit after cost", reward - cost.reindex(rows["decision_id"], fill_value=0.0).to_numpy()
     # Among variants the model too leaves each its chance; offers and actions it gives to those whom they suit.
-    floored = rows["kind"].iloc[0] == "variant" and workspace.settings.variants.floor > 0
+    floored = rows["kind"].iloc[0] == VARIANT and workspace.settings.variants.floor > 0
     by_chance = (RANDOM, MODEL) if floored else (RANDOM,)
     choices = compare_choices(rows.assign(reward=reward), first=arm, by_chance=by_chance)
     return (Offers(f"{name} within {days:g} days of a decision", unit, choices, chooser=CHOOSES[arm]),), ""

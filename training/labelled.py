@@ -20,7 +20,7 @@ from features.expressions import parse
 from features.labels import SPEND, read
 from features.labels import label as labels
 from features.snapshots import Snapshot, build, fixed_categories, lacking, span
-from training.splits import PropensitySplit, propensity_split
+from training.splits import PropensitySplit, first_of_value, propensity_split
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +209,7 @@ def _earliest_others(workspace: Workspace) -> list[datetime]:
     if tables.has("orders", "unit_price"):
         horizon_days = workspace.settings.value.horizon_days
         with suppress(DataError):  # it is refused when it is itself trained
-            early = first + timedelta(days=horizon_days / 2)  # with less history value learns from nobody
-            found.append(max(split_over(workspace, horizon_days).cutoffs[0], early))
+            found.append(max(split_over(workspace, horizon_days).cutoffs[0], first_of_value(first, horizon_days)))
     if "decisions" in tables.brought:
         decisions = tables["decisions"]
         made = decisions.filter(decisions.kind.isin(("offer", "variant")))["at"].min().execute()

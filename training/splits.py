@@ -133,6 +133,11 @@ def propensity_split(
     return PropensitySplit(rolling(days - gap), start + timedelta(days=days), rolling(days), horizon_days)
 
 
+def first_of_value(start: datetime, horizon_days: int) -> datetime:
+    """The first cutoff that value learns from: it needs half a horizon of history to see who stays."""
+    return start + timedelta(days=horizon_days / 2)
+
+
 def _need(start: datetime, end: datetime, days: int, what: str, setting: str) -> None:
     found = (end - start).total_seconds() / 86_400
     if found < days:

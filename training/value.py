@@ -34,7 +34,7 @@ from training.examples import write_feature_examples
 from training.labelled import snapshots_of, split_over
 from training.reference import write_reference
 from training.results import Comparison, Judged, TrainingResult
-from training.splits import PropensitySplit
+from training.splits import PropensitySplit, first_of_value
 from training.tracking import child_run, log_comparison, pictures, training
 
 NAME = "value"
@@ -205,7 +205,7 @@ def value_rows(workspace: Workspace, *, seed: int = 0) -> ValueRows:
         raise DataError("value is money, and there is no orders.unit_price. Bring orders with what a piece cost.")
     known, horizon_days = span(tables), settings.value.horizon_days
     split = split_over(workspace, horizon_days)
-    early = known.first + timedelta(days=horizon_days / 2)
+    early = first_of_value(known.first, horizon_days)
     split = _where(split, lambda cutoff: cutoff >= early)
     cutoffs = sorted({*split.seen, split.test, *split.live, known.end})
     snapshots = snapshots_of(workspace, cutoffs)

@@ -24,7 +24,7 @@ from evaluation.experiments.means import (
 )
 from evaluation.experiments.planning import detectable
 from evaluation.experiments.segments import FOUND, Segments, segment_effects
-from evaluation.experiments.sequential import AlwaysValid, always_valid
+from evaluation.experiments.sequential import AlwaysValid, always_valid, planned_of
 from evaluation.experiments.verdict import Verdict, decide
 from evaluation.intervals import Interval
 
@@ -418,7 +418,7 @@ def _running(
 
 def _planned(experiment: Experiment, planned_people: int | None, some: int) -> int | None:
     """The part of all planned people that some have of the people so far; None without a plan."""
-    return None if planned_people is None else max(1, round(planned_people * some / len(experiment.arm)))
+    return None if planned_people is None else planned_of(planned_people, some, len(experiment.arm))
 
 
 def _interval(experiment: Experiment, comparison: Comparison, planned_people: int | None, level: float) -> Interval:

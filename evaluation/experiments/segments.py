@@ -13,7 +13,7 @@ from scipy.stats import chi2, false_discovery_control
 
 from data.errors import DataError
 from evaluation.experiments.means import Difference, difference_of_means
-from evaluation.experiments.sequential import AlwaysValid, always_valid, always_valid_p_value
+from evaluation.experiments.sequential import AlwaysValid, always_valid, always_valid_p_value, planned_of
 from evaluation.intervals import Interval
 
 FOUND = 0.05
@@ -118,7 +118,7 @@ def segment_effects(
         if planned_people is None
         else always_valid(
             difference,
-            planned_people=max(1, round(planned_people * (difference.n_treated + difference.n_control) / people)),
+            planned_people=planned_of(planned_people, difference.n_treated + difference.n_control, people),
             level=level,
         )
         for _, _, difference in found

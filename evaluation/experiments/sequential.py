@@ -56,6 +56,16 @@ def always_valid(difference: Difference, *, planned_people: int, level: float = 
     return AlwaysValid(Interval.around(estimate, half, level=level), _p_value(z**2, 1, r))
 
 
+def planned_of(planned_people: int, some: int, people: int) -> int:
+    """How many of all planned people will be such as some of the people so far are; at least one.
+
+    Example:
+        >>> planned_of(2000, 30, 100)
+        600
+    """
+    return max(1, round(planned_people * some / people))
+
+
 def always_valid_p_value(q: float, degrees: int, people: int, *, planned_people: int, level: float = 0.95) -> float:
     """Of a sum of squares that has a chi-square distribution at each look where nothing is, valid at all of them.
 
