@@ -22,7 +22,7 @@ demo: setup  ## a simulated shop from raw tables to a live, ranked answer
 	$(BIN)/attune demo --workspace $(WORKSPACE)
 
 test: setup  ## the tests, in minutes
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: setup  ## the long tests too
 	$(BIN)/python -m pytest -q -ra
