@@ -27,6 +27,8 @@ SHOPS = {
     "retailrocket": "retailrocket/events.parquet",
     "complete-journey": "completejourney",
 }
+LONG = {"complete-journey"}
+"""Minutes by itself."""
 
 
 def attune(*arguments: str, workspace: Path) -> str:
@@ -84,7 +86,7 @@ def answer(client: httpx.Client, route: str, **body: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("source", list(SHOPS))
+@pytest.mark.parametrize("source", [pytest.param(one, marks=[pytest.mark.slow] * (one in LONG)) for one in SHOPS])
 def test_raw_tables_become_ranked_items_and_scores_over_http(source: str, shared_data: Path, tmp_path: Path) -> None:
     workspace = tmp_path / "shop"
     attune("import", source, str(shared_data / SHOPS[source]), workspace=workspace)

@@ -45,7 +45,7 @@ def test_chance_draws_evenly_from_the_best_with_the_chances_that_it_logs(shared)
     model = ids(recommended(shared, "model", k=10))
     first = Counter(ids(found)[0] for found in drawn)
     assert set(first) <= set(model), "explore_among = 10"
-    assert all(40 <= first[item] <= 85 for item in model), first
+    assert all(25 <= first[item] <= 100 for item in model), first  # of 60; more than 4.7 standard deviations aside
     assert {tuple(found.decision["probability"]) for found in drawn} == {(0.1, 0.1)}
     assert {found.decision["arm"] for found in drawn} == {"random"}
 
