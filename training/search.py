@@ -42,8 +42,8 @@ from training.spaces import LEARNT, SPACES, start_of
 
 BLEND = Blend.name
 RANKER = "ranker"
-BLEND_LEVEL = 0.99
-"""Of the interval that a blend's gain must clear: its weights were chosen on the same people."""
+SURE = 0.99
+"""Of the interval that a gain over what there is must clear: it is the best of many on the same people."""
 N_RANDOM = 4
 """Trials of a family, beside its defaults, before TPE has enough to go by."""
 REFIT_MARGIN = 1.25
@@ -69,7 +69,7 @@ class Trial:
         quality: The metric on all rows with its interval; None where the trial did not come to an end.
         seconds: What fitting and judging took.
         state: How it ended.
-        reason: Why it did not come to an end, or a blend was not taken; empty otherwise.
+        reason: Why it did not come to an end, or is not taken; empty otherwise.
     """
 
     number: int
@@ -102,12 +102,10 @@ class Found:
     trials: tuple[Trial, ...]
 
     def best_by_family(self) -> list[Trial]:
-        """The best complete trial of each family, best first."""
-        complete = [
-            (trial.quality.estimate, trial) for trial in self.trials if trial.state == "complete" and trial.quality
-        ]
+        """The trial that was taken of each family, best first."""
+        taken = [(trial.quality.estimate, trial) for trial in self.trials if trial.quality and not trial.reason]
         best: dict[str, Trial] = {}
-        for _, trial in sorted(complete, key=lambda one: -one[0]):
+        for _, trial in sorted(taken, key=lambda one: -one[0]):
             best.setdefault(trial.family, trial)
         return list(best.values())
 
@@ -149,8 +147,10 @@ def search(
 
     Each family is tried with its defaults, cheapest first. Then one of the best four is drawn, each twice as often
     as the next, and TPE (Bergstra et al. 2011) proposes hyperparameters within them; a trial that is worse than the
-    median after some of the rows is cut short. A ranker's members are what is best when it is proposed. At last the
-    families' best models are blended, and the blend is taken where its gain over the best of all is surely above zero.
+    median after some of the rows is cut short. They take the place of what there is, of the defaults first, only where
+    they are surely better on the same people: what merely looked better did worse later, on three shops and earlier
+    days. A ranker's members are what is best when it is proposed. At last the families' best models are blended, and
+    the blend is taken where it is surely better than the best of all.
 
     A family that fails with its defaults (the data or the memory does not carry it) is left alone, and so is one
     that could not be fitted and refitted in the time left. The same call goes on where another one, with the same
@@ -348,8 +348,9 @@ class _Search:
             state, reason = "failed", str(error) or type(error).__name__
         trial = Trial(self.n_tried, name, recipe, None, time.monotonic() - started, state, reason)
         if best is not None:
-            trial = replace(trial, recipe=best.recipe, quality=self._interval(best.values))
-            if name not in self.best or best.score > self.best[name].score:
+            reason = self._no_better(best.values, self.best[name]) if name in self.best else ""
+            trial = replace(trial, recipe=best.recipe, quality=self._interval(best.values), reason=reason)
+            if not reason:
                 self._keep(best)
         asked.set_user_attr("trial", json.dumps(asdict(trial)))
         study.tell(asked, best.score if best else None, state=TrialState.COMPLETE if best else TrialState.PRUNED)
@@ -391,9 +392,7 @@ class _Search:
                 for part, model in zip(self.rows, blends, strict=True)
             ]
         )
-        best = self._first()
-        gain = intervals.paired_difference(values, best.values, level=BLEND_LEVEL, resamples=self.resamples)
-        reason = "" if gain.low > 0 else f"not surely better than {best.recipe}: {gain}"
+        reason = self._no_better(values, self._first())
         if not reason:
             fit_seconds = sum(self.best[name].fit_seconds for name in chosen)
             self.best[BLEND] = _Best(BLEND, recipe, _mean(values), values, fit_seconds, 0.0)
@@ -419,6 +418,11 @@ class _Search:
             else intervals.paired_difference(best.values, baseline.values, resamples=self.resamples),
             trials=tuple(self.trials),
         )
+
+    def _no_better(self, values: np.ndarray, than: _Best) -> str:
+        """Why these values do not take the place of what there is; empty where they are surely better."""
+        gain = intervals.paired_difference(values, than.values, level=SURE, resamples=self.resamples)
+        return "" if gain.low > 0 else f"not surely better than {than.recipe}: {gain}"
 
     def _first(self) -> _Best:
         """The best of all; the earlier of equals."""
@@ -524,8 +528,8 @@ class _Search:
     def _tell(self, trial: Trial) -> None:
         self.trials.append(trial)
         best = max(self.best.values(), key=lambda found: found.score, default=None)
-        told = f"{trial.state}: {trial.reason}" if trial.reason else ""
-        outcome = ", ".join(filter(None, (f"{trial.quality or ''}", told)))
+        state = "" if trial.state == "complete" else f"{trial.state}: "
+        outcome = ", ".join(filter(None, (f"{trial.quality or ''}", f"{state}{trial.reason}")))
         so_far = f"; best so far {best.score:.4f} by {best.family}" if best else ""
         self.told(trial, f"trial {trial.number}, {trial.recipe}: {outcome}{so_far}")
 
@@ -576,7 +580,7 @@ def _proposed(recipe: Recipe) -> Recipe:
 
 def _key(rows: Sequence[JudgedRows], k: int, shows: Sequence[bool], seed: int) -> str:
     """Two searches of one key try the same on the same rows."""
-    digest = blake2b(json.dumps([k, list(shows), seed]).encode(), digest_size=16)
+    digest = blake2b(json.dumps([SURE, k, list(shows), seed]).encode(), digest_size=16)
     for part in rows:
         known, asked, taken = part.known, part.histories, part.held_out
         told = known.attributes

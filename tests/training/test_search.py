@@ -94,6 +94,19 @@ def test_defaults_come_first_and_the_best_is_found_and_held_against_the_baseline
     assert list(found.frame().columns)[:4] == ["number", "family", "recipe", "ndcg_at_5"]
 
 
+def test_only_what_is_surely_better_takes_the_place_of_what_there_is(taken: Interactions) -> None:
+    few = carve_last(taken, max_users=30, seed=0)
+    found = search([few], families=["item_neighbours", "als"], trials=12, k=5, blend=False, resamples=200)
+    complete = [trial for trial in found.trials if trial.quality is not None]
+    left = [trial for trial in complete if trial.reason]
+    assert left
+    assert all("not surely better than" in trial.reason for trial in left)
+    for family in ("item_neighbours", "als"):
+        held = [trial.quality.estimate for trial in complete if trial.family == family and not trial.reason]
+        assert held == sorted(held)
+    assert found.recipe == found.best_by_family()[0].recipe
+
+
 def test_the_same_seed_tries_the_same_and_another_one_something_else(rows: list[JudgedRows]) -> None:
     first, again, other = (
         search(rows, families=QUICK, trials=6, seed=seed, resamples=100, blend=False) for seed in (1, 1, 2)
