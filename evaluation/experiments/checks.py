@@ -179,7 +179,7 @@ def balance(arm: np.ndarray, before: pd.DataFrame, names: Sequence[str]) -> tupl
         for code in range(1, len(names)):
             treated, control = values[arm == code], values[arm == 0]
             spread = np.sqrt((treated.var() + control.var()) / 2)
-            difference = difference_of_means(treated, control)
+            difference = difference_of_means(treated, control, alike=True)
             standardised = difference.interval.estimate / spread if spread > 0 else 0.0
             p = difference.p_value
             if np.isnan(p):  # the same for everybody of an arm: all alike, too few to tell, or the arm itself

@@ -40,7 +40,7 @@ class Difference:
         n_treated: People.
         n_control: People.
         carriers: How many people would carry the smaller arm's sum, were the arms alike: those with an outcome, fewer
-            if a few of them have most of it.
+            if a few of them have most of it; of a yes or a no those with the rarer answer.
     """
 
     interval: Interval
@@ -64,7 +64,9 @@ class Difference:
         return _around(self.interval.estimate, self.standard_error, self.degrees, level)
 
 
-def difference_of_means(treated: np.ndarray, control: np.ndarray, *, level: float = 0.95) -> Difference:
+def difference_of_means(
+    treated: np.ndarray, control: np.ndarray, *, level: float = 0.95, alike: bool = False
+) -> Difference:
     """Mean of `treated`, shape (n,), minus mean of `control`, shape (m,): Welch's t interval, made fit for money.
 
     The difference is nearly normal where arms are large. With rare and unequal amounts, and one arm far smaller, the
@@ -75,8 +77,14 @@ def difference_of_means(treated: np.ndarray, control: np.ndarray, *, level: floa
         Var(y_a) = max(s_a^2, (n_a s_a^2 + k s^2) / (n_a + k)),  k = (kurtosis - 1) / BETWEEN_ARMS^2:
 
     s_a^2 has a relative error of (kurtosis - 1) / n_a, and arms' variances are believed to differ by `BETWEEN_ARMS`.
-    Degrees of freedom after Welch (1947) and Satterthwaite (1946). `benchmarks
-    coverage` measures how often the interval holds the truth.
+    Of a yes or a no the rarer answer is the outcome. Degrees of freedom after Welch (1947) and Satterthwaite (1946).
+    `benchmarks coverage` measures how often the interval holds the truth.
+
+    Args:
+        treated: Outcomes, shape (n,).
+        control: Outcomes, shape (m,).
+        level: Coverage.
+        alike: Whether nothing was done yet, so that variances are moderated however many have an outcome.
 
     Raises:
         DataError: an arm without people, or a value that is missing.
@@ -86,7 +94,7 @@ def difference_of_means(treated: np.ndarray, control: np.ndarray, *, level: floa
         >>> print(found.interval, found.n_treated)
         2.0000 [0.5873, 3.4127] 4
     """
-    return _difference(_Arm.of_means(treated), _Arm.of_means(control), level)
+    return _difference(_Arm.of_means(treated), _Arm.of_means(control), level, alike=alike)
 
 
 def difference_adjusted(
@@ -206,6 +214,7 @@ class _Arm:
     value: float
     n: int
     present: int  # people who contribute
+    binary: bool  # whether each contributes 0 or 1
     absolute: float
     squares: float
     deviations: tuple[float, float]  # sums of the second and the fourth powers, from the mean
@@ -217,7 +226,8 @@ class _Arm:
         d = contributions
         apart = (d - d.mean()) ** 2
         deviations = float(apart.sum()), float(apart @ apart)
-        return cls(value, len(d), int(np.count_nonzero(d)), float(np.abs(d).sum()), float(d @ d), deviations)
+        binary = bool(((d == 0) | (d == 1)).all())
+        return cls(value, len(d), int(np.count_nonzero(d)), binary, float(np.abs(d).sum()), float(d @ d), deviations)
 
     @classmethod
     def of_means(cls, values: np.ndarray) -> _Arm:
@@ -239,16 +249,28 @@ class _Arm:
 
 
 def _difference(
-    treated: _Arm, control: _Arm, level: float, *, rare: tuple[_Arm, _Arm] | None = None, columns: int = 0
+    treated: _Arm,
+    control: _Arm,
+    level: float,
+    *,
+    rare: tuple[_Arm, _Arm] | None = None,
+    columns: int = 0,
+    alike: bool = False,
 ) -> Difference:
     """The difference of two arms; `rare` are the outcomes themselves where the arms hold adjusted ones or ratios.
 
     `columns` are those that outcomes were adjusted by.
     """
-    arms = (treated, control)
-    left = 1 - columns / (treated.n + control.n - 2) if columns else 1.0
+    arms, n = (treated, control), treated.n + control.n
+    left = 1 - columns / (n - 2) if columns else 1.0
     outcomes = rare or arms
-    spread = [arm.variance + more for arm, more in zip(arms, _missed(*outcomes), strict=True)]
+    squares, present = (sum(part) for part in zip(*((arm.squares, arm.present) for arm in outcomes), strict=True))
+    kish = sum(arm.absolute for arm in outcomes) ** 2 / squares if squares else 0.0
+    if all(arm.binary for arm in outcomes):  # whichever answer is called yes, the rarer one tells arms apart
+        kish = present = min(present, n - present)
+    spread = [arm.variance for arm in arms]
+    if alike or present < RARE * n:
+        spread = [own + more for own, more in zip(spread, _missed(*outcomes), strict=True)]
     if not all(arm.variance for arm in outcomes):  # an arm without any spread has too few people to show it
         spread = [max(spread)] * 2
     variances = [variance / arm.n / left**2 for variance, arm in zip(spread, arms, strict=True)]
@@ -261,8 +283,6 @@ def _difference(
         degrees = left * error**4 / below
         p_value = float(2 * stdtr(degrees, -abs(estimate) / error))
     errors = [np.sqrt(v) if v > 0 else np.nan for v in variances]
-    squares = sum(arm.squares for arm in outcomes)
-    kish = sum(arm.absolute for arm in outcomes) ** 2 / squares if squares else 0.0
     return Difference(
         interval=_around(estimate, error, degrees, level),
         standard_error=error,
@@ -273,15 +293,15 @@ def _difference(
         relative=_relative(treated.value, control.value, (errors[0], errors[1]), degrees, level),
         n_treated=treated.n,
         n_control=control.n,
-        carriers=kish * min(treated.n, control.n) / (treated.n + control.n),
+        carriers=kish * min(treated.n, control.n) / n,
     )
 
 
 def _missed(treated: _Arm, control: _Arm) -> tuple[float, float]:
-    """What is added to each arm's variance of rare amounts, see `difference_of_means`."""
+    """What is added to each arm's variance, see `difference_of_means`."""
     n = treated.n + control.n
     squares, fourths = (one + other for one, other in zip(treated.deviations, control.deviations, strict=True))
-    if not (0 < treated.present + control.present < RARE * n and n > 2 and squares > 0):
+    if not (n > 2 and squares > 0):
         return 0.0, 0.0
     pooled = squares / (n - 2)
     k = (fourths / n / pooled**2 - 1) / BETWEEN_ARMS**2

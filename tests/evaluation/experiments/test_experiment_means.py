@@ -80,6 +80,27 @@ def test_a_small_arm_without_large_amounts_borrows_the_shape_of_the_other():
     assert difference_of_means(large, small).standard_error > 1.2 * own
 
 
+def test_which_answer_is_called_yes_changes_nothing_but_the_sign():
+    rng = np.random.default_rng(4)
+    kept, left = rng.random(1_000) < 0.995, rng.random(9_000) < 0.99
+    told, turned = difference_of_means(kept, left), difference_of_means(~kept, ~left)
+    assert told.interval.estimate == pytest.approx(-turned.interval.estimate)
+    assert told.standard_error == pytest.approx(turned.standard_error)
+    assert told.carriers == turned.carriers < 10
+    assert difference_of_means(np.ones(50), np.ones(50)).carriers == 0
+
+
+def test_a_rare_no_in_a_small_arm_is_not_found_more_often_than_it_should():
+    """At the level of the checks: 4 of 4,000 where nothing is; Welch's own variance found 50."""
+    rng = np.random.default_rng(5)
+    small, large = rng.binomial(500, 0.01, 4_000), rng.binomial(4_500, 0.01, 4_000)
+    found = 0
+    for a, b in zip(small, large, strict=True):
+        yes = [np.arange(n) >= no for n, no in ((500, a), (4_500, b))]
+        found += difference_of_means(*yes).p_value < 0.001
+    assert found <= 12
+
+
 @pytest.mark.parametrize(("n", "m"), [(5_000, 5_000), (18_000, 2_000)])
 def test_rare_money_is_covered(n, m):
     """400 experiments: 95 % less 3 standard errors of the simulation is .917."""
