@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from data.chance import some_rows
 from data.errors import DataError
@@ -276,7 +277,8 @@ def plans_of(
 ) -> tuple[Plan, ...]:
     """How many people, both arms together, it takes to be as sure as the verdict of the effect seen, and of half of it.
 
-    None where the data decided, or nothing can be said.
+    What they differ in is told by the verdict's interval: one that holds at every look asks for more people. None where
+    the data decided, or nothing can be said.
 
     Args:
         analysis: Of the experiment.
@@ -285,16 +287,16 @@ def plans_of(
         people_per_day: How many come, to all arms.
     """
     found = next(comparison for comparison in analysis.comparisons if comparison.arm == arm).decisive
-    gap = abs(found.interval.estimate - worth)
+    gap, interval = abs(found.interval.estimate - worth), analysis.verdict.interval
     undecided = analysis.verdict.kind in ("keep testing", "cannot tell") and found.enough
-    if not (undecided and gap > 0 and found.standard_error > 0):
+    if not (undecided and gap > 0):
         return ()
     people, treated = found.n_treated + found.n_control, found.n_treated / (found.n_treated + found.n_control)
-    spread = found.standard_error * np.sqrt(people * treated * (1 - treated))
+    error = (interval.high - interval.low) / 2 / ndtri((1 + interval.level) / 2)
+    spread = error * np.sqrt(people * treated * (1 - treated))
     per_day = np.nan if people_per_day is None else people_per_day * people / sum(analysis.arms.values())
-    level = analysis.verdict.interval.level
     return tuple(
-        plan(spread=float(spread), effect=gap * part, treated_share=treated, people_per_day=per_day, level=level)
+        plan(float(spread), gap * part, treated_share=treated, people_per_day=per_day, level=interval.level)
         for part in (1.0, 0.5)
     )
 

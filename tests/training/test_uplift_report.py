@@ -12,12 +12,12 @@ import pytest
 
 import training.uplift_report
 from data.errors import DataError, WorkspaceError
-from evaluation.experiments import Nothing
+from evaluation.experiments import Metric, Nothing, analyse, read_experiment
 from evaluation.intervals import Interval
 from evaluation.uplift_report import Run, UpliftReport, text
 from features.rules import parse_rule
 from training import uplift
-from training.uplift_report import run_of, uplift_report
+from training.uplift_report import plans_of, run_of, uplift_report
 
 RUN = Run("mail.csv", "00", 1, "0", {})
 
@@ -253,6 +253,16 @@ def test_of_three_arms_the_plan_is_as_sure_as_the_verdict_and_counts_days_of_bot
     found = report.headline[0].decisive
     assert plan.people == pytest.approx(found.n_treated + found.n_control + more, rel=0.01)
     assert plan.days == pytest.approx(plan.people / (100 * 2 / 3), rel=0.05)
+
+
+def test_the_plan_of_an_experiment_that_runs_asks_for_as_many_people_as_its_verdict() -> None:
+    rng = np.random.default_rng(10)
+    rows = pd.DataFrame({"arm": np.tile(["none", "mail"], 4000)})
+    rows["visit"] = (rng.random(8000) < 0.2 + 0.022 * (rows.arm == "mail")).astype(int)
+    analysis = analyse(read_experiment(rows, treatment="arm"), [Metric("visit")], planned_people=8000)
+    assert analysis.verdict.more_people
+    plan, _ = plans_of(analysis, "mail")
+    assert plan.people == pytest.approx(8000 + analysis.verdict.more_people, rel=1e-3)
 
 
 def test_where_the_data_did_not_decide_it_says_how_many_people_would() -> None:
