@@ -117,7 +117,8 @@ class Comparison:
         adjusted: By what was known before (CUPED); None if nothing was.
         variance_reduction: Share of the raw variance that the adjustment took away; 0 without one.
         running: What may be read at any time; None if the planned number of people was not told.
-        p_adjusted: Corrected over all metrics and arms (Benjamini and Hochberg); NaN where nothing varies.
+        p_adjusted: Of the first metric corrected over the arms as its verdict is (Bonferroni), so that both say the
+            same; of others over all metrics and arms (Benjamini and Hochberg). NaN where nothing varies.
         largest_share: Share of the outcome's sum that one person has.
         detectable: The smallest effect that an experiment as large finds in four of five cases.
     """
@@ -278,7 +279,8 @@ def analyse(
     """Check, measure and conclude.
 
     The first metric decides. Each treated arm's verdict follows its interval at the level 1 - (1 - level) / arms, so
-    that all verdicts together err as seldom as one (Bonferroni). All other numbers are corrected by p value.
+    that all verdicts together err as seldom as one (Bonferroni), and so does its p value. All other numbers are corrected
+    by p value.
 
     Args:
         experiment: Who was in which arm.
@@ -326,10 +328,11 @@ def analyse(
     first, treated_arms = metrics[0], len(experiment.arms) - 1
     needed = worth if isinstance(worth, Mapping) else dict.fromkeys(experiment.arms[1:], worth)
     verdicts = {}
-    for comparison in comparisons[:treated_arms]:
+    for place, comparison in enumerate(comparisons[:treated_arms]):
         chosen, action = comparison.decisive, (actions or {}).get(comparison.arm, comparison.arm)
         people = chosen.n_treated + chosen.n_control
-        interval = _interval(experiment, comparison, planned_people, 1 - (1 - level) / treated_arms)
+        interval, p_value = _decisive(experiment, comparison, planned_people, 1 - (1 - level) / treated_arms)
+        comparisons[place] = replace(comparison, p_adjusted=float(np.minimum(1, treated_arms * p_value)))
         verdict = decide(
             interval,
             people=people,
@@ -421,10 +424,12 @@ def _planned(experiment: Experiment, planned_people: int | None, some: int) -> i
     return None if planned_people is None else planned_of(planned_people, some, len(experiment.arm))
 
 
-def _interval(experiment: Experiment, comparison: Comparison, planned_people: int | None, level: float) -> Interval:
-    """Which a verdict follows, at another level than the comparison's own."""
-    running = _running(experiment, comparison, planned_people, level)
-    return comparison.decisive.at(level) if running is None else running.interval
+def _decisive(
+    experiment: Experiment, comparison: Comparison, planned_people: int | None, level: float
+) -> tuple[Interval, float]:
+    """The interval that a verdict follows, at another level than the comparison's own, and the p value that fits it."""
+    running, found = _running(experiment, comparison, planned_people, level), comparison.decisive
+    return (found.at(level), found.p_value) if running is None else (running.interval, running.p_value)
 
 
 def _segments(

@@ -306,6 +306,27 @@ def test_an_arm_of_a_few_people_is_not_what_the_verdict_is_about():
     assert "behind the effect of the arm vip on bought" in found.verdicts["vip"].sentence
 
 
+@pytest.mark.parametrize("planned_people", [None, 9_000])
+def test_what_decides_is_found_where_its_verdict_says_so_and_only_there(planned_people):
+    told = set()
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        arm = np.tile(["none", "mail", "call"], 3_000)
+        visit, spend = rng.random((2, 9_000)) < [[0.2], [0.1]] + np.array([[0.03], [0.05]]) * (arm != "none")
+        rows = pd.DataFrame({"arm": arm, "visit": visit, "spend": 20.0 * spend, "noise": rng.random(9_000) < 0.5})
+        for metrics in (("visit", "spend"), ("visit", "noise")):
+            found = analyse(
+                read_experiment(rows, treatment="arm"),
+                [Metric(name) for name in metrics],
+                planned_people=planned_people,
+            )
+            for comparison in found.comparisons[:2]:
+                verdict = found.verdicts[comparison.arm]
+                assert comparison.found == verdict.decided
+                told.add(verdict.decided)
+    assert told == {True, False}
+
+
 def test_days_are_those_until_both_arms_have_the_people():
     rng = np.random.default_rng(13)
     rows = pd.DataFrame({"arm": rng.choice(["none", "a", "b", "c"], 20_000)})
