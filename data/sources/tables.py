@@ -165,7 +165,7 @@ def _part(intake: Intake, spec: TableSpec, entry: FileMapping, *, raw: str) -> s
             value = number(value, mark=entry.decimal_mark)
         if translated := entry.values.get(name):
             cases = " ".join(f"WHEN {literal(old)} THEN {literal(new)}" for old, new in translated.items())
-            value = f"CASE {value}::VARCHAR {cases} ELSE {value} END"
+            value = f"CASE {value}::VARCHAR {cases} ELSE {value}{'' if kind == 'time' else '::VARCHAR'} END"
         selected.append(f"{value} AS {quoted(name)}")
     reason = f"CASE {' '.join(reasons)} END" if reasons else "NULL::VARCHAR"
     return f"SELECT {', '.join(selected)}, {reason} AS {REASON}, to_json(raw) AS {LINE} FROM {raw} AS raw"

@@ -220,6 +220,35 @@ def test_ids_that_pandas_made_numbers_become_whole_again(tmp_path: Path) -> None
     assert pd.isna(events["user_id"][1])
 
 
+def test_numbers_that_stand_for_words_or_shares_are_translated(tmp_path: Path) -> None:
+    (tmp_path / "brought").mkdir()
+    at = pd.to_datetime(["2026-01-02"] * 3)
+    frame = pd.DataFrame({"who": list("abc"), "at": at, "variation": [0, 1, 2], "yes": [1, 0, 1]})
+    frame.to_parquet(tmp_path / "brought/assigned.parquet")
+    mapping = """
+    [decisions]
+    file = "assigned.parquet"
+    columns = { user_id = "who", at = "at", kind = {constant = "action"}, slot = {constant = "mail"}, arm = "variation",
+        arm_share = "variation", chosen = {constant = "spring"}, probability = {constant = 1},
+        model_version = {constant = "hand"}, wave = "variation" }
+    [decisions.values]
+    arm = { 0 = "holdout", 1 = "usual", 2 = "usual" }
+    arm_share = { 0 = "0.2", 1 = "0.8", 2 = "0.8" }
+    wave = { 0 = "none" }
+    [consents]
+    file = "assigned.parquet"
+    columns = { user_id = "who", purpose = {constant = "email"}, granted = "yes", at = "at" }
+    values = { granted = { 1 = "true", 0 = "false" } }
+    """.replace(",\n       ", ",")
+    run(tmp_path, mapping)
+    shop = Workspace.open(tmp_path / "shop")
+    decisions = shop.tables["decisions"].order_by("user_id").execute()
+    assert decisions["arm"].tolist() == ["holdout", "usual", "usual"]
+    assert decisions["arm_share"].tolist() == [0.2, 0.8, 0.8]
+    assert decisions["wave"].tolist() == ["none", "1", "2"]
+    assert shop.tables["consents"].order_by("user_id").granted.execute().tolist() == [True, False, True]
+
+
 def test_a_number_that_is_a_text_keeps_its_fraction(tmp_path: Path) -> None:
     (tmp_path / "brought").mkdir()
     frame = pd.DataFrame({"who": ["ann", "bob", "cid"], "most": [2.5, 3.0, None]})
