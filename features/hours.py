@@ -22,6 +22,8 @@ SETTLED_DAYS = 3
 """Messages younger than this may yet be opened: they say nothing so far."""
 NO_ZONE = "UTC"
 HOURS = 24
+QUARTER_SECONDS = 900
+"""Hours of the clock begin at a quarter of UTC's, in India at half past."""
 WANTED = "hours"
 """The preference that says when somebody wants to be written to: `20-23` is from 20:00 to 23:00, their own time."""
 SPAN = re.compile(r"\s*(\d{1,2})\s*-\s*(\d{1,2})\s*")
@@ -126,7 +128,9 @@ def from_rows(found: Mapping[str, pd.DataFrame], *, usual_zone: str) -> Habits:
     own = people["timezone"].map(right).fillna(False).astype(bool)
     people["zone"] = people.pop("timezone").astype(object).where(own, None)
     answers, active = (_with_hours(found[name], people["zone"], usual_zone) for name in ("answers", "active"))
-    return Habits(answers, active, people, usual_zone)
+    active["at"] -= pd.to_timedelta(active.pop("minute"), unit="min")
+    active = active.drop_duplicates(["user_id", "at"], ignore_index=True)
+    return Habits(answers.drop(columns="minute"), active, people, usual_zone)
 
 
 def _answers(known: Tables, cutoff: datetime | ir.TimestampScalar) -> ir.Table:
@@ -158,8 +162,8 @@ def _active(known: Tables) -> ir.Table:
     else:
         rows = known["orders"].filter(lambda line: line.quantity > 0)
     rows = rows.filter(~rows.user_id.isnull())
-    hour_of = (epoch_seconds(rows.occurred_at) / 3600).floor().cast("int64")
-    return rows.select("user_id", second=hour_of * 3600).distinct()
+    quarter = (epoch_seconds(rows.occurred_at) / QUARTER_SECONDS).floor().cast("int64")
+    return rows.select("user_id", second=quarter * QUARTER_SECONDS).distinct()
 
 
 def _people(known: Tables) -> ir.Table:
@@ -172,13 +176,14 @@ def _people(known: Tables) -> ir.Table:
 
 
 def _with_hours(frame: pd.DataFrame, zones: pd.Series, usual_zone: str) -> pd.DataFrame:
-    """With when it was (`at`, from `second` since 1970), and the local `hour` of it."""
+    """With when it was (`at`, from `second` since 1970), and the local `hour` and `minute` of it."""
     mine = frame["user_id"].map(zones).fillna(usual_zone)
     at = pd.to_datetime(frame["second"], unit="s", utc=True)
-    hour = np.zeros(len(frame), np.int64)
+    hour, minute = np.zeros((2, len(frame)), np.int64)
     for name, rows in at.groupby(mine):
-        hour[frame.index.get_indexer(rows.index)] = rows.dt.tz_convert(str(name)).dt.hour
-    return frame.drop(columns="second").assign(at=at, hour=hour)
+        place, local = frame.index.get_indexer(rows.index), rows.dt.tz_convert(str(name)).dt
+        hour[place], minute[place] = local.hour, local.minute
+    return frame.drop(columns="second").assign(at=at, hour=hour, minute=minute)
 
 
 def _is_list(value: object) -> bool:

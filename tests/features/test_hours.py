@@ -78,6 +78,19 @@ def test_hours_in_the_shop_count_once_and_not_when_a_message_brought_them() -> N
     assert found["at"].tolist() == [at("2026-06-10 01:00")]
 
 
+def test_an_hour_in_the_shop_is_one_of_the_clock_where_that_is_half_an_hour_off() -> None:
+    users = pd.DataFrame({"user_id": ["ann", "bob"], "timezone": ["Asia/Kolkata", "Asia/Kathmandu"]})
+    moments = [at("2026-06-10 04:45"), at("2026-06-10 05:15"), at("2026-06-10 05:40"), at("2026-06-10 04:20")]
+    events = pd.DataFrame(
+        {"event_id": list("abcd"), "user_id": ["ann", "ann", "ann", "bob"], "event": "page_viewed",
+         "occurred_at": moments, "channel": "web"}
+    )  # fmt: skip
+    found = known(users=users, events=events).active
+    assert found["user_id"].tolist() == ["ann", "ann", "bob"]
+    assert found["hour"].tolist() == [10, 11, 10]  # 10:15 and 10:45, 11:10, 10:05
+    assert found["at"].tolist() == [at("2026-06-10 04:30"), at("2026-06-10 05:30"), at("2026-06-10 04:15")]
+
+
 def test_without_opens_it_says_what_to_bring() -> None:
     orders = pd.DataFrame(
         {"order_id": ["1"], "line_id": ["1"], "user_id": ["ann"], "item_id": ["x"], "quantity": [1.0],
