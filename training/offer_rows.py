@@ -97,8 +97,8 @@ def offer_rows(workspace: Workspace) -> OfferRows:
     settings, tables = workspace.settings.offers, workspace.checked
     if "decisions" not in tables.brought:
         raise DataError("there is no table decisions. Ask /v1/offers, then `attune sync`; some are dealt by chance.")
-    end, horizon = span(tables).end, timedelta(days=settings.horizon_days)
-    made = _by_chance(workspace, end - horizon)
+    covered, horizon = span(tables), timedelta(days=settings.horizon_days)
+    end, made = covered.end, _by_chance(workspace, covered.over - horizon)
     arms, kept, notes = _together(workspace, made, end)
     made = made[kept].reset_index(drop=True)
     codes = pd.Index(arms).get_indexer(made["chosen"])

@@ -136,6 +136,20 @@ def test_chances_that_are_not_those_of_the_choices_are_not_believed(shop: Worksp
     assert any("the logged probabilities are not those of the choices" in note for note in found.notes)
 
 
+def test_what_comes_of_a_decision_must_be_over(a_shop: Callable[..., Workspace], tmp_path: Path) -> None:
+    """On a day that is still under way what people will buy is not known."""
+    tables = tables_of()
+    moved = pd.Timestamp.now("UTC").floor("D") - tables["orders"]["occurred_at"].max().floor("D")
+    tables["orders"]["occurred_at"] += moved
+    made = tables["decisions"]["at"] + moved
+    on_time = pd.Timestamp.now("UTC").floor("D") - pd.Timedelta(days=14)
+    last = (made >= days(90) + moved) & (tables["decisions"]["arm"] == "random")
+    tables["decisions"]["at"] = made.where(~last, made + (on_time - days(90) - moved))
+    found = offer_rows(a_shop(tmp_path / "live", SETTINGS, **tables))
+    assert len(found.at)
+    assert (found.at <= on_time).all()
+
+
 def test_too_few_decisions_say_what_is_missing(a_shop: Callable[..., Workspace], tmp_path: Path) -> None:
     tables = tables_of()
     tables["decisions"] = tables["decisions"].head(80)
