@@ -121,12 +121,13 @@ def _choose(
     if found.baseline is None or found.gain is None:
         raise DataError("no baseline could be fitted in the time, to hold a model against. Give more --minutes.")
     chosen = found.recipe if found.gain.low > 0 else found.baseline
+    best = found.best_by_family()
     with pictures() as folder:
         plots.comparison(
             folder / "candidates.png",
-            {trial.family: trial.quality for trial in found.best_by_family() if trial.quality},
+            {trial.family: trial.quality for trial in best if trial.quality},
             metric="NDCG at 10 on the validation days",
-            highlight=chosen.model,
+            highlight=next((trial.family for trial in best if trial.recipe == chosen), None),
         )
         found.frame().to_csv(folder / "trials.csv", index=False)
     return chosen, found.baseline

@@ -348,7 +348,9 @@ class _Search:
             state, reason = "failed", str(error) or type(error).__name__
         trial = Trial(self.n_tried, name, recipe, None, time.monotonic() - started, state, reason)
         if best is not None:
-            reason = self._no_better(best.values, self.best[name]) if name in self.best else ""
+            there = self.best.get(name)
+            itself = there is None or there.recipe == best.recipe  # kept just before an earlier call was cut off
+            reason = "" if itself else self._no_better(best.values, self.best[name])
             trial = replace(trial, recipe=best.recipe, quality=self._interval(best.values), reason=reason)
             if not reason:
                 self._keep(best)

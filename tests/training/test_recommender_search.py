@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from data.errors import DataError
 from data.workspace import Workspace
+from evaluation.intervals import Interval
 from models.recommenders import load
 from registry.versions import CHALLENGER, Registry
 from training import recommender as recommender_job
@@ -69,6 +71,25 @@ def test_a_search_is_kept_in_the_workspace_and_its_winner_is_registered(small: W
     assert [trial.seconds for trial in founds[1].trials[:7]] == [trial.seconds for trial in founds[0].trials[:7]]
     assert again.chosen == result.chosen
     assert again.version.number == result.version.number + 1
+
+
+def test_the_picture_points_out_the_family_that_was_chosen(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    pointed_out: list[str] = []
+
+    def drawn(path: Path, intervals: dict[str, Any], *, highlight: str, **_: Any) -> None:
+        assert highlight in intervals
+        pointed_out.append(highlight)
+        path.touch()
+
+    def a_variety(rows: Any, **asked: Any) -> Found:
+        found = search(rows, **{**asked, "families": ["popularity", "graph", "graph-bspm"], "folder": None})
+        best = next(trial for trial in found.trials if trial.family == "graph-bspm")
+        return replace(found, recipe=best.recipe, gain=Interval.around(1.0, 0.5))
+
+    monkeypatch.setattr(recommender_job.plots, "comparison", drawn)
+    monkeypatch.setattr(recommender_job, "search", a_variety)
+    train_recommender(small, trials=3)
+    assert pointed_out == ["graph-bspm"]
 
 
 def test_the_settings_may_ask_for_a_search_and_without_one_the_quick_families_are_tried(

@@ -148,6 +148,26 @@ def test_a_search_that_was_cut_off_goes_on_as_if_it_had_not_been(
     assert not fits
 
 
+def test_a_search_that_was_cut_off_while_it_kept_a_trial_does_not_hold_that_against_itself(
+    rows: list[JudgedRows], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import optuna
+
+    asked = {"families": QUICK, "trials": 5, "resamples": 100, "seed": 3, "blend": False}
+    whole = search(rows, **asked)  # type: ignore[arg-type]
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Study, "tell", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            search(rows, **asked, folder=tmp_path)  # type: ignore[arg-type]
+    found = search(rows, **asked, folder=tmp_path)  # type: ignore[arg-type]
+    assert told(found) == told(whole)
+    assert [trial.family for trial in found.best_by_family()] == [trial.family for trial in whole.best_by_family()]
+
+
 def test_other_rows_begin_anew(rows: list[JudgedRows], tmp_path: Path) -> None:
     search(rows, families=["popularity"], trials=1, folder=tmp_path)
     checkpoint = tmp_path / "checkpoint1.member0"  # as a search that was cut off leaves it
