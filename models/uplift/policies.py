@@ -83,15 +83,17 @@ def spend_at_most(profit: np.ndarray, costs: np.ndarray, *, budget: float) -> np
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A question to a person: is a number at most so much, or a category this one? Missing = no.
+    """A question to a person: is a number at most so much, a time not later, or a category this one? Missing = no.
 
     Attributes:
         column: Which.
-        value: The number, or the category.
+        value: The number, of a time in days since 1970, or the category.
+        is_time: Whether it is one.
     """
 
     column: str
     value: float | str
+    is_time: bool = False
 
     def holds(self, table: pd.DataFrame) -> np.ndarray:
         """For whom it does, bool (n,), of columns as `Columns` reads them."""
@@ -100,9 +102,11 @@ class Condition:
         return held.to_numpy(dtype=bool)
 
     def __str__(self) -> str:
-        return (
-            f"{self.column} == {self.value!r}" if isinstance(self.value, str) else f"{self.column} <= {self.value:.4g}"
-        )
+        if isinstance(self.value, str):
+            return f"{self.column} == {self.value!r}"
+        if self.is_time:
+            return f"{self.column} <= {str(pd.Timestamp(self.value, unit='D').round('s')).removesuffix(' 00:00:00')}"
+        return f"{self.column} <= {self.value:.4g}"
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ def _questions(columns: Columns, read: pd.DataFrame) -> list[Condition]:
             continue
         known = read[name].dropna().to_numpy()
         cuts = np.unique(np.quantile(known, np.arange(1, SPLITS) / SPLITS, method="lower"))
-        found += [Condition(name, float(cut)) for cut in cuts if cut < known.max()]
+        found += [Condition(name, float(cut), column.kind == "time") for cut in cuts if cut < known.max()]
     return found
 
 

@@ -57,6 +57,14 @@ def test_the_tree_finds_two_questions_and_says_them():
     assert tree.gain == pytest.approx(wants.mean(), abs=0.1)
 
 
+@pytest.mark.parametrize(("unit", "told"), [("D", "joined <= 2026-01-20"), ("h", "joined <= 2026-01-01 19:00:00")])
+def test_a_time_is_told_as_one(unit, told):
+    steps = np.arange(400) % 40
+    table = pd.DataFrame({"joined": pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(steps, unit=unit)})
+    values = np.column_stack([np.zeros(400), np.where(steps < 20, 1.0, -1.0)])
+    assert str(fit_policy_tree(table, values, names=["none", "mail"])) == f"if {told}: mail\nelse: none"
+
+
 def test_the_tree_is_the_best_of_all_that_two_splits_allow():
     rng = np.random.default_rng(2)
     n = 600
