@@ -326,6 +326,8 @@ def _learnt(
     drawn = some_rows(len(experiment.rows), MOST_LEARNT, seed=seed)
     (values, _), *_ = outcomes.values()
     judged = {name: (y[drawn], its_unit) for name, (y, its_unit) in outcomes.items()}
+    if missing := [arm for code, arm in enumerate(experiment.arms) if code not in experiment.arm[drawn]]:
+        return _Learnt(left_out=f"Left out: {missing[0]} has too few people to learn from. Leave the arm out.")
     try:
         fitted = learn(experiment, drawn, values, experiment.before, earned=earned, seed=seed)
         found = judge_who(fitted, arm, unit, rule=rule, seed=seed)

@@ -279,8 +279,8 @@ def analyse(
     """Check, measure and conclude.
 
     The first metric decides. Each treated arm's verdict follows its interval at the level 1 - (1 - level) / arms, so
-    that all verdicts together err as seldom as one (Bonferroni), and so does its p value. All other numbers are corrected
-    by p value.
+    that all verdicts together err as seldom as one (Bonferroni), and its p value is corrected alike. All other numbers
+    are corrected by p value.
 
     Args:
         experiment: Who was in which arm.

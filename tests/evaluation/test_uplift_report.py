@@ -223,6 +223,27 @@ def test_numbers_are_as_exact_as_their_intervals() -> None:
     assert money.change(Interval(np.nan, np.nan, np.nan, 0.95)) == "– EUR"
 
 
+def test_small_amounts_are_capped_at_what_the_page_says(tmp_path: Path) -> None:
+    rows = people(0.15)
+    hours = np.where(rows.visit > 0, 0.001 * np.random.default_rng(0).integers(100, 400, N), 0.0)
+    experiment = read_experiment(rows.assign(visit=hours), treatment="arm")
+    analysis = analyse(experiment, [Metric("visit")])
+    assert analysis.comparisons[0].cap <= 0.4
+    found = replace(report(rows), analysis=analysis, units={"visit": Unit("amount")})
+    cap = f"{analysis.comparisons[0].cap:.3g}"
+    assert f"amounts above {cap} as {cap}" in page(found, tmp_path)
+
+
+def test_a_period_that_one_arm_has_nobody_in_still_tells_all_so_far(tmp_path: Path) -> None:
+    rows = people(0.15)
+    rows["joined"] += pd.to_timedelta(np.where(rows.arm == "none", 0, 35), unit="D")  # the control came first
+    rows.loc[::50, "joined"] = pd.Timestamp("2026-01-01")
+    told = page(report(rows), tmp_path)
+    row = told[told.index('<th scope="row">2026-02-12') :].partition("</tr>")[0]
+    assert row.count(">–<") == 2
+    assert "points" in row
+
+
 def test_another_suffix_is_refused(good: UpliftReport, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\.pdf"):
         write(good, tmp_path / "uplift.pdf")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import training.uplift_report
+from data.chance import some_rows
 from data.errors import DataError, WorkspaceError
 from evaluation.experiments import Metric, Nothing, analyse, read_experiment
 from evaluation.intervals import Interval
@@ -231,6 +232,16 @@ def test_too_few_people_are_not_learnt_from() -> None:
     assert found.who is None
     assert found.left_out == "Left out: too few people stand behind spend to learn from."
     assert "  mail: too few people to tell profit" in text(found).splitlines()
+
+
+def test_an_arm_that_is_not_among_the_people_drawn_to_learn_from_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.uplift_report, "MOST_LEARNT", 600)
+    monkeypatch.setattr(uplift, "cross_fit", partial(uplift.cross_fit, folds=2))
+    rows = shop()
+    rows.loc[np.setdiff1d(rows.index, some_rows(1200, 600, seed=0))[:2], "arm"] = "vip"
+    found = told(rows, before=["age"])
+    assert found.verdict.kind == "act"
+    assert found.left_out == "Left out: vip has too few people to learn from. Leave the arm out."
 
 
 def test_where_only_some_are_worth_it_the_verdict_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
