@@ -445,7 +445,8 @@ def _who(
     two = np.flatnonzero(np.isin(experiment.arm, (0, experiment.arms.index(arm))))
     drawn = two[some_rows(len(two), MOST_LEARNT, seed=0)]
     try:
-        earned = {"margin": 1.0, "costs": {arm: cost}} if cost else {}
+        paid = {arm: cost} if cost > 0 else {experiment.arms[0]: -cost}  # one of them cost so much more
+        earned = {"margin": 1.0, "costs": paid} if cost else {}
         found = judge_who(learn(experiment, drawn, values, experiment.before, earned=earned, seed=0), arm, unit)
     except DataError as error:
         return None, f"Left out: {error}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from cli.main import app
 from data.checks import check
 from data.errors import DataError
 from data.workspace import Workspace
-from evaluation.experiments import difference_of_means
+from evaluation.experiments import Metric, analyse, difference_of_means, read_experiment
+from evaluation.units import Unit
 from evaluation.uplift_report import UpliftReport, write
 from registry.versions import Registry
 from simulation.shop import simulate
 from training import campaign_report as reporting
+from training import uplift
 from training.campaign_report import campaign_report
 
 
@@ -345,6 +348,21 @@ def test_profit_is_after_what_sending_cost(
     costs = "[offers.contact_costs]\nemail = 50\nsms = 50\n"
     lost = campaign_report(a_shop(tmp_path / "lost", settings=costs, **tables), campaign="welcome")
     assert lost.verdict.kind == "do not"
+
+
+def test_who_gains_is_told_where_the_control_cost_more_to_send_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uplift, "cross_fit", partial(uplift.cross_fit, folds=2))
+    rng = np.random.default_rng(0)
+    people = pd.DataFrame({"arm": np.tile(["usual", "model"], 400), "orders_before": rng.integers(9, size=800)})
+    profit = rng.gamma(2, 10, 800) + people["orders_before"].to_numpy()
+    experiment = read_experiment(
+        people.assign(profit=profit), treatment="arm", control="usual", before=["orders_before"]
+    )
+    analysis, unit = analyse(experiment, [Metric("profit")]), Unit("money", "EUR")
+    same, cheaper = (reporting._who(experiment, profit, analysis, "model", unit, cost=cost) for cost in (0.0, -2.0))
+    assert same[0] is not None
+    assert cheaper[0] is not None, cheaper[1]
+    assert cheaper[0].curve.gain[-1] == pytest.approx(same[0].curve.gain[-1] + 2, abs=0.1)
 
 
 def test_a_campaign_without_decisions_is_described_and_nothing_claimed(
