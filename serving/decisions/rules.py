@@ -156,7 +156,7 @@ def allowed_hours(person: Person, channel: str, rules: Rules) -> np.ndarray:
 
 def chosen(person: Person, name: str) -> frozenset[str]:
     """What somebody chose of several, in lower case: `Tea, Coffee` is two; empty if they did not choose, or `any`."""
-    said = frozenset(part.strip().casefold() for part in person.preferences.get(name, "").split(",")) - {""}
+    said = _parts(person.preferences.get(name, ""))
     return frozenset() if ANY in said else said
 
 
@@ -247,9 +247,9 @@ def _channel(person: Person, contact: Contact, settings: Settings, _now: datetim
 
 def _topic(person: Person, contact: Contact, _settings: Settings, _now: datetime) -> str | None:
     wanted = chosen(person, TOPICS)
-    about = {part.strip().casefold() for name in contact.categories for part in re.split(r"[>/]", name)}
-    about |= {name.strip().casefold() for name in contact.categories}
-    if not wanted or not about or wanted & about:
+    about = [part for name in contact.categories for part in (name, *re.split(r"[>/]", name))]
+    # A name with commas was stored among others between commas: it was chosen if all its parts were.
+    if not wanted or not about or any((parts := _parts(name)) and wanted >= parts for name in about):
         return None
     return f"chose to hear of {_listed(wanted)} only" if wanted != {NONE} else "chose to hear of no topic"
 
@@ -328,6 +328,10 @@ def _every(person: Person, rules: Rules) -> Iterator[datetime]:
 def _full(sent: Iterator[datetime] | tuple[datetime, ...], cap: tuple[int, int], now: datetime) -> bool:
     most, days = cap
     return sum(at > now - timedelta(days=days) for at in sent) >= most
+
+
+def _parts(text: str) -> frozenset[str]:
+    return frozenset(part.strip().casefold() for part in text.split(",")) - {""}
 
 
 def _listed(names: frozenset[str]) -> str:
