@@ -286,6 +286,12 @@ def _trigger(name: str, action: Action, names: Names, channels: Collection[str])
         for channel in wanted:
             if channel not in channels:
                 raise WorkspaceError(f"{place}{where}.channels: {unknown(channel, 'channel', channels)}")
+    steps = tuple(_step(step, f"{place}.steps[{number}]", action, names) for number, step in enumerate(action.steps))
+    if not action.events and steps[0].wait:
+        raise WorkspaceError(
+            f"{place}.steps[0].wait: {action.steps[0].wait!r} would never be over: without `events` a journey begins "
+            "when its first step is handed out. Leave it out, or name `events`."
+        )
     return Trigger(
         name=name,
         declared=action,
@@ -294,7 +300,7 @@ def _trigger(name: str, action: Action, names: Names, channels: Collection[str])
         condition=_condition(action.condition, f"{place}.condition", names),
         exit=_condition(action.exit, f"{place}.exit", names),
         value=_condition(action.value, f"{place}.value", names),
-        steps=tuple(_step(step, f"{place}.steps[{number}]", action, names) for number, step in enumerate(action.steps)),
+        steps=steps,
     )
 
 

@@ -94,6 +94,7 @@ def test_a_setting_lays_over_the_shipped_one_and_turns_it_off(tmp_path):
         ({}, r"actions\.one: nothing begins it"),
         ({"condition": "churn > 0.5", "times": 2}, r"actions\.one: `same` and `times` are of `events`"),
         ({"condition": "churn > 0.5", "steps": (ActionStep(wait="rhythm"),)}, r"steps\[0\]\.wait: 'rhythm' is of"),
+        ({"condition": "churn > 0.5", "steps": (ActionStep(wait="1 hour"),)}, r"steps\[0\]\.wait: '1 hour' would nev"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_place(declared, says):
