@@ -192,6 +192,17 @@ def test_limits_hold_while_two_processes_write_at_once(tmp_path, limit: str) -> 
     assert all(json.loads(row["suppressed"])[0]["rule"] == limit for row in out)
 
 
+def test_a_budget_of_three_offers_is_three_offers_in_cents_too(state) -> None:
+    rules = Settings(offers=Offers(usual="orders_life > 0 -> none else gift", budget=3.3))
+    found = offering_of(state, offer("gift", cost=1.1), settings=rules)
+    given = []
+    for number in range(4):
+        with state.writing() as connection:
+            told = found.decide(person(f"u{number}"), OffersAsk(user_id=f"u{number}"), now=NOW).store(connection)
+        given.append(told.given.chosen[0])
+    assert given == ["gift", "gift", "gift", "none"]
+
+
 def test_chances_are_those_of_the_offers_that_are_left(state) -> None:
     found = offering_of(state, offer("a", max_redemptions=0), offer("b"))
     with state.writing() as connection:
