@@ -72,10 +72,10 @@ class Parts(Protocol):
     def hours(self, user_ids: Sequence[str], *, now: datetime) -> tuple[list[SendTime], list[Row]]:
         """When to write to each; and a row of `decisions` for each, or none at all."""
 
-    def fill(self, person: Person, due: Due, channel: str, *, now: datetime) -> Filled:
-        """Decide the offer, the variants and the items of a step; nothing is stored."""
+    def fill(self, person: Person, due: Due, channel: str, *, now: datetime, at: datetime) -> Filled:
+        """Decide the offer, the variants and the items of a step that is sent at a moment; nothing is stored."""
 
-    def again(self, person: Person, decided: Mapping[str, Any], *, now: datetime) -> Filled:
+    def again(self, person: Person, decided: Mapping[str, Any], *, now: datetime, at: datetime) -> Filled:
         """What was decided before, by the ids that the action's decision kept."""
 
 
@@ -197,13 +197,13 @@ def act(asked: Asked, settings: Settings, parts: Parts) -> Acted:
     if handed is not None and (alone or handed.nothing):
         return Acted(asked.user_id, held_back=held)
     if handed is not None:
-        filled = parts.again(asked.person, handed.told["parts"], now=asked.now)
+        filled = parts.again(asked.person, handed.told["parts"], now=asked.now, at=first.send_at)
         return Acted(asked.user_id, _action(asked, first, filled, handed.told["expected_value"]), held)
     if alone:
         told = told_of(first.due.beginning, first.due.number) | {"campaign_id": first.due.trigger.name}
         row = _row(asked, first.due, NONE, probability, candidates=names, held=held, context=told)
         return Acted(asked.user_id, held_back=held, decision=row)
-    filled = parts.fill(asked.person, first.due, first.channel, now=asked.now)
+    filled = parts.fill(asked.person, first.due, first.channel, now=asked.now, at=first.send_at)
     worth = asked.worth[first.due.trigger.name]
     action = _action(asked, first, filled, None if math.isnan(worth) else worth)
     told = {

@@ -45,6 +45,7 @@ class Begun:
         ask: The request.
         person: Whom it is for.
         now: When it is decided.
+        at: When it is shown or sent.
         held_back: Why nothing may be sent to them now; then nothing else is decided.
         items: Of each list that was asked for.
         offered: The offer, before it was counted and stored; None if none was asked for.
@@ -55,6 +56,7 @@ class Begun:
     ask: DecideAsk
     person: Person
     now: datetime
+    at: datetime
     held_back: tuple[Suppressed, ...]
     items: Sequence[Recommended] = ()
     offered: Offered | None = None
@@ -103,13 +105,13 @@ def begin(engine: Engine, ask: DecideAsk, *, now: datetime) -> Begun:
     against = held_back(person, Contact(ask.channel), engine.settings, now=at)
     against = tuple(one for one in against if one.rule != HOLDOUT)
     if against:
-        return Begun(ask, person, now, against)
+        return Begun(ask, person, now, at, against)
     offered = None
     items = _items(engine, ask, person, now)
     if ask.offer is not None:
         asked = OffersAsk(**_who(ask), **ask.offer.model_dump(), channel=ask.channel)
-        offered = engine.offering.decide(person, asked, now=now)
-    return Begun(ask, person, now, (), items, offered, time, time_row)
+        offered = engine.offering.decide(person, asked, now=now, at=at)
+    return Begun(ask, person, now, at, (), items, offered, time, time_row)
 
 
 def vary(engine: Engine, begun: Begun, offer_id: str) -> list[Varied]:
@@ -121,6 +123,7 @@ def vary(engine: Engine, begun: Begun, offer_id: str) -> list[Varied]:
             begun.person,
             VariantsAsk(**about, slot=part.slot, variants=part.variants, offer_id=offer_id),
             now=begun.now,
+            at=begun.at,
         )
         for part in ask.variants
     ]

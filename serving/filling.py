@@ -104,11 +104,11 @@ class Filling:
         """When to write to each; and a row of `decisions` for each, or none at all."""
         return self._engine.send_times(user_ids, self._engine.champions.current.get(SEND_TIME), now=now)
 
-    def fill(self, person: Person, due: Due, channel: str, *, now: datetime) -> Filled:
-        """Decide the offer, the variants and the items of a step; nothing is stored."""
-        offered = self._offered(person, due, channel, now)
+    def fill(self, person: Person, due: Due, channel: str, *, now: datetime, at: datetime) -> Filled:
+        """Decide the offer, the variants and the items of a step that is sent at a moment; nothing is stored."""
+        offered = self._offered(person, due, channel, now=now, at=at)
         offer = None if offered is None else _offer(offered)
-        vary = partial(self._variants, person, due, channel, now)
+        vary = partial(self._variants, person, due, channel, now=now, at=at)
         varied = vary(_id(offer))
         items, ranked = self._items(person, due, channel, now)
         decided = {
@@ -118,7 +118,7 @@ class Filling:
         }
         return Fresh(offer, varied[0], items, decided, offered=offered, vary=vary, varied=varied, ranked=ranked)
 
-    def again(self, person: Person, decided: Mapping[str, Any], *, now: datetime) -> Filled:
+    def again(self, person: Person, decided: Mapping[str, Any], *, now: datetime, at: datetime) -> Filled:
         """What was decided before, by the ids that the action's decision kept."""
         table = state_tables["decisions"].c
         ids = [id_ for id_ in (decided["offer"], *decided["variants"], decided["items"]) if id_]
@@ -129,28 +129,30 @@ class Filling:
             rows = {row.decision_id: row for row in connection.execute(query)} if ids else {}
         offers, items = (rows[id_].chosen if id_ in rows else [] for id_ in (decided["offer"], decided["items"]))
         variants = [
-            ActionVariant(slot=row.slot, variant_id=row.chosen[0], text=self._text(person, row, now), decision_id=id_)
+            ActionVariant(
+                slot=row.slot, variant_id=row.chosen[0], text=self._text(person, row, now, at), decision_id=id_
+            )
             for id_ in decided["variants"]
             if (row := rows.get(id_)) is not None
         ]
         offer = next((self._named(one, decided["offer"]) for one in offers if one != NONE), None)
         return Filled(offer, variants, self._shown(items), decided)
 
-    def _offered(self, person: Person, due: Due, channel: str, now: datetime) -> Offered | None:
+    def _offered(self, person: Person, due: Due, channel: str, *, now: datetime, at: datetime) -> Offered | None:
         policy = due.step.offer
         if policy == NONE:
             return None
         named = None if policy == BEST else [policy]
         ask = OffersAsk(user_id=person.user_id, placement=PLACEMENT, channel=channel, offers=named)
-        return self._engine.offering.decide(person, ask, now=now)
+        return self._engine.offering.decide(person, ask, now=now, at=at)
 
-    def _variants(self, person: Person, due: Due, channel: str, now: datetime, offer_id: str) -> Slots:
+    def _variants(self, person: Person, due: Due, channel: str, offer_id: str, *, now: datetime, at: datetime) -> Slots:
         """One for each slot that has a candidate, the trigger being the campaign."""
         campaign, varying = due.trigger.name, self._engine.varying
         about: Row = {"user_id": person.user_id, "campaign_id": campaign, "channel": channel, "offer_id": offer_id}
         variants, rows = [], []
         for slot in varying.slots_of(campaign) if due.step.slots is None else due.step.slots:
-            found = varying.decide(person, VariantsAsk(**about, slot=slot, k=1), now=now)
+            found = varying.decide(person, VariantsAsk(**about, slot=slot, k=1), now=now, at=at)
             if found.decision is not None:
                 [shown], row = found.items, dict(found.decision)
                 told = {"slot": slot, "variant_id": shown.variant_id, "text": shown.text}
@@ -158,7 +160,7 @@ class Filling:
                 rows.append(row)
         return variants, rows
 
-    def _text(self, person: Person, row: Any, now: datetime) -> str | None:
+    def _text(self, person: Person, row: Any, now: datetime, at: datetime) -> str | None:
         """What a variant that was chosen before says now; None if it is no longer there."""
         told = json.loads(row.context)
         ask = VariantsAsk(
@@ -169,7 +171,7 @@ class Filling:
             variants=row.chosen,
             k=1,
         )
-        return next((one.text for one in self._engine.varying.decide(person, ask, now=now).items), None)
+        return next((one.text for one in self._engine.varying.decide(person, ask, now=now, at=at).items), None)
 
     def _items(self, person: Person, due: Due, channel: str, now: datetime) -> tuple[list[ActionItem], list[Row]]:
         """Those of the category that the journey is about, if it is about one; with what began it as the cart."""

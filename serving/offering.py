@@ -120,8 +120,14 @@ class Offering:
             if id(frame) not in self._told:
                 self._of_frame(frame)
 
-    def decide(self, person: Person, ask: OffersAsk, *, now: datetime) -> Offered:
+    def decide(self, person: Person, ask: OffersAsk, *, now: datetime, at: datetime | None = None) -> Offered:
         """The offers of one person; nothing is counted or stored here.
+
+        Args:
+            person: Whose.
+            ask: The request.
+            now: When it is decided.
+            at: When they hear of it, by which offers begin and end and rules hold; by default now.
 
         Raises:
             FieldError: there is no such channel.
@@ -133,7 +139,7 @@ class Offering:
             told, place = self._stranger, 0
         else:
             told, place = self._of_row(row), row.position
-        candidates, against = self._candidates(person, ask, told, place, now)
+        candidates, against = self._candidates(person, ask, told, place, at or now)
         profits = self._profits(told, place, candidates, ask.channel)
         model, usual = self._model, str(told.usual[place])
         policy = USUAL if model is None else model.policy
@@ -155,7 +161,7 @@ class Offering:
         )
 
     def _candidates(
-        self, person: Person, ask: OffersAsk, told: _Told, place: int, now: datetime
+        self, person: Person, ask: OffersAsk, told: _Told, place: int, at: datetime
     ) -> tuple[list[str], list[Withheld]]:
         """Ids of the offers that may be given, and what speaks against the others."""
         offers = dict(self.offers)
@@ -166,12 +172,12 @@ class Offering:
         for name, offer in offers.items():
             if ask.offers is not None and name not in ask.offers:
                 continue
-            found = withheld(offer, now=now, channel=ask.channel, segments=segments, cart_value=ask.cart_value)
+            found = withheld(offer, now=at, channel=ask.channel, segments=segments, cart_value=ask.cart_value)
             if found is None:
                 about = (offer.category,) if offer.category else ()
                 if about not in rules:
                     contact = Contact(ask.channel, categories=about)
-                    rules[about] = held_back(person, contact, self._settings, now=now)
+                    rules[about] = held_back(person, contact, self._settings, now=at)
                 for one in rules[about][:1]:
                     found = Withheld(name, one.rule, one.reason)
             if found is None:

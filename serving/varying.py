@@ -118,7 +118,7 @@ class _Named:
 
     Attributes:
         columns: Their names.
-        rows: By user.
+        rows: By user: from when on the row is known, then the values.
     """
 
     columns: tuple[str, ...] = ()
@@ -215,8 +215,14 @@ class Varying:
         took = time.monotonic() - started
         self._learn_again = time.monotonic() + max(LEARN_SECONDS, took / LEARN_SHARE)
 
-    def decide(self, person: Person, ask: VariantsAsk, *, now: datetime) -> Varied:
+    def decide(self, person: Person, ask: VariantsAsk, *, now: datetime, at: datetime | None = None) -> Varied:
         """The variant of one person; nothing is stored here.
+
+        Args:
+            person: Whose.
+            ask: The request.
+            now: When it is decided.
+            at: When it is shown, by which variants begin and end; by default now.
 
         Raises:
             FieldError: there is no such channel.
@@ -224,7 +230,7 @@ class Varying:
         refuse_channel(ask.channel, self._settings)
         slot = self._slots.get(ask.slot)
         tokens, segments = self._about(person, ask)
-        candidates, against = _candidates({} if slot is None else slot.wordings, ask, segments, now)
+        candidates, against = _candidates({} if slot is None else slot.wordings, ask, segments, at or now)
         suppressed = [WithheldVariant(variant_id=one.variant_id, rule=one.rule, reason=one.reason) for one in against]
         arm = person.arm.name
         version = {"model": self._version, "random": "even"}.get(arm, arm)
@@ -372,22 +378,24 @@ class Varying:
         return self._model.context.codes(situation(features, channels))
 
     def _user(self, user_id: str | None) -> Mapping[str, Any]:
-        """What texts may merge in of a person: the row that `/v1/tables` brought, else the checked one."""
+        """What texts may merge in of a person: of the row that `/v1/tables` brought and the checked one the newer."""
         columns = self._named.columns
         if user_id is None or not columns or self._state.tombstones.holds(user_id):
             return {}
-        checked = dict(zip(columns, self._named.rows.get(user_id, ()), strict=False))
+        known_from, *known = self._named.rows.get(user_id, (None,))
+        checked = dict(zip(columns, known, strict=False))
         table = state_tables["users"].c
         plain = [name for name in columns if name in TABLES["users"].by_name]
-        query = sa.select(table[EXTRA], *(table[name] for name in plain)).where(table.user_id == user_id)
+        told = (table.updated_at.label("known_from"), table[EXTRA], *(table[name] for name in plain))
+        query = sa.select(*told).where(table.user_id == user_id).order_by(table.updated_at.desc()).limit(1)
         try:
             with self._state.reading() as connection:
-                live = connection.execute(query.order_by(table.changed_at.desc()).limit(1)).first()
+                live = connection.execute(query).first()
         except StateUnavailableError:
             return checked
-        if live is None:
+        if live is None or (known_from is not None and live.known_from < known_from):
             return checked
-        extra, *values = live
+        _, extra, *values = live
         further = {name: value for name, value in (extra or {}).items() if name in columns}  # none that is sensitive
         return {**checked, **further, **dict(zip(plain, values, strict=True))}
 
@@ -398,10 +406,12 @@ class Varying:
             return _Named(tuple(allowed))
         users = self._tables.as_of(datetime.now(UTC))["users"]
         there = [name for name in allowed if name in users.columns]
-        rows = users.select("user_id", *there).execute()
-        values = zip(*(rows[name].astype(object).tolist() for name in there), strict=True) if there else iter(())
+        if not there:
+            return _Named(tuple(allowed))
+        rows = users.select("user_id", "updated_at", *(name for name in there if name != "updated_at")).execute()
+        values = zip(*(rows[name].astype(object).tolist() for name in ("updated_at", *there)), strict=True)
         missing = [name for name in allowed if name not in there]
-        return _Named((*there, *missing), dict(zip(rows["user_id"], values, strict=False)))
+        return _Named((*there, *missing), dict(zip(rows["user_id"], values, strict=True)))
 
     @property
     def _user_columns(self) -> frozenset[str]:
@@ -410,13 +420,13 @@ class Varying:
 
 
 def _candidates(
-    wordings: Mapping[str, Wording], ask: VariantsAsk, segments: Collection[str], now: datetime
+    wordings: Mapping[str, Wording], ask: VariantsAsk, segments: Collection[str], at: datetime
 ) -> tuple[list[Wording], list[Unfit]]:
     """Those that may be shown, and what speaks against the others."""
     candidates, against = [], []
     for wording in wordings.values():
         wrong = unfit(
-            wording, now=now, campaign_id=ask.campaign_id, segments=segments, only=ask.variants, offer_id=ask.offer_id
+            wording, now=at, campaign_id=ask.campaign_id, segments=segments, only=ask.variants, offer_id=ask.offer_id
         )
         if wrong is None:
             candidates.append(wording)

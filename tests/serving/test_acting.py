@@ -29,6 +29,7 @@ from serving.filling import Filling
 from serving.happened import Happenings, told_of
 from serving.people import People
 from serving.profiles import Profiles
+from serving.sending import no_time
 from serving.sendlist import write_from, write_list
 
 EVENT = {"event": "product_added", "item_id": "i7"}
@@ -435,6 +436,41 @@ def test_an_offer_a_variant_and_items_are_decisions_of_their_own_and_told_again_
         assert chosen["offer"] == ["none" if action.offer is None else "ten"]
         assert chosen["variant"] == [action.variants[0].variant_id]
         assert chosen["items"] == [item.item_id for item in action.items]
+
+
+def test_a_message_for_a_later_hour_has_the_offer_and_the_text_that_may_be_shown_then(shared, tmp_path, monkeypatch):
+    begins = datetime.now(UTC) + timedelta(hours=2)
+    hour = (begins.hour + 3) % 24
+    rows = {
+        "variants": [{"variant_id": "soon", "slot": "subject", "campaign_id": "later", "text": "Soon"}],
+        "offers": [{"offer_id": "soon", "name": "Soon"}],
+    }
+    rows = {name: [{**one, "starts_at": begins.isoformat()} for one in found] for name, found in rows.items()}
+    assert shared.post("/v1/tables", rows, key=shared.admin).json()["refused"] == []
+    shared.wait(lambda: shared.engine.varying.slots_of("later") and "soon" in shared.engine.offering.offers)
+    time = no_time("").model_copy(update={"hour": hour, "probability": 1.0, "time_zone": "UTC"})
+    monkeypatch.setattr(shared.engine, "send_times", lambda ids, *_, **__: ([time] * len(ids), []))
+    own = """
+    [actions.cart_abandoned]
+    enabled = false
+    [actions.later]
+    events = ["product_added"]
+    [[actions.later.steps]]
+    offer = "soon"
+    """
+    acting = acting_by(shared, tmp_path, MODEL_ALONE + own)
+    abandon(shared, "zoe")
+    said = {"user_id": "zoe", "preferences": {"hours": f"{hour}-{(hour + 1) % 24}"}}
+    assert shared.post("/v1/preferences", said).status_code == 200
+    now = datetime.now(UTC)
+    [found] = acting.decide(["zoe"], now=now)
+    assert found.action.hour == hour
+    assert [one.text for one in found.action.variants] == ["Soon"]
+    assert found.filled.offered.suppressed == []
+    with shared.engine.state.writing() as connection:
+        done = found.store(connection)
+    [again] = acting.decide(["zoe"], now=now + timedelta(minutes=1))
+    assert again.action == done.action.model_copy(update={"again": True})
 
 
 @pytest.mark.parametrize(("about", "found"), [("x" * 2_000, 0), ("Tea", 1)])

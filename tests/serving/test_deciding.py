@@ -1,6 +1,7 @@
 """A page or a message is decided whole: one person, one arm, parts that fit one another, a decision for each."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from serving.deciding import begin, offer_of, vary
 from serving.decisions.arms import Arm
 from serving.decisions.rules import Consent, Person
 from serving.schemas import DecideAsk
+from serving.sending import no_time
 
 NOW = datetime.now(UTC)
 YES = {"email": Consent(granted=True, at=NOW - timedelta(days=1))}
@@ -113,6 +115,29 @@ def test_what_must_not_be_sent_is_not_decided_and_that_is_logged(stocked):
     assert (row["kind"], row["slot"], row["chosen"]) == ("action", "spring", ["none"])
     assert json.loads(row["suppressed"]) == [{"id": "email", **answer["held_back"][0]}]
     assert decide(stocked, user_id="u31")["held_back"] == [], "on the web they came themselves"
+
+
+def test_what_a_message_holds_may_be_shown_when_it_is_sent(stocked, monkeypatch):
+    """It is decided outside of the hours that the person chose, and an offer and a variant end before it is sent."""
+    hour, ended = (NOW.hour + 5) % 24, NOW + timedelta(hours=2)
+    person = Person("u1", arm=Arm("random", 0.1), consents=YES, preferences={"hours": f"{hour}-{(hour + 1) % 24}"})
+    monkeypatch.setattr(stocked.engine.people, "one", lambda *_, **__: person)
+    time = no_time("").model_copy(update={"hour": hour, "probability": 1.0, "time_zone": "UTC"})
+    monkeypatch.setattr(stocked.engine, "send_times", lambda *_, **__: ([time], []))
+    offering, varying = stocked.engine.offering, stocked.engine.varying
+    offers = {**offering.offers, "ship": replace(offering.offers["ship"], ends_at=ended)}
+    monkeypatch.setattr(offering, "offers", offers)
+    subject = varying._slots["subject"]
+    plain = replace(subject.wordings["a-plain"], ends_at=ended)
+    slots = {**varying._slots, "subject": replace(subject, wordings={**subject.wordings, "a-plain": plain})}
+    monkeypatch.setattr(varying, "_slots", slots)
+    ask = DecideAsk(user_id="u1", channel="email", send_time=True, offer={}, variants=[{"slot": "subject"}])
+    begun = begin(stocked.engine, ask, now=NOW)
+    assert begun.held_back == ()
+    assert [(one.offer_id, one.rule) for one in begun.offered.suppressed] == [("ship", "ends_at")]
+    [shown] = vary(stocked.engine, begun, "ten")
+    assert shown.decision["candidates"] == ["b-ten"]
+    assert begun.offered.decision["at"] == shown.decision["at"] == NOW
 
 
 def test_the_holdout_gets_what_everybody_gets(stocked, monkeypatch):

@@ -122,6 +122,17 @@ def test_a_live_row_of_the_person_goes_first(varying: Varying, state: State) -> 
     assert varying.decide(person(), ask(variants=["plain"]), now=NOW).items[0].text == "New for Anna"
 
 
+def test_of_the_live_and_the_checked_row_the_newest_fills(state: State) -> None:
+    days = {name: NOW - timedelta(days=days) for days, name in enumerate(("today", "later", "sooner"))}
+    users = pd.DataFrame({"user_id": ["ann"], "first_name": ["Anne"], "updated_at": [days["later"]]})
+    varying = Varying(SETTINGS, Tables.from_frames(variants=variants(), users=users), state, None)
+    for at, name, shown in (("sooner", "Ann", "Anne"), ("today", "Anna", "Anna"), ("sooner", "Ann", "Anna")):
+        with state.writing() as connection:
+            row = {"user_id": "ann", "updated_at": days[at], "extra": {"first_name": name}}
+            upsert(connection, "users", [row], at=NOW)
+        assert varying.decide(person(), ask(variants=["plain"]), now=NOW).items[0].text == f"New for {shown}"
+
+
 def test_a_visitor_whose_id_is_a_users_is_not_called_by_their_name(varying: Varying) -> None:
     """A visitor's id comes from their browser."""
     found = varying.decide(person(), ask(user_id=None, anonymous_id="ann", variants=["plain"]), now=NOW)
