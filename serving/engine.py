@@ -195,7 +195,8 @@ class Engine:
         """Read everything; takes as long as the tables are large.
 
         Args:
-            at: The earliest moment that will be asked of: caps count what was sent before it. By default this one.
+            at: The earliest moment that will be asked of: caps count what was sent before it, and nothing that came
+                after the moment asked of. By default this one.
         """
         started = time.monotonic()
         self._at = at
@@ -224,18 +225,24 @@ class Engine:
 
     def refresh_models(self) -> None:
         """Take over new champions, newly checked tables and newly built features."""
-        if self.champions.refresh():
+        self.champions.refresh()
+        # Each by itself, whatever changed: what could not be taken over while the state was away is so the next time.
+        if (champion := self.champions.current.get(RECOMMENDER)) is not self.view.champion:
             with self._changing:
-                self.view = replace(self.view, champion=self.champions.current.get(RECOMMENDER))
-            if (champion := self.champions.current.get(OFFERS)) is not self.offering.champion:
-                self.offering = self.offering.under(champion)
-            if (champion := self.champions.current.get(VARIANTS)) is not self.varying.champion:
-                varying = self.varying.under(champion)
-                varying.learn()
-                self.varying = varying
+                self.view = replace(self.view, champion=champion)
+        if (champion := self.champions.current.get(OFFERS)) is not self.offering.champion:
+            self.offering = self.offering.under(champion)
+        if (champion := self.champions.current.get(VARIANTS)) is not self.varying.champion:
+            varying = self.varying.under(champion)
+            varying.learn()
+            self.varying = varying
         self.varying.learn()
         if self._stamp() != self._checked or (self.profiles is not None and self.profiles.outdated):
-            self._load_checked()
+            try:
+                self._load_checked()
+            except StateUnavailableError:
+                self._checked = ""  # to be read again
+                raise
 
     def recommend(self, ask: RecommendAsk) -> Recommended:
         """Rank items for whoever asks.
@@ -344,8 +351,10 @@ class Engine:
         decisions: list[dict[str, Any]] = []
         if SEND_TIME in asked:
             champions[SEND_TIME] = self.champions.current.get(SEND_TIME)
-            times, decisions = self.send_times(ask.user_ids, champions[SEND_TIME], now=datetime.now(UTC))
-            users = [user.model_copy(update={"send_time": time}) for user, time in zip(users, times, strict=True)]
+            asked_of = list(dict.fromkeys(ask.user_ids))
+            found, decisions = self.send_times(asked_of, champions[SEND_TIME], now=datetime.now(UTC))
+            times = dict(zip(asked_of, found, strict=True))
+            users = [user.model_copy(update={"send_time": times[user.user_id]}) for user in users]
         answered = [champion for champion in champions.values() if champion]
         return Scored(users, ", ".join(map(str, answered)) or "none", self._warnings(answered), decisions)
 
@@ -595,7 +604,8 @@ class Engine:
             self._check_conditions(tables, profiles)
             profiles.refresh()
         now = datetime.now(UTC)
-        people = People(self.settings, tables, self.state, past.until, now=min(now, self._at or now))
+        since, back = min(now, self._at or now), self._at is not None
+        people = People(self.settings, tables, self.state, past.until, now=since, back=back)
         acting = self._acting(tables, profiles, people)
         offering = Offering(self.settings, tables, self.state, profiles, self.champions.current.get(OFFERS))
         varying = Varying(self.settings, tables, self.state, profiles, self.champions.current.get(VARIANTS))

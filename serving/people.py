@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,12 +41,20 @@ class People:
         state: The live state.
         since: Which of its rows are in the tables.
         now: From when on messages are counted back.
+        back: Whether it is asked of moments that are past: what was sent or decided after one is not known then.
     """
 
     def __init__(
-        self, settings: Settings, tables: Tables | None, state: State, since: Watermarks, *, now: datetime
+        self,
+        settings: Settings,
+        tables: Tables | None,
+        state: State,
+        since: Watermarks,
+        *,
+        now: datetime,
+        back: bool = False,
     ) -> None:
-        self._settings, self._state, self._since = settings, state, since
+        self._settings, self._state, self._since, self._back = settings, state, since, back
         caps = [cap_of(text) for text in settings.rules.caps.values()]
         self._window = timedelta(days=max(MOST_DAYS, *(cap[1] for cap in caps if cap), 0))
         self._checked = None if tables is None else _Checked.of(tables, sent_after=now - self._window)
@@ -79,7 +88,9 @@ class People:
             live = False
         if self._checked is not None:
             for id_, known in found.items():
-                known.extend(self._checked.of_user(id_))
+                known.extend(_further(self._checked.of_user(id_), known))
+        if self._back:
+            found = {id_: [fact for fact in known if _was_known(fact, now)] for id_, known in found.items()}
         arms, salt = self._settings.arms, self._settings.shop.salt
         people: dict[str | None, Person] = {
             id_: person_of(id_, told, arm=arm_of(id_, arms, salt=salt, now=now), usual_zone=self._usual_zone, live=live)
@@ -100,7 +111,7 @@ def person_of(
 
     Args:
         user_id: Whom they are about.
-        told: In any order; told twice is as told once.
+        told: In any order. What was sent counts as often as it is told; anything else told twice is as told once.
         arm: Theirs.
         usual_zone: The time zone of who has none that a clock knows.
         live: Whether the state told its part.
@@ -113,7 +124,7 @@ def person_of(
     """
     consents: dict[str, Consent] = {}
     last: dict[tuple[str, str], Fact] = {}
-    sent: dict[str, set[datetime]] = {}
+    sent: dict[str, list[datetime]] = {}
     decided: set[str] = set()
     actions: list[Fact] = []
     for fact in sorted(told, key=_order):
@@ -121,7 +132,7 @@ def person_of(
         if fact.what == "consent":
             consents[name] = Consent(fact.value == "yes", at)
         elif fact.what == "sent":
-            sent.setdefault(name, set()).add(at)
+            sent.setdefault(name, []).append(at)
             decided.add(fact.decision_id or "")
         elif fact.what == "action":
             actions.append(fact)
@@ -134,7 +145,7 @@ def person_of(
         if context.get("step", 0) == 0:
             entered[action.name or ""] = at
         if (channel := context.get("channel")) and action.decision_id not in decided:
-            sent.setdefault(channel, set()).add(_moment(context.get("send_at")) or at)
+            sent.setdefault(channel, []).append(_moment(context.get("send_at")) or at)
     when = {key: fact.at for key, fact in last.items() if fact.at}
     zone, channels = last.get(("zone", "")), last.get(("channels", ""))
     return Person(
@@ -155,6 +166,16 @@ def person_of(
         entered=entered,
         live=live,
     )
+
+
+def _further(checked: Iterable[Fact], live: Sequence[Fact]) -> Iterable[Fact]:
+    """What the checked tables tell but for the messages that the state tells too: each is to count once."""
+    both = Counter(fact for fact in live if fact.what == "sent")
+    return (Counter(checked) - both).elements() if both else checked
+
+
+def _was_known(fact: Fact, now: datetime) -> bool:
+    return fact.what not in {"sent", "action"} or fact.at is None or fact.at <= now
 
 
 def _order(fact: Fact) -> tuple[datetime, bool, str]:

@@ -245,10 +245,11 @@ class Profiles:
         query = sa.select(sa.func.max(order), *whose).where(order > self._seen[name]).group_by(*whose)
         with self._state.reading() as connection:
             found = connection.execute(query).all()
-        if found:
-            self._seen[name] = max(newest for newest, *_ in found)
         visitors = [row.anonymous_id for row in found if row.user_id is None and name == "events"]
-        return [row.user_id for row in found if row.user_id is not None] + self._became(visitors)
+        became = self._became(visitors)
+        if found:  # once nothing of it can get lost any more
+            self._seen[name] = max(newest for newest, *_ in found)
+        return [row.user_id for row in found if row.user_id is not None] + became
 
     def _became(self, visitors: Sequence[str]) -> list[str]:
         """The users whom visitors became, in the checked tables or in the state."""
@@ -265,13 +266,14 @@ class Profiles:
             StateUnavailableError: the state cannot be read.
         """
         visitors = self._visitors.of(user_ids)
-        whose = dict(zip(visitors["anonymous_id"], visitors["user_id"], strict=True))
+        ids = visitors["anonymous_id"].unique().tolist()
         found: set[str] = set()
         with self._state.reading() as connection:
-            for users, others in zip_longest(slices(user_ids), slices(list(whose)), fillvalue=()):
+            for users, others in zip_longest(slices(user_ids), slices(ids), fillvalue=()):
                 values = {**asdict(self._since), "user_ids": list(users), "visitors": list(others)}
                 found |= set(connection.scalars(NEWER, values))
-        return {whose.get(id_, id_) for id_ in found} & set(user_ids)
+        became = visitors.loc[visitors["anonymous_id"].isin(found), "user_id"]
+        return found.union(became).intersection(user_ids)
 
     def rows(self, user_ids: Sequence[str], names: Sequence[str] = PERSONAL) -> dict[str, pa.Table]:
         """All that is known of these customers, in the checked tables and in the state, and the items; in any thread.

@@ -3,9 +3,11 @@
 import json
 import shutil
 import sqlite3
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ import sqlalchemy as sa
 
 from data.checks import check
 from data.contract import TABLES
-from data.errors import DataError, WorkspaceError
+from data.errors import DataError, StateUnavailableError, WorkspaceError
 from data.interactions import Interactions
 from data.state import State, keys
 from data.state.arrivals import sort_events
@@ -26,8 +28,10 @@ from data.workspace import Workspace
 from features.snapshots import build
 from models.recommenders.repeat_purchase import RepeatPurchase
 from models.saving import EXAMPLES
+from models.variants import VariantModel
 from registry.folder import seal
 from serving.catalogue import Catalogue
+from serving.champions import OFFERS, VARIANTS, Champion
 from serving.engine import Engine
 from serving.explaining import explain
 from serving.profiles import Profiles
@@ -35,6 +39,7 @@ from serving.recommending import FALLBACK
 from serving.schemas import RecommendAsk, ScoreAsk
 
 HALF = 20
+START = pd.Timestamp("2026-01-01", tz="UTC")
 
 
 def viewed(event_id, user_id, item_id, at, **more):
@@ -489,6 +494,88 @@ def test_features_that_were_not_built_are_told_and_taken_over_once_they_are(shop
     engine.refresh_models()
     assert "features" not in engine.status.troubles
     assert engine.score(ScoreAsk(user_ids=["u1"])).users[0].lifecycle_stage is not None
+
+
+def away_once(monkeypatch, where, name):
+    """The state cannot be read the first time that something is asked for."""
+    real, asked = getattr(where, name), []
+
+    def first_away(*args, **options):
+        asked.append(name)
+        if len(asked) == 1:
+            raise StateUnavailableError("locked")
+        return real(*args, **options)
+
+    monkeypatch.setattr(where, name, first_away)
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("room", ["offering", "varying"])
+def test_a_champion_that_came_while_the_state_was_away_is_taken_over_later(workspace, monkeypatch, room):
+    engine = Engine(workspace)
+    engine.load()
+    new = Champion(OFFERS, 7, SimpleNamespace()) if room == "offering" else Champion(VARIANTS, 7, VariantModel())
+    changed = iter([True, False])
+    monkeypatch.setattr(engine.champions, "refresh", lambda: next(changed))
+    engine.champions.current = {**engine.champions.current, new.name: new}
+    away_once(monkeypatch, sys.modules[f"serving.{room}"], "changed")
+    with pytest.raises(StateUnavailableError):
+        engine.refresh_models()
+    engine.refresh_models()
+    assert getattr(engine, room).champion is new
+    engine.state.close()
+
+
+@pytest.mark.usefixtures("registry")
+def test_tables_that_were_checked_while_the_state_was_away_are_taken_over_later(workspace, monkeypatch):
+    engine = Engine(workspace)
+    engine.load()
+    users = pd.DataFrame({"user_id": ["u1", "just imported"], "country": ["DE", "AT"]})
+    users.to_parquet(workspace.tables_dir / "users.parquet", index=False)
+    check(workspace)
+    people = engine.people
+    away_once(monkeypatch, engine, "_troubles_of_state")
+    with pytest.raises(StateUnavailableError):
+        engine.refresh_models()
+    assert engine.people is people
+    engine.refresh_models()
+    assert engine.people is not people
+    engine.state.close()
+
+
+def test_what_a_visitor_did_while_the_state_was_away_is_in_the_features_later(workspace, monkeypatch, now):
+    state = State.of(workspace)
+    profiles = Profiles(workspace, workspace.checked, state, Watermarks())
+    signed_in = {"event": "signed_in", "anonymous_id": "tab", "user_id": "vera"}
+    seen = {"event": "product_added", "anonymous_id": "tab", "item_id": "i7"}
+    for number, event in enumerate((signed_in, seen)):
+        if number:
+            profiles.refresh()
+            away_once(monkeypatch, profiles, "_became")
+        with state.writing() as connection:
+            row = {**event, "event_id": f"{number}", "occurred_at": now}
+            sort_events([row], now=datetime.now(UTC), max_clock_skew_minutes=60).store(connection)
+    with pytest.raises(StateUnavailableError):
+        profiles.refresh()
+    profiles.refresh()
+    frame, _ = profiles.of(["vera"])
+    assert frame["cart_items"].tolist() == [1]
+    state.close()
+
+
+def test_what_a_visitor_of_two_did_is_news_of_whoever_was_named_first(workspace, now):
+    at = [START, START + pd.Timedelta(days=1)]
+    named = pd.DataFrame({"anonymous_id": "tab", "user_id": ["ann", "bob"], "at": at})
+    named.to_parquet(workspace.tables_dir / "identities.parquet", index=False)
+    check(workspace)
+    state = State.of(workspace)
+    profiles = Profiles(workspace, workspace.checked, state, Watermarks.of(workspace.checked))
+    with state.writing() as connection:
+        row = {"event": "product_added", "anonymous_id": "tab", "item_id": "i7", "event_id": "1", "occurred_at": now}
+        sort_events([row], now=datetime.now(UTC), max_clock_skew_minutes=60).store(connection)
+    assert "ann" in profiles.newer(["ann"])
+    assert "ann" in profiles.newer(["ann", "bob"])
+    state.close()
 
 
 @pytest.mark.usefixtures("registry")

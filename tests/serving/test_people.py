@@ -163,6 +163,27 @@ def test_an_action_counts_as_sent_until_its_message_is_told(state_url):
     assert ann.entered == {"cart_abandoned": NOW - timedelta(days=2)}
 
 
+def test_what_is_sent_or_planned_at_one_moment_is_counted_one_by_one():
+    """Hours to send at are whole hours, and imported times often whole days."""
+    state = State.open("sqlite://")
+    later = (NOW + timedelta(hours=5)).isoformat()
+    sent = [message(1, "email", 2), message(2, "email", 2), message(3, "email", 2, decision_id="d3")]
+    planned = [action(number, 0.1, channel="email", step=0, send_at=later) for number in (1, 2)]
+    store(state, decisions=planned, messages=sent[:2])
+    [ann] = people(tables(messages=sent), state).of(["ann"], now=NOW)
+    assert ann.sent["email"] == (NOW - timedelta(days=2),) * 3 + (NOW + timedelta(hours=5),) * 2
+
+
+def test_asked_of_an_earlier_moment_what_came_after_it_counts_in_no_cap():
+    state, later = State.open("sqlite://"), NOW + timedelta(hours=5)
+    sent = [message(1, "email", 2), message(2, "email", -1)]
+    planned = [action(1, 0.1, channel="email", step=0, send_at=later.isoformat()), action(2, -1, channel="email")]
+    store(state, decisions=planned, messages=sent)
+    for checked in (None, tables(messages=sent)):
+        back = People(Settings(), checked, state, Watermarks(), now=NOW, back=True)
+        assert back.one("ann", now=NOW).sent["email"] == (NOW - timedelta(days=2), later)
+
+
 def test_a_shop_of_events_alone_tells_its_orders_too():
     bought = {"event_id": "e1", "event": "order_completed", "user_id": "ann", "occurred_at": ago(3)}
     state = State.open("sqlite://")

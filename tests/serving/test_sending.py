@@ -158,6 +158,11 @@ def test_the_route_answers_warns_and_keeps_each_decision_once(shop_that_writes, 
     }
 
 
+def test_who_is_asked_about_twice_is_answered_twice_alike(shop_that_writes, client) -> None:
+    one, stranger, again = scored(client, {"user_ids": ["u0", "nobody", "u0"], "models": ["send-time"]})["users"]
+    assert one == again != stranger
+
+
 def test_answers_that_just_came_count(shop_that_writes, client) -> None:
     at = datetime.now(UTC) - timedelta(days=30)
     sent = [at + timedelta(days=day) for day in range(25)]
