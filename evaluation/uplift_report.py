@@ -72,6 +72,8 @@ class Who:
         areas: Qini, AUTOC and RATE-Qini.
         others: Other orders of the same people.
         first: The effect among the first in the model's order, at each of `FIRST`.
+        choice_pays: Whether what the model chooses for each person was found to be worth more than one arm for all: of
+            a few who lose by it the whole order may tell too little.
     """
 
     arm: str
@@ -82,6 +84,7 @@ class Who:
     areas: tuple[Area, ...]
     others: tuple[Ranking, ...]
     first: tuple[UpliftGroup, ...]
+    choice_pays: bool = False
 
     @property
     def differ(self) -> bool:
@@ -102,6 +105,11 @@ class Who:
     @property
     def sentence(self) -> str:
         """The finding in words."""
+        if not self.differ and self.choice_pays:
+            return (
+                "The model's order as a whole is not shown to be better than one at random, but what it chooses for "
+                "each person is shown to be worth more than one choice for all."
+            )
         if not self.differ:
             return (
                 f"No difference between people was found: choosing whom to send {self.arm} is not shown to be better "
@@ -120,6 +128,8 @@ class Who:
         best, spared = self.curve.best_share, self.curve.over_all
         estimate, low, high = (f"{100 * share:.0f}" for share in (best.estimate, best.low, best.high))
         told = f"{estimate} % ({low} to {high} % in 95 % of resamples)"
+        if not self.differ and self.choice_pays:
+            return "As many as the model chooses: its order as a whole does not tell a better share."
         if not self.differ:
             return "Everybody or nobody: no part of the people was found to be better to contact than the others."
         change, ends = self.unit.change(spared, times=THOUSAND), self.unit.ends(spared, times=THOUSAND)
@@ -146,6 +156,11 @@ class Offers:
     unit: Unit
     found: PolicyComparison
     chooser: str = "choosing for each person"
+
+    @property
+    def pays(self) -> bool:
+        """Whether the model's choice was found to be worth more than that policy."""
+        return self.best_single is not None and self.best_single.gain.low > 0
 
     @property
     def best_single(self) -> PolicyGain | None:
@@ -285,8 +300,7 @@ class UpliftReport:
         """Where doing it to everybody is not what to do, what choosing is worth, if it surely is worth something."""
         if self.verdict.kind == "act" or self.campaign or not (self.who and self.who.differ and self.offers):
             return ""
-        best = self.offers[0].best_single
-        if best is None or not best.gain.low > 0:
+        if not self.offers[0].pays:
             return ""
         told = self.offers[0].sentence
         return f" But people differ: {told[:1].lower()}{told[1:]}"

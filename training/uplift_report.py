@@ -331,9 +331,10 @@ def _learnt(
     try:
         fitted = learn(experiment, drawn, values, experiment.before, earned=earned, seed=seed)
         found = judge_who(fitted, arm, unit, rule=rule, seed=seed)
+        offers = _offers(fitted, unit, judged, rule, called=called, after_cost=bool(earned))
         return _Learnt(
-            replace(found, arm=called[experiment.arms.index(arm)]),
-            _offers(fitted, unit, judged, rule, called=called, after_cost=bool(earned)),
+            replace(found, arm=called[experiment.arms.index(arm)], choice_pays=offers[0].pays),
+            offers,
             str(fit_policy_tree(fitted.experiment.table, fitted.values, names=called, seed=seed)),
         )
     except DataError as error:

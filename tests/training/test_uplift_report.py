@@ -252,6 +252,20 @@ def test_where_only_some_are_worth_it_the_verdict_says_so(monkeypatch: pytest.Mo
     assert "“nobody”" in found.sentence
 
 
+def test_nobody_is_told_to_decide_for_all_alike_where_choosing_is_worth_more() -> None:
+    rng = np.random.default_rng(4)
+    rare, arm = rng.random(1500) < 0.08, rng.permutation(1500) % 2
+    rows = pd.DataFrame({"arm": np.where(arm == 1, "mail", "none"), "rare": rare.astype(int)})
+    rows["visit"] = (rng.random(1500) < 0.4 + arm * np.where(rare, -0.28, 0.1)).astype(int)
+    found = told(rows.assign(other=rng.normal(size=1500)), before=["rare", "other"])
+    assert found.who is not None
+    assert not found.who.differ
+    assert "Choosing for each person is worth +" in found.offers[0].sentence
+    assert "alike" not in found.who.sentence
+    assert "what it chooses for each person is shown to be worth more" in found.who.sentence
+    assert found.who.how_many.startswith("As many as the model chooses")
+
+
 def test_of_three_arms_the_plan_is_as_sure_as_the_verdict_and_counts_days_of_both() -> None:
     rng = np.random.default_rng(2)
     rows = shop(3000)
