@@ -87,6 +87,8 @@ class Rows:
         if column not in self.raw.columns:
             return ibis.literal(value=True)
         value = self.raw[column]
+        if value.type().is_floating() and self.spec.by_name[column].type == "string":
+            value = self[column]  # NaN is no id
         return value.isnull() | (value == "") if value.type().is_string() else value.isnull()
 
     @property

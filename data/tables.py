@@ -174,6 +174,9 @@ def cast(value: ir.Value, wanted: str) -> ir.Value:
         value = (text == "").ifelse(ibis.literal([], type="array<string>"), text.re_split(r"\s*,\s*"))
     elif value.type().is_numeric() and wanted.startswith("array"):
         value = value.notnull().ifelse(ibis.array([value]), ibis.null(f"array<{value.type()}>"))
+    elif value.type().is_floating() and wanted == IBIS_TYPES["string"]:  # pandas makes numbers of ids with gaps
+        text = value.cast("string").re_replace(r"\.0$", "")
+        value = (value - value == 0).ifelse(text, ibis.null("string"))  # NaN is no id
     elif wanted == IBIS_TYPES["int"] and (value.type().is_string() or value.type().is_floating()):  # DuckDB rounds
         number = value.try_cast("float64")
         value = (number == number.floor()).ifelse(value, ibis.null(value.type()))

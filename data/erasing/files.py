@@ -89,7 +89,7 @@ class Search:
 
     def _find(self, id_: object) -> tuple[str, bool] | None:
         """The erasure that an id belongs to, and whether it leaves orders."""
-        text = str(id_)
+        text = str(id_).removesuffix(".0") if isinstance(id_, float) else str(id_)  # as `data.tables.cast` reads it
         if text not in self._seen:
             # Columns of JSON write strings with their quotes.
             hashes = [self._known.hash(one) for one in (text, text.strip('"'))]

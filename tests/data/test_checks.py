@@ -259,6 +259,15 @@ def test_an_empty_value_is_missing_and_no_wrong_type(workspace: Workspace) -> No
     assert pd.isna(row["unit_price"])
 
 
+def test_a_number_that_is_none_is_no_id(workspace: Workspace) -> None:
+    frame = pd.DataFrame({"user_id": [1.0, 2.0, 1.0], "country": ["DE", "AT", "CH"]})
+    brought = pa.Table.from_pandas(frame).set_column(0, "user_id", pa.array([1.0, float("nan"), 3.0]))
+    pq.write_table(brought, workspace.tables_dir / "users.parquet")
+    check(workspace)
+    assert good_rows(workspace, "users")["user_id"].tolist() == ["1", "3"]
+    assert reasons(workspace, "users") == [["user_id: missing"]]
+
+
 def test_of_a_row_sent_twice_one_stays(workspace: Workspace) -> None:
     bring(workspace, events=[GOOD["events"]] * 3)
     check(workspace, now=NOW)

@@ -336,6 +336,19 @@ def test_a_number_is_an_id_as_any_other_and_takes_no_report_along(workspace, sta
     assert [path.name for path in workspace.reports_dir.iterdir()] == ["audit.md"]
 
 
+def test_an_id_that_a_gap_made_a_fraction_is_the_same_id(workspace, state):
+    """An order of a guest makes 17850 of all others 17850.0, in Parquet and in JSON."""
+    some = ORDERS.assign(user_id=[17850.0, None])
+    some.to_parquet(workspace.tables_dir / "orders.parquet")
+    events = EVENTS.head(2).assign(user_id=[17850.0, None])
+    events.to_json(workspace.tables_dir / "events.jsonl", orient="records", lines=True, double_precision=1)
+    check(workspace)
+    assert workspace.checked["orders"].user_id.execute().dropna().tolist() == ["17850"]
+    erase(workspace, state, "17850")
+    assert pd.read_parquet(workspace.tables_dir / "orders.parquet")["order_id"].tolist() == ["o2"]
+    assert "17850" not in (workspace.tables_dir / "events.jsonl").read_text()
+
+
 def test_tombstones_are_keyed_with_the_salt(workspace, state):
     erase(workspace, state, ERASED)
     [row] = tables_of(state, tombstones)

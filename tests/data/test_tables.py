@@ -55,6 +55,20 @@ def test_a_value_that_cannot_be_read_is_null_and_the_others_stay(tmp_path: Path)
     assert orders.quantity.fillna(-1).tolist() == [-1, 2]
 
 
+def test_ids_that_a_gap_made_fractions_are_those_of_the_other_tables(tmp_path: Path) -> None:
+    """pandas has no whole numbers with gaps: an order of a guest makes 17850 of all others 17850.0."""
+    guests = pd.DataFrame({"order_id": [1, 2, 3], "user_id": [17850.0, None, 2.5], "quantity": 1.5})
+    guests.to_parquet(tmp_path / "orders.parquet")
+    pd.DataFrame({"user_id": [17850]}).to_parquet(tmp_path / "users.parquet")
+    shop = Tables.open(tmp_path)
+    ids = shop["orders"].order_by("order_id").user_id.execute()
+    assert ids.tolist()[::2] == [*shop["users"].user_id.execute(), "2.5"]
+    assert pd.isna(ids[1])
+    unknown = pa.table({"order_id": ["1"], "user_id": pa.array([float("nan")])})
+    pq.write_table(unknown, tmp_path / "orders.parquet")
+    assert Tables.open(tmp_path)["orders"].user_id.execute().isna().all()
+
+
 def test_a_csv_may_start_with_a_byte_order_mark_and_spell_columns_with_capitals(tmp_path: Path) -> None:
     orders = read(tmp_path, "orders.csv", b"\xef\xbb\xbfOrder_ID, quantity\r\n7,2\r\n")
     assert orders.order_id.tolist() == ["7"]
