@@ -555,8 +555,12 @@ def _arms(words: pd.Series, treatment: str, control: str | None) -> tuple[str, .
 
 
 def _is_of_ids(name: object, column: pd.Series) -> bool:
-    """Whether it is called so, and most people have one of their own: "customer" may also say new or old."""
-    return str(name).strip().lower().replace(" ", "_") in USERS and 2 * column.nunique() > len(column)
+    """Whether it is called so, and most rows have one of their own, or it is an id: "customer" may say new or old."""
+    called = str(name).strip().lower().replace(" ", "_")
+    if called not in USERS:
+        return False
+    ids = column.nunique()
+    return 2 * ids > len(column) or (called.endswith("_id") and ids > MOST_ARMS)
 
 
 def _there(rows: pd.DataFrame, names: Sequence[str]) -> None:

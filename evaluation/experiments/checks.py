@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency, chisquare, mannwhitneyu
 
+from evaluation.classification import NOT_KNOWN
 from evaluation.experiments.means import difference_of_means
 
 ALARM = 0.001
@@ -145,7 +146,8 @@ def sample_ratio_by_segment(arm: np.ndarray, segments: pd.DataFrame) -> Check:
             if judged.sum() >= 2:
                 seen, planned = observed[judged], share[judged] / share[judged].sum()
                 test = chisquare(seen, planned * seen.sum())
-                found.append((float(test.pvalue), f"{column} = {group}: {' to '.join(f'{n:,}' for n in seen)}"))
+                those = NOT_KNOWN if pd.isna(group) else group
+                found.append((float(test.pvalue), f"{column} = {those}: {' to '.join(f'{n:,}' for n in seen)}"))
     if not found:
         return Check(name, "not checked", "No segment has people enough.")
     p, worst = min(found)

@@ -12,6 +12,7 @@ from scipy.special import ndtri
 from scipy.stats import chi2, false_discovery_control
 
 from data.errors import DataError
+from evaluation.classification import NOT_KNOWN
 from evaluation.experiments.means import Difference, difference_of_means
 from evaluation.experiments.sequential import AlwaysValid, always_valid, always_valid_p_value, planned_of
 from evaluation.intervals import Interval
@@ -195,9 +196,9 @@ def shrink(
 
 def _by_group(outcome: np.ndarray, group: pd.Series) -> dict[str, np.ndarray]:
     """The outcomes of each group; what is missing is one."""
-    codes, names = pd.factorize(group, use_na_sentinel=False)
+    codes, names = pd.factorize(group.astype("object").where(group.notna(), NOT_KNOWN).astype(str))
     ends = np.bincount(codes, minlength=len(names)).cumsum()[:-1]
-    return dict(zip(map(str, names), np.split(outcome[np.argsort(codes, kind="stable")], ends), strict=True))
+    return dict(zip(names, np.split(outcome[np.argsort(codes, kind="stable")], ends), strict=True))
 
 
 def _cochran(estimate: np.ndarray, error: np.ndarray) -> tuple[float, int]:

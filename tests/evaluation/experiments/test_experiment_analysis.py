@@ -283,6 +283,16 @@ def test_a_column_called_customer_that_says_new_or_old_is_not_taken_for_ids():
     assert read_experiment(rows, treatment="arm").left_out == {}
 
 
+def test_people_with_several_rows_each_are_known_by_a_column_of_ids():
+    rows = shop(12, people=300).assign(user_id=np.arange(300))
+    each_four_times = pd.concat([rows] * 4)
+    found = read_experiment(each_four_times, treatment="arm")
+    assert sum(found.counts.values()) == 300
+    assert found.left_out == {"there twice": 900}
+    one_account = each_four_times.assign(user_id=each_four_times.user_id % 20)  # no more of them than arms may be
+    assert read_experiment(one_account, treatment="arm").left_out == {}
+
+
 def test_the_verdict_names_what_broke_rather_than_what_follows_from_it():
     rows = shop(11, people=20_000)
     rng = np.random.default_rng(0)
@@ -402,6 +412,17 @@ def test_a_small_segment_is_not_judged():
     assert small.small
     assert not small.found
     assert np.isnan(small.p_adjusted)
+
+
+def test_people_of_whom_a_group_is_not_known_are_one_and_lose_nobody():
+    rng = np.random.default_rng(11)
+    groups = pd.DataFrame({"g": pd.Series(["nan", None, "a", np.nan] * 250, dtype=object)})
+    found = segment_effects(rng.normal(size=1000), rng.normal(size=1000), groups, groups).effects
+    assert {e.group: e.difference.n_treated for e in found} == {"(not known)": 500, "a": 250, "nan": 250}
+    rows = shop(15).assign(country=lambda rows: rows.country.where(rows.country != "DE"))
+    lost = rows[rows.country.notna() | (rows.arm == "none") | (rng.random(len(rows)) > 0.5)]
+    told = analyse(read_experiment(lost, treatment="arm", segments=["country"]), [Metric("bought")]).verdict.sentence
+    assert ": country = (not known): " in told
 
 
 def test_a_plan_finds_what_it_was_made_for():
