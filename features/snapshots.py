@@ -80,6 +80,18 @@ class Span:
         """
         return min(self.end, datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
 
+    @property
+    def so_far(self) -> datetime:
+        """The end, or that of this hour where the last day is still under way.
+
+        At the midnight to come a window would hold the hours that are still to come, in which nobody did anything.
+
+        Example:
+            >>> Span(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 2, 1, tzinfo=UTC)).so_far.day
+            1
+        """
+        return min(self.end, datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1))
+
 
 def snapshot(
     tables: Tables,

@@ -17,7 +17,7 @@ from data.workspace import Workspace
 from evaluation import plots
 from evaluation.drift import Drift, drift, ordered
 from evaluation.pages import as_json
-from features.snapshots import build, span
+from features.snapshots import Span, build, span
 from registry.versions import Registry, Version
 from training.reference import REFERENCE, read_reference
 from training.scoring import LabelChampion, ValueChampion, label_champions, value_champion
@@ -74,7 +74,7 @@ class DriftReport:
     """All champions.
 
     Attributes:
-        at: The end of the data: everybody is as known then.
+        at: The end of the data, so far: everybody is as known then.
         warn: Threshold of the population stability index.
         alarm: The same.
         models: One each.
@@ -107,11 +107,12 @@ def check_drift(workspace: Workspace, *, now: datetime | None = None) -> DriftRe
     value = value_champion(workspace)
     labels = label_champions(workspace, none_will_do=value is not None)
     champions: list[Champion] = [*labels.values(), *([] if value is None else [value])]
-    end = span(workspace.checked).end
+    known = span(workspace.checked)
+    end = known.so_far
     [snapshot] = build(workspace, [end])
     thresholds, now = workspace.settings.drift, now or datetime.now(UTC)
     everybody = snapshot.frame()
-    found = tuple(_model_drift(champion, everybody, thresholds, end, now) for champion in champions)
+    found = tuple(_model_drift(champion, everybody, thresholds, known, now) for champion in champions)
     report = DriftReport(end, thresholds.warn, thresholds.alarm, found)
     with replacing(workspace.reports_dir / REPORT) as beside:
         beside.write_text(as_json({**asdict(report), "alarms": report.alarms}), encoding="utf-8")
@@ -130,10 +131,10 @@ def _picture(workspace: Workspace, report: DriftReport, model: ModelDrift, versi
 
 
 def _model_drift(
-    champion: Champion, everybody: pd.DataFrame, thresholds: Thresholds, end: datetime, now: datetime
+    champion: Champion, everybody: pd.DataFrame, thresholds: Thresholds, known: Span, now: datetime
 ) -> ModelDrift:
     horizon = timedelta(days=champion.horizon_days)
-    age = (end - champion.card.fitted_until) / horizon
+    age = (known.end - champion.card.fitted_until) / horizon
     name, notes = champion.version.name, []
     people = everybody[champion.asked(everybody)].reset_index(drop=True)
     before = read_reference(champion.folder)
@@ -155,6 +156,6 @@ def _model_drift(
         features=tuple(one for one in found if one.name != name),
         age_horizons=age,
         stale=age > thresholds.stale_after_horizons,
-        label_delay_days=(now - (end - horizon)) / timedelta(days=1),
+        label_delay_days=(now - (known.over - horizon)) / timedelta(days=1),
         notes=tuple(notes),
     )

@@ -164,7 +164,7 @@ class Bulk:
         """
         condition = parse(where, place="--where")
         declared = workspace.settings.propensity
-        end = span(workspace.checked).end
+        end = span(workspace.checked).so_far
         if labels is not None:
             labels = [*labels, *(name for name in condition.names if name in declared or name in OTHERS)]
         value = value_champion(workspace) if labels is None or not set(VALUES).isdisjoint(labels) else None

@@ -19,6 +19,7 @@ from data.workspace import Workspace
 from registry.versions import CHAMPION, Registry
 from training.drift import check_drift
 from training.reference import REFERENCE
+from training.scoring import Bulk
 
 
 @pytest.fixture
@@ -81,6 +82,19 @@ def test_a_model_that_learnt_too_long_ago_is_stale(
     code, said = attune(later(pd.concat([orders.assign(order_id="old " + orders.order_id), moved])))
     assert code == 1
     assert "ended 2.3 horizons before the data do. It is stale." in said
+
+
+def test_hours_that_are_still_to_come_are_looked_at_by_nobody(
+    later: Callable[[pd.DataFrame], Workspace], some_orders: Callable[..., pd.DataFrame]
+) -> None:
+    orders, now = some_orders(users=240), pd.Timestamp.now("UTC")
+    workspace = later(orders.assign(occurred_at=orders.occurred_at + (now - orders.occurred_at.max())))
+    check(workspace)
+    report = check_drift(workspace)
+    soon = pd.Timestamp.now("UTC") + pd.Timedelta(hours=1)
+    assert now < report.at <= soon
+    assert now < Bulk.of(workspace).at <= soon
+    assert report.models[0].label_delay_days >= 30, "a label is known a horizon after its cutoff"
 
 
 def test_columns_that_vanished_or_became_empty_are_alarms_by_name(
