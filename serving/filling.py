@@ -186,7 +186,7 @@ class Filling:
             user_id=person.user_id,
             placement=step.placement,
             k=step.items,
-            context=Context(cart=list(beginning.items)),
+            context=Context.model_construct(cart=list(beginning.items)),  # imported ids may be longer than asked ones
             filter=only,
         )
         found = self._engine.recommend_to(person, ask, now=now, channel=channel)

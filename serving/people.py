@@ -168,10 +168,14 @@ def person_of(
     )
 
 
-def _further(checked: Iterable[Fact], live: Sequence[Fact]) -> Iterable[Fact]:
+def _further(checked: Iterable[Fact], live: Sequence[Fact]) -> Iterator[Fact]:
     """What the checked tables tell but for the messages that the state tells too: each is to count once."""
-    both = Counter(fact for fact in live if fact.what == "sent")
-    return (Counter(checked) - both).elements() if both else checked
+    both = Counter((fact.name, fact.at) for fact in live if fact.what == "sent")
+    for fact in checked:
+        if fact.what == "sent" and both[fact.name, fact.at]:
+            both[fact.name, fact.at] -= 1
+        else:
+            yield fact
 
 
 def _was_known(fact: Fact, now: datetime) -> bool:

@@ -485,7 +485,7 @@ def test_a_category_that_no_filter_could_name_has_no_items(shared, monkeypatch, 
     due = SimpleNamespace(
         trigger=SimpleNamespace(declared=SimpleNamespace(same="category")),
         step=SimpleNamespace(items=2, placement="default"),
-        beginning=SimpleNamespace(about=about, items=()),
+        beginning=SimpleNamespace(about=about, items=("an imported id" * 50,)),
     )
     items, _ = Filling(shared.engine)._items(Person("ann", arm=Arm("model", 1.0)), due, "email", datetime.now(UTC))
     assert (items, len(asked)) == ([], found)

@@ -169,7 +169,7 @@ def test_what_is_sent_or_planned_at_one_moment_is_counted_one_by_one():
     later = (NOW + timedelta(hours=5)).isoformat()
     sent = [message(1, "email", 2), message(2, "email", 2), message(3, "email", 2, decision_id="d3")]
     planned = [action(number, 0.1, channel="email", step=0, send_at=later) for number in (1, 2)]
-    store(state, decisions=planned, messages=sent[:2])
+    store(state, decisions=planned, messages=[message(1, "email", 2, decision_id="d9"), sent[1]])
     [ann] = people(tables(messages=sent), state).of(["ann"], now=NOW)
     assert ann.sent["email"] == (NOW - timedelta(days=2),) * 3 + (NOW + timedelta(hours=5),) * 2
 
