@@ -382,7 +382,7 @@ def text(report: UpliftReport) -> str:
     lines += [f"  {check.status}: {check.name}" for check in report.analysis.checks if check.status != "passed"]
     for c in report.analysis.comparisons:
         i, unit = c.interval, report.unit(c)
-        doubt = "" if c.decisive.enough else "; too few people to believe it"
+        doubt = f"; {c.doubt}" if c.doubt else ""
         lines.append(f"  {c.metric.told}, {report.called(c.arm)}: {unit.change(i)} ({unit.ends(i)}){doubt}")
     money = report.money
     believed = {c.arm: c.decisive.enough for c in reversed(report.analysis.comparisons)}  # of the first metric

@@ -154,6 +154,14 @@ class Comparison:
         return self.p_adjusted < FOUND and self.decisive.enough
 
     @property
+    def doubt(self) -> str:
+        """Why it cannot be believed; empty where it can."""
+        if self.decisive.enough:
+            return ""
+        never = np.isnan(self.decisive.standard_error) and not self.decisive.interval.estimate
+        return "the same for everybody" if never else "too few people to believe it"
+
+    @property
     def harmful(self) -> bool:
         """Whether it was found to be worse."""
         return self.found and (self.decisive.interval.estimate > 0) == self.metric.lower_is_better

@@ -68,12 +68,12 @@ def test_without_columns_known_before_the_page_says_what_is_missing() -> None:
     assert "--before" in found.left_out
 
 
-def test_an_outcome_that_nobody_has_is_no_error() -> None:
-    rows = shop()
-    rows["visit"] = 0
-    found = told(rows, before=["age"])
-    assert found.verdict.kind == "cannot tell"
-    assert found.left_out.startswith("Left out: ")
+def test_an_outcome_that_nobody_or_everybody_has_is_no_error() -> None:
+    for visit in (0, 1):
+        found = told(shop().assign(visit=visit), before=["age"])
+        assert found.verdict.kind == "cannot tell"
+        assert found.left_out == "Left out: visit never changes."
+        assert "  visit, mail: 0.00 points (not known); the same for everybody" in text(found).splitlines()
 
 
 def test_a_broken_assignment_is_not_learnt_from() -> None:
@@ -241,7 +241,7 @@ def test_an_arm_that_is_not_among_the_people_drawn_to_learn_from_is_told(monkeyp
     rows.loc[np.setdiff1d(rows.index, some_rows(1200, 600, seed=0))[:2], "arm"] = "vip"
     found = told(rows, before=["age"])
     assert found.verdict.kind == "act"
-    assert found.left_out == "Left out: vip has too few people to learn from. Leave the arm out."
+    assert found.left_out.startswith("Left out: vip: 0 people to learn from; at least 50 are needed.")
 
 
 def test_where_only_some_are_worth_it_the_verdict_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +264,19 @@ def test_nobody_is_told_to_decide_for_all_alike_where_choosing_is_worth_more() -
     assert "alike" not in found.who.sentence
     assert "what it chooses for each person is shown to be worth more" in found.who.sentence
     assert found.who.how_many.startswith("As many as the model chooses")
+
+
+def test_choosing_is_not_told_in_money_that_too_few_people_stand_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uplift, "cross_fit", partial(uplift.cross_fit, folds=2))
+    rows = shop()
+    rows["visit"] = np.where((rows.age > 40) == (rows.arm == "mail"), rows.visit, 1 - rows.visit)
+    rows["spend"] = 0.0
+    for old, arm in ((True, "mail"), (False, "none")):
+        rows.loc[rows.index[((rows.age > 40) == old) & (rows.arm == arm)][:7], "spend"] = 100.0
+    found = told(rows, money="spend", before=["age"])
+    assert not found.headline[1].decisive.enough
+    assert [offers.outcome for offers in found.offers] == ["visit"]
+    assert any("Which offer is not told by spend" in note for note in found.notes)
 
 
 def test_of_three_arms_the_plan_is_as_sure_as_the_verdict_and_counts_days_of_both() -> None:
