@@ -101,12 +101,17 @@ def run(*, data: Path | None, trials: int | None = None, minutes: float | None =
 def read(file: Path) -> Interactions:
     """The sequences: what a position is (a number, a date, a moment) only says what came first; of equals the file.
 
+    A row that is there twice is one step: else who has all rows twice takes nothing new at last.
+
     Raises:
         DataError: a column is missing, or a position that is neither.
     """
     rows = with_ids(read_rows(file, ("user", "item", "position")), file)
     rows = rows.assign(position=_in_order(rows["position"])).dropna(subset="position")
-    rows = rows.sort_values("position", kind="stable")
+    once = rows.drop_duplicates(["user_id", "item_id", "position"])
+    if len(once) < len(rows):
+        print(f"{file.name}: {len(rows) - len(once):,} of {len(rows):,} rows are there twice and count once")
+    rows = once.sort_values("position", kind="stable")
     return Interactions.from_frame(rows.assign(at=rows.groupby("user_id").cumcount()))
 
 

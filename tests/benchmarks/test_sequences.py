@@ -105,6 +105,16 @@ def test_what_is_taken_again_and_again_may_be_ranked(folder, monkeypatch):
     assert found.peers["item_neighbours"]["recall_at_10"] == 1
 
 
+def test_a_row_that_is_there_twice_is_one_step(folder, capsys):
+    file = folder / "sequences.parquet"
+    rows, known = pd.read_parquet(file), sequences.read(file)
+    assert not capsys.readouterr().out
+    pd.concat([rows, rows.head(100)]).to_parquet(file)
+    found = sequences.read(file)
+    assert (found.item == known.item).all()
+    assert "100 of 740 rows are there twice and count once" in capsys.readouterr().out
+
+
 def test_two_items_each_are_too_few(folder):
     pd.DataFrame({"user": [1, 1], "item": [1, 2], "position": [0, 1]}).to_parquet(folder / "sequences.parquet")
     with pytest.raises(DataError, match="nobody has three items"):
