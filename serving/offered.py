@@ -94,8 +94,8 @@ class Offered:
         if not self.offers:
             reasons = dict.fromkeys(one.reason for one in self.against)
             return f"no offer may be made: {'; '.join(reasons) or 'there is none'}"
-        if self.person.arm.name != "model":
-            return f"no offer, in the arm {self.person.arm.name}"
+        if (arm := self.person.arm.name) != "model" or self.order[0] != NOTHING:
+            return f"no offer, in the arm {arm}" + (": it was drawn, to learn from" if arm == "model" else "")
         best = max((offer for offer in self.offers if offer in self.profits), key=self._expected, default=None)
         if best is None:
             return "no offer: what each would bring is not known yet"

@@ -225,6 +225,16 @@ def test_of_whoever_was_erased_since_they_asked_no_counter_keeps_the_id(state) -
     assert {one.user_id for one in counted} == {""}
 
 
+def test_no_offer_that_was_drawn_says_so(state) -> None:
+    found = offering_of(state, offer("ten"), offer("gift"))
+    profits = {"ten": Profit(-0.2, -1.0, 1.0, 0.3), "gift": Profit(0.1, -1.0, 1.0, 0.4), "none": Profit(0, 0, 0, 0.3)}
+    asked = (found.decide(person(f"u{number}"), OffersAsk(user_id=f"u{number}"), now=NOW) for number in range(300))
+    told = (replace(one, order=["ten", "gift", "none"], profits=profits) for one in asked)
+    drawn = next(one for one in told if one.given.chosen == ("none",))
+    assert drawn.given.probability[0] < 0.1
+    assert "it was drawn" in drawn.note
+
+
 def test_what_cannot_be_counted_is_not_given(state) -> None:
     rule = Settings(offers=Offers(usual="orders_life > 0 -> none else gift"))
     found = offering_of(state, offer("gift", max_redemptions=5), settings=rule)
