@@ -138,6 +138,13 @@ class Who:
                 f"The most is gained with {told} of the people, but contacting everybody is not shown to be worse: "
                 f"{change} per 1,000 people ({ends})."
             )
+        gained = self.curve.best_gain
+        if gained.low <= 0 and not self.choice_pays:
+            change, ends = self.unit.change(gained, times=THOUSAND), self.unit.ends(gained, times=THOUSAND)
+            return (
+                f"The most is gained with {told} of the people, but contacting them is not shown to be better than "
+                f"contacting nobody: {change} per 1,000 people ({ends})."
+            )
         return f"Contact {told} of the people: leaving out the others gains {change} per 1,000 people ({ends})."
 
 

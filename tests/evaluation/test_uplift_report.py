@@ -154,6 +154,19 @@ def test_who_differs_is_said_where_they_do_and_not_where_they_do_not(good: Uplif
     assert random.how_many.startswith("Everybody or nobody")
 
 
+def test_nobody_is_told_to_contact_those_who_are_not_shown_to_gain(good: UpliftReport) -> None:
+    assert good.who is not None
+
+    def said(low: float, *, pays: bool = False) -> str:
+        best, gained, spared = (Interval(0.3, *ends, 0.95) for ends in ((0.1, 0.5), (low, 0.6), (0.1, 0.5)))
+        curve = replace(good.who.curve, best_share=best, best_gain=gained, over_all=spared)  # type: ignore[union-attr]
+        return replace(good.who, curve=curve, choice_pays=pays).how_many  # type: ignore[type-var]
+
+    assert said(0.1).startswith("Contact 30 % (10 to 50 % in 95 % of resamples) of the people: leaving out the others")
+    assert said(-0.1, pays=True).startswith("Contact 30 %")
+    assert "not shown to be better than contacting nobody: +300 per 1,000 people (−100 to +600)" in said(-0.1)
+
+
 def test_people_whom_the_model_puts_level_stand_in_one_part(tmp_path: Path) -> None:
     score = np.random.default_rng(5).random(N)
     level, _ = judged(people(0.15), np.where(np.arange(N) < N / 2, score, -1.0))
