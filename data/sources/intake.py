@@ -207,6 +207,17 @@ def reachable(schema: ibis.Schema) -> dict[str, tuple[str, ibis.DataType]]:
     return found
 
 
+def number_as_id(column: str) -> str:
+    """SQL of an id that is a number, as text: pandas makes 7.0 of 7 in a column with gaps.
+
+    Example:
+        >>> import duckdb
+        >>> duckdb.sql("SELECT " + ", ".join(map(number_as_id, ("7.0", "7", "'v7.0'", "''")))).fetchall()
+        [('7', '7', 'v7.0', None)]
+    """
+    return rf"nullif(regexp_replace(({column})::VARCHAR, '^(\d+)\.0$', '\1'), '')"
+
+
 def number(column: str, *, mark: str) -> str:
     """SQL that reads a number with that decimal mark, without thousands and currency; what is none stays as it is.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data.errors import DataError
-from data.sources.intake import Brought, Intake, moment, with_id
+from data.sources.intake import Brought, Intake, moment, number_as_id, with_id
 
 # The columns of each layout in one order: as Parquet, as CSV (ml-latest, ml-20m, ml-32m), as `::` files (ml-1m).
 RATINGS = (
@@ -35,8 +35,8 @@ def movielens(intake: Intake) -> Brought:
         "parsed",
         f"""
         SELECT
-            {user}::VARCHAR AS user_id,
-            {item}::VARCHAR AS item_id,
+            {number_as_id(user)} AS user_id,
+            {number_as_id(item)} AS item_id,
             TRY_CAST({rating} AS DOUBLE) AS value,
             {moment(timestamp, form="epoch_seconds")} AS occurred_at,
             coalesce({rating}::VARCHAR, 'empty') AS rating_text,
@@ -64,7 +64,7 @@ def movielens(intake: Intake) -> Brought:
     if intake.path.is_dir() and intake.optional_file("items", "movies"):
         item, title, genres = _read(intake, "raw_items", ("items", "movies"), FILMS)
         films = f"""
-            SELECT {item}::VARCHAR AS item_id, {title} AS name,
+            SELECT {number_as_id(item)} AS item_id, {title} AS name,
                 nullif(regexp_split_to_array({genres}, '[| ]')[1], '(no') AS category, {genres} AS genres
             FROM raw_items
         """
@@ -72,7 +72,7 @@ def movielens(intake: Intake) -> Brought:
     if intake.path.is_dir() and intake.optional_file("users"):
         user, *attributes = _read(intake, "raw_users", ("users",), PEOPLE)
         named = ", ".join(f"{theirs} AS {ours}" for theirs, ours in zip(attributes, PEOPLE[0][1:], strict=True))
-        tables["users"] = intake.view("users", f"SELECT {user}::VARCHAR AS user_id, {named} FROM raw_users")
+        tables["users"] = intake.view("users", f"SELECT {number_as_id(user)} AS user_id, {named} FROM raw_users")
     return Brought(tables, refused=intake.view("refused", "SELECT * FROM named WHERE reason IS NOT NULL"))
 
 

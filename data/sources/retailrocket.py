@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data.sources.intake import Brought, Intake, moment, with_id
+from data.sources.intake import Brought, Intake, moment, number_as_id, with_id
 
 EVENTS = {
     "view": "product_viewed",
@@ -31,8 +31,8 @@ def retailrocket(intake: Intake) -> Brought:
         "parsed",
         f"""
         SELECT
-            nullif("{user}"::VARCHAR, '') AS user_id,
-            nullif("{item}"::VARCHAR, '') AS item_id,
+            {number_as_id(f'"{user}"')} AS user_id,
+            {number_as_id(f'"{item}"')} AS item_id,
             CASE lower("event"::VARCHAR) {names} ELSE lower("event"::VARCHAR) END AS event,
             {moment("timestamp", form="epoch_milliseconds" if original else "epoch_seconds")} AS occurred_at,
             transactionid::VARCHAR AS order_id,

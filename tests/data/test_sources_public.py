@@ -21,6 +21,20 @@ def test_retailrocket_events_carry_the_names_of_the_contract(tmp_path: Path) -> 
     assert events["user_id"].tolist() == ["1"] * 4
 
 
+@pytest.mark.parametrize(
+    ("source", "file", "more"), [("retailrocket", "events", {"event": "view"}), ("movielens", "ratings", {"rating": 3})]
+)
+def test_ids_that_a_gap_made_fractions_are_whole_again(
+    tmp_path: Path, source: str, file: str, more: dict[str, object]
+) -> None:
+    frame = pd.DataFrame({"user": [7.0, None], "item": [10.0, 2.0], "timestamp": 1_600_000_000}).assign(**more)
+    (tmp_path / "brought").mkdir()
+    frame.to_parquet(tmp_path / "brought" / f"{file}.parquet")
+    import_source(source, tmp_path / "brought", tmp_path / "shop")
+    events = Workspace.open(tmp_path / "shop").tables["events"].execute()
+    assert events[["user_id", "item_id"]].values.tolist() == [["7", "10"]]
+
+
 def test_the_original_retailrocket_layout_counts_milliseconds(tmp_path: Path) -> None:
     rows = (
         "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n"
