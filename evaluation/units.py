@@ -81,7 +81,7 @@ class Unit:
         """
         factor = self._factor(1)
         places = _places(Interval.around(0.0, width / 2), factor)
-        places += x != 0 and round(x * factor, places) == 0
+        places = _seen(x * factor, places)
         return self._told(x * factor, places) + self._behind
 
     def range(self, i: Interval) -> str:
@@ -127,5 +127,11 @@ def _places(i: Interval, factor: float) -> int:
     if not np.isfinite(half) or half == 0:
         return 2
     places = int(-np.floor(np.log10(half / 3)))
-    hidden = any(abs(end) > TINY and round(end * factor, places) == 0 for end in (i.low, i.high))
-    return places + hidden  # an end that is not zero is not written as zero
+    return max(_seen(end * factor, places) for end in (i.low, i.high))
+
+
+def _seen(x: float, places: int) -> int:
+    """Decimals, three more at the most, with which a number that is not zero is not written as zero."""
+    if abs(x) < TINY:
+        return places
+    return next((more for more in range(places, places + 3) if round(x, more)), places + 3)

@@ -257,6 +257,11 @@ def test_a_period_that_one_arm_has_nobody_in_still_tells_all_so_far(tmp_path: Pa
     assert "points" in row
 
 
+def test_an_end_that_is_hardly_beyond_zero_shows_on_which_side() -> None:
+    assert Unit("share").ends(Interval(-0.0189, -0.0378, -0.00003, 0.95), times=1000) == "−37.80 to −0.03"
+    assert Unit("share").amount(0.00003, 0.06) == "0.003 points"
+
+
 def test_another_suffix_is_refused(good: UpliftReport, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\.pdf"):
         write(good, tmp_path / "uplift.pdf")
