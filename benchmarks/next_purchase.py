@@ -18,10 +18,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from benchmarks.ids import with_ids
 from benchmarks.latency import K, Took, asking, measure
 from benchmarks.result import Result
 from benchmarks.shops import checked
@@ -120,17 +120,18 @@ def held_out_buys(data: Path, folder: Path) -> Buys:
         DataError: `test_buys` cannot be read, or lacks a column.
     """
     tables = checked(data, folder).checked
-    bought = read_rows(data / "test_buys.parquet", ("user", "item", "timestamp"))
+    file = data / "test_buys.parquet"
+    bought = with_ids(read_rows(file, ("user", "item", "timestamp")), file)
     settings, end = Settings().recommender, span(tables).end + timedelta(seconds=1)
     touched = interactions(tables, settings, cutoff=end).items.all_ids
-    items = Vocabulary(sorted({*touched, *_ids(bought.item)}))
+    items = Vocabulary(sorted({*touched, *bought.item_id}))
     known = interactions(tables, settings, cutoff=end, items=items, catalogue=True)
-    histories = Histories.from_interactions(known, users=known.users.codes(_ids(bought.user)))
+    histories = Histories.from_interactions(known, users=known.users.codes(bought.user_id))
     at = bought.timestamp.to_numpy(np.int64)
     timed = at >= known.at.min()
     kept = ~timed[histories.row] | (histories.at < at[histories.row])
     histories = replace(histories.where(kept), now=np.where(timed, at, histories.now))
-    cells = (np.ones(len(bought)), (np.arange(len(bought)), items.codes(_ids(bought.item))))
+    cells = (np.ones(len(bought)), (np.arange(len(bought)), items.codes(bought.item_id)))
     return Buys(known, histories, sparse.csr_matrix(cells, shape=(len(bought), len(items))))
 
 
@@ -150,10 +151,6 @@ def judge(kind: type[Recommender], buys: Buys, folder: Path) -> Contestant:
     quality = evaluate(ranked, buys.held_out, buys.histories.matrix, everybody=buys.known.matrix)
     took = measure({"served": asking(served, buys.histories)}, n_asks=N_TIMED)["served"]
     return Contestant(quality, fit_seconds, took)
-
-
-def _ids(codes: pd.Series) -> np.ndarray:
-    return codes.astype(str).to_numpy(dtype=object)
 
 
 def _print(judged: dict[str, Contestant], refused: dict[str, str], buys: Buys, data: str) -> None:

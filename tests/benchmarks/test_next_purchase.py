@@ -56,6 +56,18 @@ def test_every_model_is_judged_or_says_why_not(folder, monkeypatch, capsys):
     assert all(name in printed for name in few)
 
 
+def test_buys_with_a_gap_are_of_the_same_people_and_items(folder, tmp_path, capsys):
+    """A gap makes 7.0 of 7 in pandas, and a buy of nobody is left out."""
+    whole = next_purchase.held_out_buys(folder, tmp_path / "whole")
+    buys = pd.read_parquet(folder / "test_buys.parquet")
+    gap = pd.DataFrame({"user": [None], "item": [3], "timestamp": [1]})
+    pd.concat([buys, gap]).astype({"user": float, "item": float}).to_parquet(folder / "test_buys.parquet")
+    found = next_purchase.held_out_buys(folder, tmp_path / "gap")
+    assert "1 of 81 rows have no user" in capsys.readouterr().out
+    assert (found.held_out != whole.held_out).nnz == 0
+    assert found.histories.item.tolist() == whole.histories.item.tolist()
+
+
 def test_only_what_came_before_a_timed_buy_is_known(folder, tmp_path):
     buys = pd.read_parquet(folder / "test_buys.parquet")
     moment = START + 50 * DAY_SECONDS
