@@ -168,7 +168,7 @@ def balance(arm: np.ndarray, before: pd.DataFrame, names: Sequence[str]) -> tupl
 
     Args:
         arm: Code of each person's arm, int of shape (n,).
-        before: Numbers or words known before, a row per person. Of words, the frequent ones; missing is a word.
+        before: Numbers, times or words known before, a row per person. Of words, the frequent ones; missing is a word.
         names: Of the arms.
 
     Example:
@@ -221,7 +221,7 @@ def assignment_foreseen(arm: np.ndarray, before: pd.DataFrame, *, seed: int = 0)
 
     Args:
         arm: Code of each person's arm, int of shape (n,); 0 is the control.
-        before: Numbers or words known before, a row per person.
+        before: Numbers, times or words known before, a row per person.
         seed: Of the halves and of which people are asked where there are very many.
 
     Example:
@@ -423,9 +423,12 @@ def _odds(p: float) -> str:
 
 
 def _numbers(before: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
-    """Columns as numbers: what is missing gets the mean and, as each frequent word does, a column of yes and no."""
+    """Columns as numbers, times as days: what is missing gets the mean and a column of its own, as each frequent word."""
     columns: list[tuple[str, np.ndarray]] = []
     for name, values in before.items():
+        if pd.api.types.is_datetime64_any_dtype(values) and values.notna().any():
+            first = values.min()
+            name, values = f"{name} (days since {first:%Y-%m-%d})", (values - first) / pd.Timedelta(days=1)  # noqa: PLW2901
         if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
             x = values.astype(float)
             columns.append((str(name), x.fillna(x.mean() if x.notna().any() else 0.0).to_numpy()))

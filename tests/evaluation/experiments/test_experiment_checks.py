@@ -86,6 +86,20 @@ def test_targeting_that_leaves_means_alike_is_foreseen():
     assert found.value > 0.55
 
 
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_targeting_by_a_date_is_found(zone):
+    rng = np.random.default_rng(4)
+    days = rng.integers(400, size=4000)
+    joined = pd.Series(pd.Timestamp("2025-01-01", tz=zone) + pd.to_timedelta(days, unit="D"))
+    before = pd.DataFrame({"joined": joined.where(rng.random(4000) < 0.9)})
+    arm = (days > 200) ^ (rng.random(4000) < 0.3)
+    found = checks.balanced(checks.balance(arm.astype(int), before, NAMES))
+    assert found.status == "failed"
+    assert found.finding.startswith("joined (days since 2025-01-01): 2")
+    assert checks.assignment_foreseen(arm.astype(int), before).status == "failed"
+    assert checks.balanced(checks.balance(rng.integers(2, size=4000), before, NAMES)).status == "passed"
+
+
 def test_a_column_that_is_the_arm_was_not_alike_before():
     arm = np.repeat([0, 1], 100)
     for column, status in ((arm * 1.0, "failed"), (np.ones(200), "passed")):
