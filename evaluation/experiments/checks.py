@@ -423,7 +423,7 @@ def _odds(p: float) -> str:
 
 
 def _numbers(before: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
-    """Columns as numbers, times as days: what is missing gets the mean and a column of its own, as each frequent word."""
+    """Columns as numbers, times as days: what is missing gets the mean and, as each frequent word, its own column."""
     columns: list[tuple[str, np.ndarray]] = []
     for name, values in before.items():
         if pd.api.types.is_datetime64_any_dtype(values) and values.notna().any():
