@@ -255,6 +255,7 @@ class _Search:
         self.rows, self.k, self.shows, self.blends = rows, k, tuple(shows), blends
         self.refits, self.seed = refits, seed
         self.resamples, self.deadline, self.folder, self.told = resamples, deadline, folder, told
+        self.people = pd.factorize(np.concatenate([part.ids for part in rows]))[0]
         self.trials: list[Trial] = []
         self.best: dict[str, _Best] = {}
         self.defaults_tried: set[str] = set()
@@ -415,15 +416,13 @@ class _Search:
             metric=f"ndcg_at_{self.k}",
             quality=self._interval(best.values),
             baseline=None if baseline is None else baseline.recipe,
-            gain=None
-            if baseline is None
-            else intervals.paired_difference(best.values, baseline.values, resamples=self.resamples),
+            gain=None if baseline is None else self._gain(best.values, baseline.values, level=0.95),
             trials=tuple(self.trials),
         )
 
     def _no_better(self, values: np.ndarray, than: _Best) -> str:
         """Why these values do not take the place of what there is; empty where they are surely better."""
-        gain = intervals.paired_difference(values, than.values, level=SURE, resamples=self.resamples)
+        gain = self._gain(values, than.values, level=SURE)
         return "" if gain.low > 0 else f"not surely better than {than.recipe}: {gain}"
 
     def _first(self) -> _Best:
@@ -525,7 +524,10 @@ class _Search:
         return np.random.default_rng([self.seed, self.n_tried, self.repeats])
 
     def _interval(self, values: np.ndarray) -> Interval:
-        return intervals.mean(values, resamples=self.resamples)
+        return intervals.mean(values, groups=self.people, resamples=self.resamples)
+
+    def _gain(self, values: np.ndarray, than: np.ndarray, *, level: float) -> Interval:
+        return intervals.paired_difference(values, than, groups=self.people, level=level, resamples=self.resamples)
 
     def _tell(self, trial: Trial) -> None:
         self.trials.append(trial)

@@ -107,6 +107,13 @@ def test_only_what_is_surely_better_takes_the_place_of_what_there_is(taken: Inte
     assert found.recipe == found.best_by_family()[0].recipe
 
 
+def test_who_is_judged_at_two_moments_is_one_person(taken: Interactions) -> None:
+    """Of the same people at the same moment twice nothing more is known than at once."""
+    once = carve_last(taken)
+    (one, two) = (search(rows, families=["popularity"], trials=1, k=5) for rows in ([once], [once, once]))
+    assert (two.quality.low, two.quality.high) == pytest.approx((one.quality.low, one.quality.high))
+
+
 def test_the_same_seed_tries_the_same_and_another_one_something_else(rows: list[JudgedRows]) -> None:
     first, again, other = (
         search(rows, families=QUICK, trials=6, seed=seed, resamples=100, blend=False) for seed in (1, 1, 2)
