@@ -127,8 +127,9 @@ class State:
         """A connection in a transaction: committed when the body ends, undone if it fails.
 
         Args:
-            flush: Wait for the disk, so that the rows survive a power cut. Without it they survive a `kill -9` of
-                this process only (the operating system has them), and the commit takes a tenth of the time.
+            flush: Wait for the disk, so that the rows survive a power cut; PostgreSQL's always do. Without it they
+                survive a `kill -9` of this process only (the operating system has them), and the commit takes a
+                tenth of the time.
 
         Raises:
             StateUnavailableError: locked for longer than a second, disk full, or not reachable. Nothing was stored.
@@ -241,12 +242,12 @@ def _begin_postgresql(connection: sa.Connection) -> None:
     """Writers take turns as SQLite's do.
 
     So rows come to be seen in the order of their `seq`, by which readers know what is new, and nobody looks at the
-    tombstones and stores while another erases.
+    tombstones and stores while another erases. All wait for the disk: what a commit leaves to later is in the server's
+    own memory until then, and is lost with its process.
     """
-    synchronous = connection.get_execution_options().get("attune_synchronous")
-    if synchronous is not None:
+    if connection.get_execution_options().get("attune_synchronous") is not None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
-        connection.exec_driver_sql(f"SET LOCAL synchronous_commit = {'on' if synchronous == 'FULL' else 'off'}")
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
 
 
 def _migrations() -> Config:

@@ -338,6 +338,14 @@ def test_a_writer_that_does_not_end_keeps_others_waiting_for_a_second(state, sta
     other.close()
 
 
+def test_postgresql_leaves_no_commit_to_later(postgres):
+    """What it leaves is in its own memory, and gone when it ends at once."""
+    state = State.open(postgres.new_database())
+    with state.writing(flush=False) as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+    state.close()
+
+
 @pytest.mark.parametrize(
     "url", ["no url", "sqlite:////nowhere/at/all/state.db", "postgresql+psycopg://nobody@127.0.0.1:1/x"]
 )
