@@ -350,8 +350,8 @@ class _Search:
         trial = Trial(self.n_tried, name, recipe, None, time.monotonic() - started, state, reason)
         if best is not None:
             there = self.best.get(name)
-            itself = there is None or there.recipe == best.recipe  # kept just before an earlier call was cut off
-            reason = "" if itself else self._no_better(best.values, self.best[name])
+            if there is not None and there.recipe != best.recipe:  # itself, if it was kept and then cut off
+                reason = self._no_better(best.values, there)
             trial = replace(trial, recipe=best.recipe, quality=self._interval(best.values), reason=reason)
             if not reason:
                 self._keep(best)

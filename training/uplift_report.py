@@ -38,7 +38,7 @@ from evaluation.uplift_report import Offers, Profit, Run, UpliftReport, Who, arm
 from features.rules import Rule
 from models.columns import Columns
 from models.uplift import fit_policy_tree
-from models.uplift.model import MIN_ARM
+from models.uplift.model import people_to_learn_from
 from training import uplift
 from training.uplift import CrossFitted
 
@@ -148,18 +148,18 @@ def uplift_report(
         seed=seed,
     )
     promising = next(arm for arm, verdict in analysis.verdicts.items() if verdict is analysis.verdict)
-    enough = [c.metric.outcome for c in analysis.comparisons if c.arm == promising and c.decisive.enough]
+    doubts = {c.metric.outcome: c.doubt for c in analysis.comparisons if c.arm == promising}
     if analysis.verdict.kind == "not to be trusted":
         learnt = _Learnt(left_out=NOT_TRUSTED)
     elif not before:
         learnt = _Learnt(left_out="Left out: name columns known before (--before) to learn who gains.")
-    elif names[0] not in enough:
+    elif doubts[names[0]]:
         few = f"too few people stand behind {names[0]} to learn from" if np.ptp(first) else f"{names[0]} never changes"
         learnt = _Learnt(left_out=f"Left out: {few}.")
     else:
         earned = {} if by_arm is None else {"margin": margin, "costs": by_arm}
         unit = units[names[0]] if by_arm is None else Unit("money", currency)
-        outcomes = {name: (values[name], units[name]) for name in names if name in enough}
+        outcomes = {name: (values[name], units[name]) for name in names if not doubts[name]}
         called = tuple(arm_name(arm, treatment) for arm in experiment.arms)
         learnt = _learnt(experiment, outcomes, promising, unit, called=called, earned=earned, rule=rule, seed=seed)
     return UpliftReport(
@@ -175,9 +175,9 @@ def uplift_report(
         notes=(
             *_notes(experiment, learnt.who is not None, by_arm is not None, at),
             *(
-                f"Which offer is not told by {name}: too few people stand behind it."
+                f"Which offer is not told by {name}: {doubts[name]}."
                 for name in names
-                if learnt.offers and name not in enough
+                if learnt.offers and doubts[name]
             ),
         ),
         run=run,
@@ -336,11 +336,8 @@ def _learnt(
     drawn = some_rows(len(experiment.rows), MOST_LEARNT, seed=seed)
     (values, _), *_ = outcomes.values()
     judged = {name: (y[drawn], its_unit) for name, (y, its_unit) in outcomes.items()}
-    people = dict(zip(experiment.arms, np.bincount(experiment.arm[drawn], minlength=len(called)), strict=True))
-    if few := [name for name in people if people[name] < MIN_ARM]:
-        told = f"{few[0]}: {people[few[0]]} people to learn from; at least {MIN_ARM} are needed"
-        return _Learnt(left_out=f"Left out: {told}. Leave the arm out, or join two.")
     try:
+        people_to_learn_from(experiment.arm[drawn], experiment.arms)  # of an arm that has none `learn` knows nothing
         fitted = learn(experiment, drawn, values, experiment.before, earned=earned, seed=seed)
         found = judge_who(fitted, arm, unit, rule=rule, seed=seed)
         offers = _offers(fitted, unit, judged, rule, called=called, after_cost=bool(earned))

@@ -303,6 +303,22 @@ def _folds(arm: np.ndarray, seed: int) -> np.ndarray:
     return member
 
 
+def people_to_learn_from(arm: np.ndarray, arms: Sequence[str]) -> np.ndarray:
+    """How many people each arm has, (K,), of their codes, (n,).
+
+    Raises:
+        DataError: under `MIN_ARM` of an arm, or none.
+    """
+    counts = np.bincount(arm, minlength=len(arms))
+    if (counts < MIN_ARM).any():
+        code = int(counts.argmin())
+        raise DataError(
+            f"{arms[code]}: {counts[code]} people to learn from; at least {MIN_ARM} are needed. Leave the arm out, or "
+            "join two."
+        )
+    return counts
+
+
 def _checked(
     n: int, arm: np.ndarray, y: np.ndarray, probabilities: np.ndarray | None, arms: Sequence[str]
 ) -> np.ndarray:
@@ -311,13 +327,7 @@ def _checked(
         raise DataError(f"give an arm and an outcome for each of {n} people; put 0 where nothing came.")
     if len(arms) < 2 or (n and not (arm.min() >= 0 and arm.max() < len(arms))):
         raise DataError(f"arms are {', '.join(arms) or 'none'}; an experiment has a control and at least one other.")
-    counts = np.bincount(arm, minlength=len(arms))
-    if (counts < MIN_ARM).any():
-        code = int(counts.argmin())
-        raise DataError(
-            f"{arms[code]}: {counts[code]} people to learn from; at least {MIN_ARM} are needed. Leave the arm out, or "
-            "join two."
-        )
+    counts = people_to_learn_from(arm, arms)
     if np.ptp(y) == 0:
         raise DataError(f"the outcome is {y[0]:g} for everybody. Choose one that happened to some.")
     if probabilities is None:
