@@ -282,8 +282,11 @@ def _ended(journey: _Journey, goal_at: datetime | None, holds: Holds) -> Waiting
     return None
 
 
-def _ahead(journey: _Journey, holds: Holds, now: datetime) -> Due | Waiting:
-    """The next step that is neither left out nor too late; each waits from when the one before was done or was due."""
+def _ahead(journey: _Journey, holds: Holds, now: datetime) -> Due | Waiting | None:
+    """The next step that is neither left out nor too late; each waits from when the one before was done or was due.
+
+    None where a step would have to wait for what begins with the first step, and none was theirs.
+    """
     trigger, beginning, last = journey.trigger, journey.beginning, journey.last
     first, due = (0, beginning.at) if last is None else (last.step + 1, last.at)
     late = False
@@ -292,6 +295,8 @@ def _ahead(journey: _Journey, holds: Holds, now: datetime) -> Due | Waiting:
             return journey.none("waits", "there is no rhythm yet")
         due += timedelta(days=step.wait * (beginning.rhythm_days or 0.0) if step.by_rhythm else step.wait)
         if now < due:
+            if last is None and not trigger.events:
+                return None
             return journey.none("waits", f"step {number + 1} is due on {due:%Y-%m-%d %H:%M} UTC")
         if step.condition is not None and not holds(step.condition):
             continue

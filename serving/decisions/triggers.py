@@ -292,6 +292,12 @@ def _trigger(name: str, action: Action, names: Names, channels: Collection[str])
             f"{place}.steps[0].wait: {action.steps[0].wait!r} would never be over: without `events` a journey begins "
             "when its first step is handed out. Leave it out, or name `events`."
         )
+    if not action.events and steps[0].condition is not None and len(steps) > 1 and steps[1].wait:
+        raise WorkspaceError(
+            f"{place}.steps[1].wait: {action.steps[1].wait!r} would never be over for whom steps[0] is left out: "
+            "without `events` a journey begins when a step is handed out. Write the condition of steps[0] into "
+            f"{place}.condition, or name `events`."
+        )
     return Trigger(
         name=name,
         declared=action,

@@ -148,6 +148,16 @@ def test_what_begins_by_a_condition_begins_when_it_is_seen_to_hold():
     assert anew.decision_id != first.decision_id
 
 
+def test_what_begins_by_a_condition_has_not_begun_for_whom_no_step_before_a_wait_is():
+    steps = (ActionStep(condition="big == 1"), ActionStep(condition="big == 0"), ActionStep(wait="2 days"))
+    asked = {"of": trigger(events=(), condition="churn > 0.6", steps=steps), "beginning": None}
+    other = ask(START, **asked, holds=lambda condition: condition.text != "big == 1")
+    assert other.number == 1
+    log = [handed(other, START)]
+    assert ask(START + 2 * DAY, **asked, log=log, holds=lambda condition: condition.text != "big == 1").number == 2
+    assert ask(START, **asked, holds=lambda condition: "big" not in condition.text) is None
+
+
 def test_a_step_by_rhythm_waits_for_the_persons_own():
     of = trigger(events=("order",), steps=(ActionStep(wait="0.5 rhythms"),))
     assert ask(START + 60 * DAY, of=of).reason == "there is no rhythm yet"

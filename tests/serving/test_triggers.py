@@ -95,6 +95,13 @@ def test_a_setting_lays_over_the_shipped_one_and_turns_it_off(tmp_path):
         ({"condition": "churn > 0.5", "times": 2}, r"actions\.one: `same` and `times` are of `events`"),
         ({"condition": "churn > 0.5", "steps": (ActionStep(wait="rhythm"),)}, r"steps\[0\]\.wait: 'rhythm' is of"),
         ({"condition": "churn > 0.5", "steps": (ActionStep(wait="1 hour"),)}, r"steps\[0\]\.wait: '1 hour' would nev"),
+        (
+            {
+                "condition": "churn > 0.5",
+                "steps": (ActionStep(condition="churn > 0.8", offer="best"), ActionStep(wait="7 days")),
+            },
+            r"steps\[1\]\.wait: '7 days' would never be over for whom steps\[0\] is left out",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_place(declared, says):
