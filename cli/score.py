@@ -83,6 +83,8 @@ def _actions(workspace: Path, to: Path, *, channel: str | None, at: datetime | N
     if found.held_back:
         told = ", ".join(f"{rule} {count:,}" for rule, count in found.held_back.items())
         typer.echo(f"Held back, by rule: {told}.")
+    if found.unnamed:
+        typer.echo(f"Left out: {found.unnamed:,} people whose ids are too long for any request (see docs/contract.md).")
     for trigger, why in found.off.items():
         typer.echo(f"  {trigger} is off: {why}")
     if not opened.is_checked:

@@ -78,7 +78,7 @@ class Fresh(Filled):
 
 
 class Filling:
-    """The parts of a message, from one engine."""
+    """The parts of a message, from one engine; the shop's own ids may be longer than those of requests."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -143,7 +143,7 @@ class Filling:
         if policy == NONE:
             return None
         named = None if policy == BEST else [policy]
-        ask = OffersAsk(user_id=person.user_id, placement=PLACEMENT, channel=channel, offers=named)
+        ask = OffersAsk.model_construct(user_id=person.user_id, placement=PLACEMENT, channel=channel, offers=named)
         return self._engine.offering.decide(person, ask, now=now, at=at)
 
     def _variants(self, person: Person, due: Due, channel: str, offer_id: str, *, now: datetime, at: datetime) -> Slots:
@@ -152,7 +152,7 @@ class Filling:
         about: Row = {"user_id": person.user_id, "campaign_id": campaign, "channel": channel, "offer_id": offer_id}
         variants, rows = [], []
         for slot in varying.slots_of(campaign) if due.step.slots is None else due.step.slots:
-            found = varying.decide(person, VariantsAsk(**about, slot=slot, k=1), now=now, at=at)
+            found = varying.decide(person, VariantsAsk.model_construct(**about, slot=slot, k=1), now=now, at=at)
             if found.decision is not None:
                 [shown], row = found.items, dict(found.decision)
                 told = {"slot": slot, "variant_id": shown.variant_id, "text": shown.text}
@@ -163,7 +163,7 @@ class Filling:
     def _text(self, person: Person, row: Any, now: datetime, at: datetime) -> str | None:
         """What a variant that was chosen before says now; None if it is no longer there."""
         told = json.loads(row.context)
-        ask = VariantsAsk(
+        ask = VariantsAsk.model_construct(
             user_id=person.user_id,
             slot=row.slot,
             campaign_id=told.get("campaign_id"),
@@ -186,7 +186,7 @@ class Filling:
             user_id=person.user_id,
             placement=step.placement,
             k=step.items,
-            context=Context.model_construct(cart=list(beginning.items)),  # imported ids may be longer than asked ones
+            context=Context.model_construct(cart=list(beginning.items)),
             filter=only,
         )
         found = self._engine.recommend_to(person, ask, now=now, channel=channel)

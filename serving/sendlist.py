@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
 
 from data.errors import DataError
 from data.files import check_suffix, writing_rows
@@ -17,7 +18,7 @@ from data.progress import track
 from data.workspace import Workspace
 from serving.contacting import Acted
 from serving.engine import Engine
-from serving.schemas import DueAction
+from serving.schemas import DueAction, Id
 
 AT_ONCE = 500
 """People who are decided about together: bounds the memory, and how long the state is written to at a time."""
@@ -28,6 +29,8 @@ COLUMNS = (
     ("offer_name", pa.string()),
 )  # fmt: skip
 """What every list has; then `variant_SLOT` and `text_SLOT` of each slot, `item_N` and `item_N_name` of each item."""
+NAMED = TypeAdapter[str](Id)
+"""As whom a request may name."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Listed:
         path: The file.
         rows: Messages in it.
         everybody: People looked at.
+        unnamed: How many of them are left out, because no request may name them: their imported ids are too long.
         by_trigger: Messages by trigger.
         held_back: What was due and is not sent, by rule.
         off: By trigger, what the shop's tables lack for it.
@@ -47,6 +51,7 @@ class Listed:
     path: Path
     rows: int
     everybody: int
+    unnamed: int
     by_trigger: Mapping[str, int]
     held_back: Mapping[str, int]
     off: Mapping[str, str]
@@ -90,10 +95,11 @@ def write_from(
         raise DataError(f"{engine.workspace.path} has no features to tell actions from. Run `attune check` first.")
     now = datetime.now(UTC) if now is None else now
     everybody = engine.profiles.everybody
+    named = [user_id for user_id in everybody if _may_be_named(user_id)]
     sent: Counter[str] = Counter()
     held: Counter[str] = Counter()
     with writing_rows(to, schema_of(engine)) as write:
-        for found in _decided(engine, everybody, now=now, channel=channel, dry_run=dry_run):
+        for found in _decided(engine, named, now=now, channel=channel, dry_run=dry_run):
             held.update(one.rule for acted in found for one in acted.held_back)
             rows = [row_of(acted.user_id, acted.action) for acted in found if acted.action is not None]
             sent.update(row["trigger"] for row in rows)
@@ -102,6 +108,7 @@ def write_from(
         path=to,
         rows=sent.total(),
         everybody=len(everybody),
+        unnamed=len(everybody) - len(named),
         by_trigger=dict(sent.most_common()),
         held_back=dict(held.most_common()),
         off=engine.acting.triggers.off,
@@ -135,6 +142,14 @@ def row_of(user_id: str, action: DueAction) -> dict[str, Any]:
     for number, item in enumerate(action.items, start=1):
         told |= {f"item_{number}": item.item_id, f"item_{number}_name": item.name}
     return told
+
+
+def _may_be_named(user_id: str) -> bool:
+    try:
+        NAMED.validate_python(user_id)
+    except ValidationError:
+        return False
+    return True
 
 
 def _decided(

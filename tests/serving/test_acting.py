@@ -389,6 +389,20 @@ def test_the_days_list_is_what_the_route_tells(shared, tmp_path):
     assert len(logged(shared, "mia")) == 1
 
 
+def test_whose_imported_id_no_request_may_name_is_left_out_of_the_list_and_counted(client, tmp_path):
+    engine, odd = client.engine, "imported" * 100
+    abandon(client, "ann")
+    asked = {"event_id": "odd", "event": "form_submitted", "user_id": "ann", "occurred_at": ago(hours=1)}
+    said = {"user_id": odd, "granted": True, "at": datetime.now(UTC)}
+    with engine.state.writing() as connection:
+        append(connection, "events", [fit(TABLES["events"], asked) | {"user_id": odd}])
+        append(connection, "consents", [{**said, "purpose": purpose} for purpose in ("email", "marketing")])
+    client.wait(lambda: odd in engine.profiles.everybody)
+    listed = write_from(engine, tmp_path / "today.parquet", channel="email", dry_run=True)
+    assert "ann" in pq.read_table(tmp_path / "today.parquet")["user_id"].to_pylist()
+    assert (listed.unnamed, listed.everybody) == (1, len(engine.profiles.everybody))
+
+
 def test_a_list_of_an_unknown_kind_is_refused_before_anything_is_decided(shared, tmp_path):
     with pytest.raises(WorkspaceError, match="is no kind of file"):
         write_list(shared.workspace, tmp_path / "list.xlsx")
@@ -489,6 +503,15 @@ def test_a_category_that_no_filter_could_name_has_no_items(shared, monkeypatch, 
     )
     items, _ = Filling(shared.engine)._items(Person("ann", arm=Arm("model", 1.0)), due, "email", datetime.now(UTC))
     assert (items, len(asked)) == ([], found)
+
+
+def test_offers_slots_and_variants_of_any_imported_id_stop_no_message(shared):
+    filling, ann, now, odd = Filling(shared.engine), Person("ann", arm=Arm("model", 1.0)), datetime.now(UTC), "id" * 400
+    about, row = SimpleNamespace(name="quote"), SimpleNamespace(slot=odd, chosen=[odd], context="{}")
+    due = SimpleNamespace(trigger=about, step=SimpleNamespace(slots=(odd,), offer=odd))
+    assert filling._variants(ann, due, "email", odd, now=now, at=now) == ([], [])
+    assert filling._text(ann, row, now, now) is None
+    assert filling._offered(ann, due, "email", now=now, at=now).items == []
 
 
 def test_who_did_nothing_since_the_check_is_told_as_if_it_were_read_anew(shared, monkeypatch):
