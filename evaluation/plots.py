@@ -138,8 +138,9 @@ def value_by_decile_chart(path: Path, tenths: Sequence[ValueDecile], *, what: st
 def value_calibration(path: Path, groups: Sequence[ValueDecile], *, what: str) -> None:
     """What was expected of groups of customers against what they brought, with intervals, on logarithmic axes."""
     shown = [group for group in groups if group.expected > 0 and group.came.estimate > 0]
-    within = sum(group.came.low <= group.expected <= group.came.high for group in groups)
-    figure, axes = _panel(f"{within} of {len(groups)} groups brought what was expected")
+    known = [group for group in groups if not np.isnan(group.came.low)]
+    within = sum(group.came.low <= group.expected <= group.came.high for group in known)
+    figure, axes = _panel(f"{within} of {len(known)} groups brought what was expected")
     if shown:
         expected = np.array([group.expected for group in shown])
         came = np.array([[group.came.estimate, group.came.low, group.came.high] for group in shown]).T

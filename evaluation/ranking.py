@@ -207,11 +207,11 @@ def pooled(qualities: Sequence[RankingQuality], users: Sequence[np.ndarray]) -> 
         DataError: other ks, or ids of another shape.
 
     Example:
-        >>> held_out = sparse.csr_matrix([[0, 1], [1, 0]])
-        >>> one = evaluate(np.array([[1], [1]]), held_out, sparse.csr_matrix((2, 2)))
-        >>> twice = pooled([one, one], [np.array(["ann", "bob"])] * 2)
-        >>> twice.recall, twice.interval("recall") == one.interval("recall")
-        (array([1., 0., 1., 0.]), True)
+        >>> held_out = sparse.csr_matrix([[0, 1], [1, 0]] * 3)
+        >>> one = evaluate(np.array([[1]] * 6), held_out, sparse.csr_matrix((6, 2)))
+        >>> twice = pooled([one, one], [np.array(list("abcdef"))] * 2)
+        >>> len(twice.recall), twice.interval("recall") == one.interval("recall")
+        (12, True)
     """
     ks = {one.k for one in qualities}
     shapes = [(one.cold_user.shape, whom.shape) for one, whom in zip(qualities, users, strict=True)]

@@ -154,7 +154,7 @@ class RecommenderReport:
         """The finding in words, which follow the interval."""
         ours, best = self.rankers[0], self.best_baseline
         gain, hit = best.gain, ours.measures["hit_rate"]
-        if gain is None or np.isnan(gain.estimate):
+        if gain is None or np.isnan(gain.low):
             return "The data cannot tell: too few people came back."
         told = f"{gain.estimate:+.3f} NDCG ({gain.low:+.3f} to {gain.high:+.3f}), on the same people".replace("-", "−")
         hits = (

@@ -87,7 +87,7 @@ def _beats_baselines(comparison: Comparison) -> tuple[bool, str]:
         return True, f"{first.recipe}, a plain rule: no other is surely better"
     gain = best.gain
     assert gain is not None  # noqa: S101 - only the first row has none
-    if np.isnan(gain.estimate):
+    if np.isnan(gain.low):
         return False, f"it cannot be told whether it beats {best.name}: {'; '.join(comparison.notes)}"
     if gain.low > 0:
         return True, f"better than the best baseline, {best.name}, by {gain}"

@@ -46,7 +46,7 @@ def _finding(comparison: Comparison) -> str:
     against = next((row for row in others if row.name.startswith("champion")), None)
     against = against or max(others, key=lambda row: np.nan_to_num(row.metrics[comparison.metric].estimate))
     gain = against.gain
-    if gain is None or np.isnan(gain.estimate):
+    if gain is None or np.isnan(gain.low):
         return f"{first.name} cannot be told from {against.name}"
     if gain.low > 0:
         return f"{first.name} is surely better than {against.name}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.errors import DataError
-from evaluation.intervals import bootstrap, mean, paired_difference
+from evaluation.intervals import bootstrap, mean, mean_of, paired_difference
 
 
 def test_the_interval_of_a_mean_is_that_of_the_central_limit():
@@ -74,3 +74,26 @@ def test_values_of_other_users_cannot_be_paired():
         paired_difference(np.array([1.0, np.nan]), np.array([np.nan, 1.0]))
     with pytest.raises(DataError, match="one per row"):
         bootstrap(lambda w: w.sum(axis=1), 3, groups=np.ones(2))
+
+
+@pytest.mark.parametrize(("level", "needed"), [(0.9, 5), (0.95, 6), (0.99, 8)])
+def test_so_few_people_that_chance_may_put_them_on_one_side_are_sure_of_nothing(level, needed):
+    gains = np.linspace(1, 2, 12)
+    assert mean(gains[:needed], level=level).low > 0
+    few = mean(gains[: needed - 1], level=level)
+    assert few.estimate == pytest.approx(gains[: needed - 1].mean())
+    assert np.isnan([few.low, few.high]).all()
+    twice = mean(np.repeat(gains[: needed - 1], 5), groups=np.repeat(np.arange(needed - 1), 5), level=level)
+    assert np.isnan(twice.low)
+    counted = bootstrap(mean_of(np.array([0.0, 1.0])), 2, counts=np.array([1, needed - 2]), level=level)
+    assert np.isnan(counted.low)
+
+
+def test_who_is_alike_under_both_does_not_make_the_few_who_are_not_sure():
+    one, other = np.ones(100), np.ones(100)
+    one[:5] = 2
+    found = paired_difference(one, other)
+    assert found.low == 0 < found.high  # five of five are on one side by chance once in sixteen
+    one[5] = 2
+    assert paired_difference(one, other).low > 0
+    assert paired_difference(one, other, groups=np.r_[0, 0, 1, 2, 3, 4, np.arange(5, 99)]).low == 0

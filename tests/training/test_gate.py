@@ -9,6 +9,7 @@ import pytest
 from evaluation.intervals import Interval
 from registry.versions import Version
 from training.gate import SUSPECTED_LEAK, decide
+from training.pages import page
 from training.results import Comparison, Judged
 
 
@@ -88,6 +89,19 @@ def test_a_first_champion_must_hold_its_own_against_the_baselines(
     verdict = decide(version(), comparison(judged("challenger 1"), best=best, floor=floor))
     assert verdict.passed is passes
     assert why in str(verdict)
+
+
+def test_a_gain_without_an_interval_is_told_as_unknown() -> None:
+    few = comparison(judged("challenger 1"), best=0.3)
+    rows = tuple(
+        replace(row, metrics={"roc_auc": row.metrics["roc_auc"]}, gain=row.gain and Interval.around(0.3))
+        for row in few.rows
+    )
+    few = replace(few, rows=rows, notes=("judged on 4 people",))
+    verdict = decide(version(), few)
+    assert not verdict.passed
+    assert verdict.reasons == ("it cannot be told whether it beats rfm: judged on 4 people",)
+    assert "challenger 1 cannot be told from rfm" in page(few)
 
 
 def test_the_best_baseline_may_itself_be_the_first_champion() -> None:

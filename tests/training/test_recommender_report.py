@@ -99,6 +99,9 @@ def test_words_follow_the_interval(report: RecommenderReport) -> None:
     assert said(-0.01, 0.02).startswith("The data cannot tell it from")
     assert "simple rule itself" in said(-0.01, 0.02, is_rule=True)
     assert said(-0.02, -0.01, is_rule=True).startswith("Do not use it")
+    others = [replace(r, gain=Interval.around(0.5)) for r in report.rankers[1:]]
+    few = replace(report, rankers=(report.rankers[0], *others))  # so few that the gain has no interval
+    assert few.sentence == "The data cannot tell: too few people came back."
 
 
 def test_lines_of_the_terminal_name_the_people_and_have_a_word_for_what_is_not_known(report: RecommenderReport) -> None:
