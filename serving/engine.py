@@ -240,8 +240,11 @@ class Engine:
         if self._stamp() != self._checked or (self.profiles is not None and self.profiles.outdated):
             try:
                 self._load_checked()
-            except StateUnavailableError:
-                self._checked = ""  # to be read again
+            except Exception as error:
+                if isinstance(error, StateUnavailableError):
+                    self._checked = ""  # to be read again
+                told = "What was checked last is not in force, what was before stays; the log tells why"
+                self._troubles = {**self._troubles, "tables": f"{told} ({type(error).__name__})."}
                 raise
 
     def recommend(self, ask: RecommendAsk) -> Recommended:

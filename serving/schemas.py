@@ -786,8 +786,8 @@ class Status(BaseModel):
     degraded: bool = Field(description="recommendations come from the fallback")
     model_versions: dict[str, str] = Field(description="the versions in force, by model")
     troubles: dict[str, str] = Field(
-        description="by model, why its champion is not in force; under `state`, why rows of the live state are not "
-        "seen, under `attributes`, which of their values are not read"
+        description="by model, why its champion is not in force; under `tables`, that those checked last are not; "
+        "under `state`, why rows of the live state are not seen, under `attributes`, which of their values are not read"
     )
 
 

@@ -538,8 +538,10 @@ def test_tables_that_were_checked_while_the_state_was_away_are_taken_over_later(
     with pytest.raises(StateUnavailableError):
         engine.refresh_models()
     assert engine.people is people
+    assert "StateUnavailableError" in engine.status.troubles["tables"]
     engine.refresh_models()
     assert engine.people is not people
+    assert "tables" not in engine.status.troubles
     engine.state.close()
 
 
