@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -88,7 +87,7 @@ class People:
             live = False
         if self._checked is not None:
             for id_, known in found.items():
-                known.extend(_further(self._checked.of_user(id_), known))
+                known.extend(self._checked.of_user(id_))
         if self._back:
             found = {id_: [fact for fact in known if _was_known(fact, now)] for id_, known in found.items()}
         arms, salt = self._settings.arms, self._settings.shop.salt
@@ -111,7 +110,7 @@ def person_of(
 
     Args:
         user_id: Whom they are about.
-        told: In any order. What was sent counts as often as it is told; anything else told twice is as told once.
+        told: In any order; what is told twice is as told once.
         arm: Theirs.
         usual_zone: The time zone of who has none that a clock knows.
         live: Whether the state told its part.
@@ -131,13 +130,14 @@ def person_of(
         name, at = fact.name or "", fact.at or LONG_AGO
         if fact.what == "consent":
             consents[name] = Consent(fact.value == "yes", at)
-        elif fact.what == "sent":
-            sent.setdefault(name, []).append(at)
-            decided.add(fact.decision_id or "")
         elif fact.what == "action":
             actions.append(fact)
         else:
             last[fact.what, name] = fact
+            decided.add(fact.decision_id or "")
+    for (what, _), fact in last.items():
+        if what == "sent":
+            sent.setdefault(fact.value or "", []).append(fact.at or LONG_AGO)
     entered: dict[str, datetime] = {}
     for action in actions:
         context = json.loads(action.value or "{}")
@@ -166,16 +166,6 @@ def person_of(
         entered=entered,
         live=live,
     )
-
-
-def _further(checked: Iterable[Fact], live: Sequence[Fact]) -> Iterator[Fact]:
-    """What the checked tables tell but for the messages that the state tells too: each is to count once."""
-    both = Counter((fact.name, fact.at) for fact in live if fact.what == "sent")
-    for fact in checked:
-        if fact.what == "sent" and both[fact.name, fact.at]:
-            both[fact.name, fact.at] -= 1
-        else:
-            yield fact
 
 
 def _was_known(fact: Fact, now: datetime) -> bool:
@@ -255,7 +245,8 @@ def _told(tables: Tables, sent_after: datetime) -> ir.Table:
         _rows(
             sent.filter(sent.sent_at > cutoff_literal(sent_after)),
             "sent",
-            name=sent.channel,
+            name=sent.message_id,
+            value=sent.channel,
             decision_id=sent.decision_id,
             at=sent.sent_at,
         ),

@@ -26,8 +26,9 @@ class Fact(NamedTuple):
         user_id: Whom it is about.
         what: What kind of thing. Of `answered`, the last open or click on a channel; of `consent` and `preference`, the
             last time that it was said.
-        name: The purpose, the preference, the channel or, of an action, its trigger.
-        value: `yes` or `no`, the value chosen, the time zone; as JSON the channels or, of an action, its context.
+        name: The purpose, the preference, the channel or, of a message its id, of an action its trigger.
+        value: `yes` or `no`, the value chosen, the time zone, of a message its channel; as JSON the channels or, of an
+            action, its context.
         decision_id: What a message or an action was decided by.
         at: When; None where it was always so.
     """
@@ -78,9 +79,9 @@ def _facts() -> tuple[sa.CompoundSelect[Any], sa.Select[Any]]:
         ),
         select(users, "zone", users.updated_at, value=users.timezone),
         select(users, "channels", users.updated_at, value=sa.cast(users.channels, sa.Text)),
-        select(sent, "sent", sent.sent_at, name=sent.channel, decision_id=sent.decision_id).where(
-            sent.sent_at > sa.bindparam("sent_after", type_=Utc())
-        ),
+        select(
+            sent, "sent", sent.sent_at, name=sent.message_id, value=sent.channel, decision_id=sent.decision_id
+        ).where(sent.sent_at > sa.bindparam("sent_after", type_=Utc())),
         newest("unsubscribed", sent.unsubscribed_at),
         newest("bounced", sent.bounced_at),
         newest("answered", answered),

@@ -174,6 +174,15 @@ def test_what_is_sent_or_planned_at_one_moment_is_counted_one_by_one():
     assert ann.sent["email"] == (NOW - timedelta(days=2),) * 3 + (NOW + timedelta(hours=5),) * 2
 
 
+def test_a_message_that_is_imported_and_told_live_counts_once_whatever_either_knows_of_it():
+    state, at = State.open("sqlite://"), NOW - timedelta(days=2)
+    live = [message(1, "email", 2), message(2, "email", 1)]
+    imported = [message(1, "email", 2, decision_id="d1"), message(2, "email", 1) | {"sent_at": at.date().isoformat()}]
+    store(state, messages=live, decisions=[action(1, 2, channel="email", step=0)])
+    [ann] = people(tables(messages=imported), state).of(["ann"], now=NOW)
+    assert ann.sent["email"] == (at, NOW - timedelta(days=1))
+
+
 def test_asked_of_an_earlier_moment_what_came_after_it_counts_in_no_cap():
     state, later = State.open("sqlite://"), NOW + timedelta(hours=5)
     sent = [message(1, "email", 2), message(2, "email", -1)]
