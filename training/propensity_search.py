@@ -21,6 +21,7 @@ from evaluation.classification import MEASURES, roc_auc
 from evaluation.intervals import Interval, bootstrap, difference_of
 from models.propensity import LearningRows, Propensity
 from training.labelled import LabelledRows, Rows
+from training.recipes import code_hash
 
 METRIC = "roc_auc"
 MAX_TRAIN_ROWS, MAX_JUDGED_ROWS = 100_000, 50_000
@@ -239,7 +240,7 @@ def _gain(
 def _key(rows: LabelledRows, folds: list[_Fold], seed: int) -> str:
     """Two searches of one key try the same on the same rows."""
     cutoffs = [str(cutoff) for cutoff in rows.split.seen]
-    told = json.dumps([rows.definitions_hash, seed, sorted(rows.monotone.items()), cutoffs, PENALTIES])
+    told = json.dumps([code_hash(), rows.definitions_hash, seed, sorted(rows.monotone.items()), cutoffs])
     digest = hashlib.sha256(told.encode())
     for fold in folds:
         for part in (fold.train, fold.later):

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Self
 
@@ -91,6 +93,17 @@ class Card:
         with reading_card(folder, retrain="recommender") as values:
             seed, fitted_until = values.pop("seed"), values.pop("fitted_until")
             return cls(Recipe(**values), seed, fitted_until)
+
+
+@cache
+def code_hash() -> str:
+    """Of the code that makes and judges models: with other code the same recipe may be another model."""
+    rooms = Path(__file__).parents[1]
+    digest = blake2b(digest_size=16)
+    for room in ("models", "evaluation", "training"):
+        for file in sorted((rooms / room).rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _told(model: str, params: Mapping[str, Any]) -> str:

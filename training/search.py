@@ -37,7 +37,7 @@ from models.recommenders.composite import Composite, Member
 from training.blending import MAX_MEMBERS, blend_weights
 from training.examples import K
 from training.judging import JudgedRows
-from training.recipes import Recipe
+from training.recipes import Recipe, code_hash
 from training.spaces import LEARNT, SPACES, start_of
 
 BLEND = Blend.name
@@ -584,7 +584,7 @@ def _proposed(recipe: Recipe) -> Recipe:
 
 def _key(rows: Sequence[JudgedRows], k: int, shows: Sequence[bool], seed: int) -> str:
     """Two searches of one key try the same on the same rows."""
-    digest = blake2b(json.dumps([SURE, k, list(shows), seed]).encode(), digest_size=16)
+    digest = blake2b(json.dumps([code_hash(), k, list(shows), seed]).encode(), digest_size=16)
     for part in rows:
         known, asked, taken = part.known, part.histories, part.held_out
         told = known.attributes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +186,18 @@ def test_other_rows_begin_anew(rows: list[JudgedRows], tmp_path: Path) -> None:
     alone = search(rows[:1], families=["popularity"], trials=1, resamples=100)
     assert told(found) == told(alone)
     assert not checkpoint.exists()
+
+
+def test_other_code_begins_anew(rows: list[JudgedRows], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search(rows, families=["popularity"], trials=1, folder=tmp_path)
+    kept = tmp_path / "models" / "popularity" / "best.json"
+    stale = json.loads(kept.read_text()) | {"score": 2.0}  # as an older version's model had it
+    kept.write_text(json.dumps(stale))
+    search(rows, families=["popularity"], trials=1, folder=tmp_path)
+    assert json.loads(kept.read_text())["score"] == 2
+    monkeypatch.setattr("training.search.code_hash", lambda: "upgraded")
+    search(rows, families=["popularity"], trials=1, folder=tmp_path)
+    assert json.loads(kept.read_text())["score"] < 1
 
 
 def test_items_of_which_something_else_is_known_begin_anew(rows: list[JudgedRows], tmp_path: Path) -> None:

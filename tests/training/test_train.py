@@ -336,7 +336,9 @@ def test_where_nothing_tells_people_apart_everybodys_rate_goes_live(
     assert plain.tolist() == [scored["churn"].iloc[0]] * 2
 
 
-def test_a_search_goes_on_where_it_stopped_and_keeps_its_trials(shop: Workspace, tmp_path: Path) -> None:
+def test_a_search_goes_on_where_it_stopped_and_keeps_its_trials(
+    shop: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = labelled_rows(shop, "churn")
     found = search_recipe(rows, trials=3, resamples=100, folder=tmp_path)
     assert found.trials["number"].tolist() == [0, 1, 2]
@@ -344,6 +346,8 @@ def test_a_search_goes_on_where_it_stopped_and_keeps_its_trials(shop: Workspace,
     assert found.recipe.params == {} or found.gain.low > 0
     longer = search_recipe(rows, trials=4, resamples=100, folder=tmp_path)
     assert longer.trials[:3].drop(columns="seconds").equals(found.trials.drop(columns="seconds"))
+    monkeypatch.setattr("training.propensity_search.code_hash", lambda: "upgraded")  # may mean something else by them
+    assert len(search_recipe(rows, trials=1, resamples=100, folder=tmp_path).trials) == 1
     with pytest.raises(DataError, match="has no end"):
         search_recipe(rows)
 
