@@ -134,6 +134,13 @@ def test_learning_stops_by_itself_and_keeps_the_best_epoch(rounds):
     assert max(model.ndcg_by_epoch) > 0.5
 
 
+def test_what_found_nothing_to_learn_is_fitted_again_as_it_was_judged(rounds):
+    once = Interactions.from_frame(pd.DataFrame({"user_id": list("abcd"), "item_id": list("wxyz"), "at": [0] * 4}))
+    model = tiny(epochs=None).fit(once)
+    assert model.epochs_learnt == 0  # nobody did two things, so that nothing comes next
+    assert tiny(epochs=0).fit(rounds).epochs_learnt == 0
+
+
 @pytest.fixture
 def interrupt(monkeypatch):
     """Makes learning stop, as by Ctrl-C, in the epoch after so many; None lets it run."""

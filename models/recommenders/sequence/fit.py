@@ -119,7 +119,7 @@ def learn(steps: Steps, recipe: Recipe, checkpoint: Path | None = None) -> Learn
         identity = _identity(steps, recipe)
         if checkpoint is not None and checkpoint.exists():
             run.resume(checkpoint, identity)
-        most = recipe.epochs or MOST_EPOCHS
+        most = MOST_EPOCHS if recipe.epochs is None else recipe.epochs
         while len(windows) and run.epoch < most and not run.stale and not run.out_of_time(recipe.minutes):
             _epoch(run, steps, windows, recipe)
             if len(held_out):
