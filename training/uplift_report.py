@@ -412,6 +412,8 @@ def people_per_day(at: pd.Series) -> float | None:
 
 def _times(experiment: Experiment, date: str) -> pd.Series:
     told = experiment.rows[date]
+    if pd.api.types.is_numeric_dtype(told):  # 20260131, and 20260131.0 where others have none
+        told = told.map("{:.15g}".format, na_action="ignore")
     at = pd.to_datetime(told, format="ISO8601", errors="coerce", utc=True)
     if (wrong := at.isna() & told.notna()).any():
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -171,6 +172,18 @@ def test_a_column_that_has_no_dates_is_told_in_a_line() -> None:
         DataError, match=r"^joined: 200 values are no dates \(first: '41'\)\. Write them like 2026-01-31\.$"
     ):
         told(rows, date="joined")
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_dates_may_be_whole_numbers(gaps: bool, recwarn: pytest.WarningsRecorder) -> None:
+    warnings.simplefilter("always")
+    days = 20260101 + np.arange(1000) % 20
+    rows = shop(1000).assign(joined=np.where(np.arange(1000) < 100, np.nan, days) if gaps else days)
+    last = told(rows, date="joined").periods["mail"][-1].so_far
+    assert last.n_treated + last.n_control == (900 if gaps else 1000)
+    assert not [one for one in recwarn if "to_datetime" in str(one.message)]
+    with pytest.raises(DataError, match=r"^joined: 1000 values are no dates \(first: '1769817600'\)"):
+        told(rows.assign(joined=1769817600), date="joined")
 
 
 def test_people_without_a_date_are_left_out_over_time_and_told() -> None:
