@@ -24,7 +24,7 @@ from serving import deciding
 from serving.channels import channels_of
 from serving.choices import consent_rows, consents_of, preference_rows
 from serving.contacting import Acted
-from serving.decisions.rules import ANY, Person
+from serving.decisions.rules import ANY, MARKETING, PERSONALISATION, Person
 from serving.explaining import explain
 from serving.offered import NotFlushedError, Offered, store_offers
 from serving.recommending import FieldError
@@ -296,7 +296,8 @@ async def _outcomes(service: Service, ask: OutcomesAsk, request_id: str) -> Outc
 async def _consents(service: Service, ask: ConsentsAsk, request_id: str) -> ConsentsAnswer:
     _refuse_erased(service, ask)
     engine = service.ready
-    purposes = (*channels_of(engine.settings), *engine.settings.rules.assumed)
+    settings, own = engine.settings, {action.purpose for action in engine.settings.actions.values()}
+    purposes = {MARKETING, PERSONALISATION, *settings.rules.assumed, *own, *channels_of(settings)}
     rows = consent_rows(ask, purposes=purposes, now=datetime.now(UTC), skew=_skew(service))
     if rows:
         await service.writer.write(lambda connection: append_consents(connection, rows))

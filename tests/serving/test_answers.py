@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
+from data.settings import Action, ActionStep, Rules, Settings
 from data.state.schema import tables
 from serving.decisions.rules import Contact, held_back
 
@@ -217,3 +218,13 @@ def test_what_cannot_be_followed_is_refused_with_its_field(shared, path, body, f
     answer = shared.post(f"/v1/{path}", {"user_id": "u5", **body})
     assert answer.status_code == 400
     assert field in [detail["field"] for detail in answer.json()["error"]["details"]] or not field
+
+
+@pytest.mark.parametrize("meant", ["marketing", "personalisation", "newsletter"])
+def test_a_slip_of_a_purpose_that_needs_a_yes_is_refused_too(shared, monkeypatch, meant):
+    action = Action(events=("order",), purpose="newsletter", steps=(ActionStep(),))
+    settings = Settings(rules=Rules(assumed=()), actions={"news": action})
+    monkeypatch.setattr(shared.engine, "settings", settings)
+    answer = shared.post("/v1/consents", {"user_id": "u5", "consents": {meant.capitalize(): True}})
+    assert answer.status_code == 400
+    assert f"is written {meant!r}" in answer.text
