@@ -154,8 +154,8 @@ def _line(event: Mapping[str, Any], product: Any, position: int, sign: float) ->
     place = f"products[{position - 1}]"
     if not isinstance(product, dict):
         raise RowRefusedError(place, "is not an object")
-    order_id = (event["extra"] or {}).get("order_id") or event["event_id"]
-    line_id = text(f"{place}.line_id", product.get("line_id") or position)
+    order_id = _first((event["extra"] or {}).get("order_id"), event["event_id"])
+    line_id = text(f"{place}.line_id", _first(product.get("line_id"), position))
     quantity = number(f"{place}.quantity", product.get("quantity", 1))
     if quantity == 0:
         raise RowRefusedError(f"{place}.quantity", "is 0")
@@ -166,13 +166,18 @@ def _line(event: Mapping[str, Any], product: Any, position: int, sign: float) ->
                 "order_id": order_id,
                 "line_id": line_id if sign > 0 else f"{event['event_id']}/{line_id}",
                 "user_id": event["user_id"],
-                "item_id": product.get("item_id") or product.get("product_id"),
+                "item_id": _first(product.get("item_id"), product.get("product_id")),
                 "quantity": sign * abs(quantity) if sign < 0 else quantity,
-                "unit_price": product.get("unit_price", product.get("price")),
+                "unit_price": _first(product.get("unit_price"), product.get("price")),
                 "discount": product.get("discount"),
-                "offer_id": product.get("offer_id") or product.get("coupon"),
+                "offer_id": _first(product.get("offer_id"), product.get("coupon")),
                 "occurred_at": event["occurred_at"].isoformat(),
             },
         )
     except RowRefusedError as refusal:
         raise RowRefusedError(f"{place}.{refusal.field}", refusal.reason) from refusal
+
+
+def _first(told: Any, otherwise: Any) -> Any:
+    """What is told, a 0 too; else the other."""
+    return otherwise if told is None or told == "" else told

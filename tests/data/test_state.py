@@ -231,6 +231,14 @@ def test_an_order_becomes_lines_and_a_refund_negative_lines(state):
     assert found == [("7", "1", "tea", 2.0, 3.5), ("7", "2", "cup", 1.0, None), ("7", "e2/1", "tea", -1.0, None)]
 
 
+def test_lines_of_an_order_may_be_counted_from_0_and_so_may_items_and_orders():
+    products = [{"product_id": 0, "line_id": 0}, {"item_id": 1, "line_id": 1, "unit_price": None, "price": 2.5}]
+    found = arrivals({**EVENT, "event": "order_completed", "order_id": 0, "products": products})
+    assert found.refused == []
+    lines = [(line["order_id"], line["line_id"], line["item_id"], line["unit_price"]) for line in found.orders["e1"]]
+    assert lines == [("0", "0", "0", None), ("0", "1", "1", 2.5)]
+
+
 def test_two_ids_as_long_as_they_may_be_are_a_key_of_an_index(state):
     """Of letters without any pattern, which PostgreSQL cannot press together."""
     letters = np.random.default_rng(0).integers(0x4E00, 0x9FFF, (4, 341))
