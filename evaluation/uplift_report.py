@@ -332,13 +332,13 @@ class UpliftReport:
 
 
 def arm_name(arm: str, treatment: str) -> str:
-    """An arm as readers know it: a bare number, or true, is told with its column.
+    """An arm as readers know it: a bare number, a yes or a no is told with its column.
 
     Example:
-        >>> arm_name("1", "mailed"), arm_name("True", "mailed"), arm_name("Mens", "mailed")
-        ('mailed 1', 'mailed True', 'Mens')
+        >>> arm_name("1", "mailed"), arm_name("False", "mailed"), arm_name("Mens", "mailed")
+        ('mailed 1', 'mailed False', 'Mens')
     """
-    return f"{treatment} {arm}".strip() if arm.isdecimal() or arm in NO_AND_YES[1] else arm
+    return f"{treatment} {arm}".strip() if arm.isdecimal() or any(arm in words for words in NO_AND_YES) else arm
 
 
 def who(
