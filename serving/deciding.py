@@ -121,7 +121,8 @@ def vary(engine: Engine, begun: Begun, offer_id: str) -> list[Varied]:
     return [
         engine.varying.decide(
             begun.person,
-            VariantsAsk(**about, slot=part.slot, variants=part.variants, offer_id=offer_id),
+            # Checked as part of `ask` but for the offer, whose imported id may be longer than those of requests.
+            VariantsAsk.model_construct(**about, slot=part.slot, variants=part.variants, offer_id=offer_id),
             now=begun.now,
             at=begun.at,
         )

@@ -91,7 +91,7 @@ def test_a_variant_that_speaks_of_an_offer_is_shown_with_that_offer_alone(stocke
     fits = {"none": ["a-plain"], "ten": ["a-plain", "b-ten"], "ship": ["a-plain", "c-ship"]}
     [(offer, _), *_] = sorted(seen)
     assert seen == {(offer, variant) for variant in fits[offer]}, "the offer is the person's for its horizon"
-    for other, expected in fits.items():
+    for other, expected in {**fits, "an imported id" * 50: ["a-plain"]}.items():
         [subject, _] = vary(stocked.engine, begun, other)
         assert subject.decision["candidates"] == expected
         assert subject.decision["probability"] == [1 / len(expected)]
