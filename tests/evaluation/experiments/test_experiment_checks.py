@@ -176,6 +176,19 @@ def test_what_only_people_with_the_outcome_can_have_was_not_known_before(told):
     found = checks.outcomes_in_disguise(outcomes, pd.DataFrame({"age": age, "x": columns[told]}))
     assert (found["spend"].status, " x" in found["spend"].finding) == ("failed", True)
     assert found["visit"].status == "passed"
+    always = np.flatnonzero(bought)[:24]
+    loyal = pd.DataFrame({"tier": np.where(np.isin(np.arange(4000), always), "gold", "none")})
+    assert checks.outcomes_in_disguise({"bought": bought * 1.0}, loyal)["bought"].status == "failed"
+    often = np.tile(bought, 10)
+    gold = np.isin(np.arange(40_000), always)  # less than a hundredth of all who bought
+    few = pd.DataFrame({"tier": np.where(gold, "gold", np.tile(["none", "iron"], 20_000))})
+    found = checks.outcomes_in_disguise({"bought": often * 1.0}, few)["bought"]
+    assert (found.status, "All 24 people with tier = gold have bought" in found.finding) == ("warning", True)
+    both = few.assign(refund=often * 5.0)
+    assert "with refund" in checks.outcomes_in_disguise({"bought": often * 1.0}, both)["bought"].finding
+    item = pd.DataFrame({"item": rng.choice(["hat", "tea"], 40_000)})
+    item[often] = rng.choice([f"item {i}" for i in range(120)], (often.sum(), 1))  # each of them less than a hundredth
+    assert checks.outcomes_in_disguise({"bought": often * 1.0}, item)["bought"].status == "failed"
     likely = (rng.random(4000) < np.where(bought, 0.9, 0.02)).astype(float)
     for before in (pd.DataFrame({"age": age}), pd.DataFrame({"opened": likely})):
         assert checks.outcomes_in_disguise({"bought": bought * 1.0}, before)["bought"].status == "passed"
