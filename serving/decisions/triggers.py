@@ -233,9 +233,10 @@ def begun(trigger: Trigger, rows: Rows) -> dict[tuple[str, str], Beginning]:
     within = round(declared.within_days * DAY_MICROS)
     by_rhythm = any(step.by_rhythm for step in trigger.steps)
     for key, events in _grouped(trigger.events, rows, declared.same).items():
-        last, _ = events[-1]
-        recent = [event for event in events if last - event[0] < within]
-        if len(recent) >= declared.times:
+        before = zip(events[declared.times - 1 :], events, strict=False)  # each with the first of so many up to it
+        last = max((at for (at, _), (first, _) in before if at - first < within), default=None)
+        if last is not None:
+            recent = [event for event in events if last - within < event[0] <= last]
             lately = (item_id for at, item_id in reversed(recent) if last - at < DAY_MICROS)
             items = tuple(dict.fromkeys(item_id for item_id in lately if isinstance(item_id, str)))[:MOST_ITEMS]
             found[key] = Beginning(_moment(last), key[1], items, _rhythm_days(recent) if by_rhythm else None)

@@ -164,6 +164,13 @@ def test_the_newest_event_begins_a_journey_for_each_category():
     assert found == {("ann", "tea"): 1, ("bob", "tea"): 30}
 
 
+def test_a_look_with_too_few_before_it_takes_no_journey_back():
+    looked = one(events=("product_viewed",), times=3, within_days=7, same="category")
+    rows = happened(*(("ann", "product_viewed", days, {"category": "tea"}) for days in (9, 8, 3, 1)))
+    [found] = begun(looked, columns_of(rows)).values()
+    assert (NOW - found.at).days == 3
+
+
 def test_conditions_ask_of_the_event_and_a_missing_answer_is_none():
     form = one(events=("form_submitted where budget == 'large'",))
     rows = happened(("ann", "form_submitted", 1), ("bob", "form_submitted", 1)).assign(budget=["large", None])
