@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2_contingency, chisquare, mannwhitneyu
+from scipy.stats import binomtest, chi2_contingency, chisquare, mannwhitneyu
 
 from evaluation.classification import NOT_KNOWN
 from evaluation.experiments.means import difference_of_means
@@ -30,7 +30,9 @@ NEARLY_EQUAL = 0.25
 SMALL_ARM = 0.05
 """An arm under this share of the largest has a plan of its own: the others' sizes are judged without it."""
 FEW = 5
-"""A chi-square needs so many expected people in each cell."""
+"""A chi-square needs so many expected people in each cell ..."""
+MANY = 10
+"""... and so many where sound arms may fail by it but once in a thousand."""
 MOST_ROWS, TOO_FEW = 40_000, 50
 """As many people as the assignment is foreseen for, and, in half an arm, too few for it."""
 
@@ -82,6 +84,8 @@ class Balance:
 def sample_ratio(counts: Mapping[str, int], shares: Sequence[float] | None = None) -> Check:
     """Whether the arms have the sizes they were planned to have: a chi-square test (Fabijan et al. 2019).
 
+    Where an arm is to have a few people each arm is held against all others by the binomial test.
+
     Without the plan, any usual one will do: equal arms, or steps of a tenth, a quarter, a third, or, with an arm under
     a fifth, a twentieth. If none fits, arms of nearly one size were meant to be equal and the check fails; others are
     only warned of, as their plan may be unusual. Where several arms are large, a far smaller one is left aside.
@@ -102,12 +106,12 @@ def sample_ratio(counts: Mapping[str, int], shares: Sequence[float] | None = Non
     if shares is None and 2 <= len(large) < len(counts):
         return _beside_small(sample_ratio(large), {arm: size for arm, size in counts.items() if arm not in large})
     plans = _usual_plans(n) if shares is None else [np.asarray(shares, dtype=np.float64) / np.sum(shares)]
-    planned = max(plans, key=lambda plan: chisquare(n, plan * n.sum()).pvalue)
+    planned = max(plans, key=lambda plan: _chance(n, plan))
     status: Status = "failed"
-    if shares is None and chisquare(n, planned * n.sum()).pvalue < ALARM:
+    if shares is None and _chance(n, planned) < ALARM:
         planned = plans[0]
         status = "failed" if np.abs(n / n.mean() - 1).max() < NEARLY_EQUAL else "warning"
-    p = float(chisquare(n, planned * n.sum()).pvalue)
+    p = _chance(n, planned)
     told = ", ".join(
         f"{arm} {size:,} ({100 * size / n.sum():.1f} %, planned {100 * share:.1f} %)"
         for (arm, size), share in zip(counts.items(), planned, strict=True)
@@ -146,9 +150,8 @@ def sample_ratio_by_segment(arm: np.ndarray, segments: pd.DataFrame) -> Check:
             judged = observed.sum() * share >= FEW
             if judged.sum() >= 2:
                 seen, planned = observed[judged], share[judged] / share[judged].sum()
-                test = chisquare(seen, planned * seen.sum())
                 those = NOT_KNOWN if pd.isna(group) else group
-                found.append((float(test.pvalue), f"{column} = {those}: {' to '.join(f'{n:,}' for n in seen)}"))
+                found.append((_chance(seen, planned), f"{column} = {those}: {' to '.join(f'{n:,}' for n in seen)}"))
     if not found:
         return Check(name, "not checked", "No segment has people enough.")
     p, worst = min(found)
@@ -426,6 +429,15 @@ def _usual_plans(n: np.ndarray) -> list[np.ndarray]:
         if whole.all():
             plans.append(whole / steps)
     return plans
+
+
+def _chance(seen: np.ndarray, planned: np.ndarray) -> float:
+    """How often sizes lie as far from the planned shares; where few are expected exactly, Bonferroni-corrected."""
+    n = int(seen.sum())
+    if (planned * n).min() >= MANY:
+        return float(chisquare(seen, planned * n).pvalue)
+    p = min(binomtest(int(size), n, share).pvalue for size, share in zip(seen, planned, strict=True))
+    return float(p if len(seen) == 2 else min(1.0, p * len(seen)))
 
 
 def _odds(p: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from evaluation.experiments import checks
 
@@ -37,6 +38,18 @@ def test_a_plan_that_is_told_is_what_counts():
     failed = checks.sample_ratio(counts, [0.1, 0.9])
     assert failed.status == "failed"
     assert "mail 83,000 (89.2 %, planned 90.0 %)" in failed.finding
+
+
+@pytest.mark.parametrize("expected", [0.1, 1, 5])
+def test_a_very_small_arm_of_the_planned_share_fails_but_once_in_a_thousand(expected):
+    """Of three sizes by chi-square, 5, 4 and 2 in a thousand sound experiments failed."""
+    share = expected / 1_000
+    sizes = np.arange(30)
+    failed = [checks.sample_ratio({"none": 1_000 - n, "vip": n}, [1 - share, share]).status == "failed" for n in sizes]
+    assert binom.pmf(sizes, 1_000, share)[failed].sum() < checks.ALARM
+    assert failed[-1]
+    three = checks.sample_ratio({"none": 500, "mail": 498, "vip": 2}, [0.49995, 0.49995, 0.0001])
+    assert three.status == "passed"
 
 
 def test_sound_experiments_fail_no_check_but_once_in_hundreds():
