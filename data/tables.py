@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
+import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -120,10 +121,22 @@ def delimiter_of(header: str) -> str:
 
 
 def _read_json_lines(backend: Backend, path: Path) -> ir.Table:
-    """Types come from all lines, not from the first few, so that a late odd value is no error."""
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty. Remove it.")
-    return backend.read_json(path, format="newline_delimited", sample_size=-1)
+    lines = "newline_delimited"
+    columns = json_columns(backend, f"read_json({literal(path)}, format='{lines}', sample_size=-1)")
+    return backend.read_json(path, format=lines, columns=columns)
+
+
+def json_columns(backend: Backend, source: str) -> dict[str, str]:
+    """The types of a `read_json`'s columns, in which text is text.
+
+    DuckDB takes text that looks so for an UUID or a time, and writes it its own way: an id in capitals was another one.
+    They come from all lines, not from the first few, so that a late odd value is no error.
+    """
+    guessed = r"\b(UUID|DATE|TIME|TIMESTAMP)( WITH TIME ZONE)?(?=[,)\[]|$)"  # after a field's name stands its type
+    types = backend.raw_sql(f"DESCRIBE SELECT * FROM {source}").fetchall()
+    return {column: re.sub(guessed, "VARCHAR", kind) for column, kind, *_ in types}
 
 
 READERS: dict[str, Callable[[Backend, Path], ir.Table]] = {

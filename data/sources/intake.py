@@ -15,7 +15,7 @@ from ibis.expr import types as ir
 
 from data.errors import DataError
 from data.sql import literal, quoted
-from data.tables import delimiter_of
+from data.tables import delimiter_of, json_columns
 
 READERS = {
     ".parquet": "read_parquet({files})",
@@ -110,8 +110,8 @@ class Intake:
         """
         source = scan(file)
         if source.startswith("read_json"):  # its types are looked for once, not at every use
-            types = self.backend.raw_sql(f"DESCRIBE SELECT * FROM {source}").fetchall()
-            columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind, *_ in types)
+            types = json_columns(self.backend, source)
+            columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in types.items())
             source = source.replace("sample_size=-1", f"columns={{{columns}}}")
         found = list(reachable(self.view(name, f"SELECT * FROM {source}").schema()))
         missing = [column for column in needs if column not in found]

@@ -151,6 +151,20 @@ def test_what_lies_within_an_object_is_reached_and_each_time_has_its_format(tmp_
         run(tmp_path, mapping.replace("what.id", "what.name"))
 
 
+def test_text_of_json_lines_is_read_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "brought").mkdir()
+    line = {"who": "0B3C2A10-AAAA-4BBB-8CCC-1234567890AB", "of": {"date": "2026-01-02T10:00:00"}}
+    (tmp_path / "brought/views.jsonl").write_text(json.dumps(line) + "\n")
+    run(
+        tmp_path,
+        "[events]\nfile = 'views.jsonl'\ntime_format = '%Y-%m-%dT%H:%M:%S'\n[events.columns]\n"
+        "user_id = 'who'\noccurred_at = 'of.date'\nevent = { constant = 'product_viewed' }",
+    )
+    event = Workspace.open(tmp_path / "shop").tables["events"].execute().iloc[0]
+    assert event["user_id"] == line["who"]
+    assert event["occurred_at"] == pd.Timestamp("2026-01-02T10:00Z")
+
+
 def test_values_of_several_types_are_one_id_however_late_the_odd_one_comes(tmp_path: Path) -> None:
     (tmp_path / "brought").mkdir()
     lines = [json.dumps({"who": number % 7, "at": "2026-01-01"}) for number in range(21_000)]

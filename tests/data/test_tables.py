@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -92,6 +93,16 @@ def test_an_odd_value_late_in_json_lines_spoils_nothing(tmp_path: Path) -> None:
     orders = read(tmp_path, "orders.jsonl", "\n".join(lines))
     assert orders.quantity.isna().sum() == 1
     assert set(orders.order_id) == {"a", "7"}
+
+
+def test_an_id_in_json_lines_is_taken_as_it_is_whatever_it_looks_like(tmp_path: Path) -> None:
+    said = ["0B3C2A10-AAAA-4BBB-8CCC-1234567890AB", "2026-01-01T10:00:00", "1:30:00"]
+    names = ["user_id", "anonymous_id", "session_id"]
+    event = {**dict(zip(names, said, strict=True)), "occurred_at": "2026-01-01T10:00:00+02:00", "of": {"date": said[0]}}
+    events = read(tmp_path, "events.jsonl", json.dumps(event) + "\n")
+    assert events.loc[0, names].tolist() == said
+    assert events.loc[0, "of"] == event["of"]
+    assert events.loc[0, "occurred_at"] == pd.Timestamp("2026-01-01T08:00Z")
 
 
 def test_lists_are_read_from_text(tmp_path: Path) -> None:
