@@ -15,6 +15,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from data.settings import Settings
+from data.state.facts import HANDED_OUT
 from data.state.schema import tables as state_tables
 from data.state.writes import append
 from serving.decisions.journeys import Due, settle
@@ -34,7 +35,7 @@ Row = dict[str, Any]
 LOGGED = state_tables["decisions"].c
 LATER = (
     sa.select(LOGGED.seq)
-    .where(LOGGED.user_id == sa.bindparam("user_id"), LOGGED.kind == KIND, LOGGED.seq > sa.bindparam("newest"))
+    .where(LOGGED.user_id == sa.bindparam("user_id"), HANDED_OUT, LOGGED.seq > sa.bindparam("newest"))
     .limit(1)
 )
 

@@ -17,6 +17,11 @@ What = Literal[
 NOTHING_CHOSEN = '["none"]'
 NO_ACTION = "send-time"
 """Slot of decisions that choose an hour to send at: nothing was sent by them."""
+_DECIDED = tables["decisions"].c
+HANDED_OUT = sa.and_(
+    _DECIDED.kind == "action", _DECIDED.slot != NO_ACTION, sa.cast(_DECIDED.chosen, sa.Text) != NOTHING_CHOSEN
+)
+"""Which decisions handed out an action."""
 
 
 class Fact(NamedTuple):
@@ -93,9 +98,7 @@ def _facts() -> tuple[sa.CompoundSelect[Any], sa.Select[Any]]:
         .group_by(did.user_id),
         select(
             decided, "action", decided["at"], name=decided.slot, value=decided.context, decision_id=decided.decision_id
-        ).where(
-            decided.kind == "action", decided.slot != NO_ACTION, sa.cast(decided.chosen, sa.Text) != NOTHING_CHOSEN
-        ),
+        ).where(HANDED_OUT),
     )
     return sa.union_all(*every), consents
 

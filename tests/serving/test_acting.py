@@ -247,6 +247,18 @@ def test_two_workers_hand_out_one_step(shared):
     assert len(logged(shared, "ida")) == 1
 
 
+@pytest.mark.parametrize(("slot", "chosen"), [("send-time", "20"), ("cart_abandoned", "none")])
+def test_an_hour_or_a_no_that_is_logged_meanwhile_takes_no_message_away(shared, slot, chosen):
+    who = f"left {slot}"
+    abandon(shared, who)
+    [found] = shared.engine.act([who], now=datetime.now(UTC))
+    logged_now = {"decision_id": f"an hour {slot}", "user_id": who, "at": ago(), "kind": "action", "slot": slot}
+    logged_now |= {"arm": "model", "arm_share": 1.0, "chosen": [chosen], "probability": [1.0], "model_version": "1"}
+    with shared.engine.state.writing() as connection:
+        append(connection, "decisions", [fit(TABLES["decisions"], logged_now)])
+        assert found.store(connection) is not None
+
+
 def test_two_steps_at_once_do_not_slip_through_the_cap(shared, tmp_path):
     """Each is decided before the other is stored: the second is decided anew, and the cap holds."""
     visited = {"event": "page_viewed", "page": "pricing"}
