@@ -75,10 +75,10 @@ class TimeToConversion:
     level: float
 
     def by(self, day: float) -> Interval:
-        """The share who have converted by a day."""
+        """The share who have converted by a day; before the first has, Greenwood's interval has no ends."""
         i = int(np.searchsorted(self.days, day, side="right")) - 1
         if i < 0:
-            return Interval(0.0, 0.0, 0.0, self.level)
+            return Interval.around(0.0, level=self.level)
         return Interval(float(self.converted[i]), float(self.low[i]), float(self.high[i]), self.level)
 
 

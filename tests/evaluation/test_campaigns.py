@@ -101,6 +101,7 @@ def test_people_not_yet_converted_are_not_people_who_never_will():
     nobody = time_to_conversion(np.full(5, np.nan), np.ones(5))
     assert np.isnan(nobody.median_days)
     assert nobody.by(3).estimate == 0
+    assert np.isnan([nobody.by(3).low, nobody.by(3).high]).all()  # five people do not tell that nobody ever will
     with pytest.raises(DataError, match="none negative"):
         time_to_conversion(np.array([-1.0]), np.array([1.0]))
 

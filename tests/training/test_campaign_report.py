@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cli.main import app
 from data.checks import check
 from data.errors import DataError
 from data.workspace import Workspace
+from evaluation.campaigns import time_to_conversion
 from evaluation.experiments import Metric, analyse, difference_of_means, read_experiment
 from evaluation.units import Unit
 from evaluation.uplift_report import UpliftReport, write
@@ -95,6 +97,12 @@ def test_the_page_is_whole_and_the_same_again(simulated: Workspace, campaign: Up
     numbers = json.loads((tmp_path / "a.json").read_text())
     assert numbers["sentences"]["verdict"] == campaign.verdict.sentence
     assert len(page) < 500_000
+    assert campaign.campaign is not None
+    nobody = {**campaign.campaign.soon, "late": time_to_conversion(np.full(5, np.nan), np.ones(5))}
+    write(replace(campaign, campaign=replace(campaign.campaign, soon=nobody)), tmp_path / "nobody.html")
+    row = (tmp_path / "nobody.html").read_text().partition('<th scope="row">late</th>')[2].partition("</tr>")[0]
+    assert "0.0 %" in row
+    assert "interval" not in row
 
 
 def test_all_decisions_leave_out_kinds_for_which_nobody_was_left_alone(
