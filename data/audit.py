@@ -353,9 +353,12 @@ def _failures(by_name: Mapping[str, TableAudit], settings: Data) -> Iterator[str
             )
         elif table.bad_share > settings.max_bad_share:
             worst = max((finding for finding in table.findings if finding.refused), key=lambda finding: finding.rows)
+            written = " (`attune import tables` reads other ways to write numbers and times: docs/importing.md)"
+            other_way = written if worst.reason in ("not a number", "not a time") else ""
             yield (
                 f"{table.name}: {table.bad_share:.1%} of the rows are bad, more than data.max_bad_share = "
-                f"{settings.max_bad_share:.1%}; mostly {worst}. Mend them where they come from, or raise the setting."
+                f"{settings.max_bad_share:.1%}; mostly {worst}. "
+                f"Mend them where they come from{other_way}, or raise the setting."
             )
     ages = [by_name[name].age_days for name in ("events", "orders") if name in by_name]
     youngest = min((age for age in ages if age is not None), default=None)

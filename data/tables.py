@@ -25,6 +25,7 @@ from data.errors import DataError
 from data.sql import literal
 
 EPOCH = "timestamp('UTC')"
+NOT_UTF_8 = "{} is not UTF-8. Save it as CSV UTF-8, or `iconv -f cp1252 -t utf-8` (`-f utf-16`), and try again."
 LAST = datetime.max.replace(tzinfo=UTC)
 """No later time can be read."""
 
@@ -85,7 +86,9 @@ def read_raw(backend: Backend, folder: Path, *, names: Collection[str] = tuple(T
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (duckdb.Error, OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(NOT_UTF_8.format(path)) from error
+    except (duckdb.Error, OSError) as error:
         raise DataError(f"{path} cannot be read: {cause(error)}. Write it again, or remove it.") from error
 
 

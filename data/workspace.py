@@ -52,7 +52,8 @@ class Workspace:
         if not (workspace.tables_dir.is_dir() or workspace.settings_file.is_file()):
             raise WorkspaceError(
                 f"{workspace.path} is no workspace: it has neither {SETTINGS_FILE} nor tables/. "
-                f"Make one with `attune import SOURCE PATH --workspace {shlex.quote(str(path))}` or `attune demo`."
+                "Name the folder of yours with --workspace (`.` where you stand in it), or make one with "
+                f"`attune import SOURCE PATH --workspace {shlex.quote(str(path))}` or `attune demo`."
             )
         return workspace
 

@@ -173,6 +173,10 @@ class Registry:
         """Every registered model, sorted."""
         return sorted(model.name for model in self.client.search_registered_models()) if self.exists else []
 
+    def told(self) -> str:
+        """Every registered model, for the error that one is not there."""
+        return f"registered are {', '.join(self.names()) or 'no models'}"
+
     def versions(self, name: str) -> list[Version]:
         """Every version of a model, the newest first."""
         if not self.exists:
@@ -213,7 +217,8 @@ class Registry:
         previous = self.version(name, PREVIOUS)
         if previous is None:
             raise ModelFileError(
-                f"{name} has no previous champion to roll back to. `attune promote` keeps one when it replaces one."
+                f"{name} has no previous champion to roll back to; {self.told()}. "
+                "`attune promote` keeps one when it replaces one."
             )
         self.crown(previous)
         return self.version(name, CHAMPION) or previous

@@ -27,8 +27,7 @@ def compare(workspace: Workspace, name: str) -> Comparison:
     versions = {f"{alias} {version.number}": version for alias, version in found.items() if version is not None}
     if not versions:
         raise ModelFileError(
-            f"{name} has neither challenger nor champion; registered are {', '.join(registry.names()) or 'no models'}. "
-            "Train it with `attune train`."
+            f"{name} has neither challenger nor champion; {registry.told()}. Train it with `attune train`."
         )
     folders = {who: registry.fetch(version, workspace.models_dir) for who, version in versions.items()}
     comparison = kind_of(name).compare(workspace, name, folders)

@@ -96,7 +96,7 @@ def promote(workspace: Workspace, name: str) -> Verdict:
     registry = Registry.of(workspace)
     challenger = registry.version(name, CHALLENGER)
     if challenger is None:
-        raise ModelFileError(f"{name} has no challenger. Train one with `attune train`.")
+        raise ModelFileError(f"{name} has no challenger; {registry.told()}. Train one with `attune train`.")
     champion = registry.version(name, CHAMPION)
     if champion is None and challenger.tags[FINGERPRINT] == workspace.fingerprint():
         comparison = logged_comparison(registry, challenger.run_id)  # measured anew, it would be the same

@@ -20,7 +20,7 @@ from data.files import alone
 from data.progress import timed
 from data.sources.complete_journey import complete_journey
 from data.sources.hillstrom import hillstrom
-from data.sources.intake import NOT_UTF_8, Brought, Intake
+from data.sources.intake import Brought, Intake
 from data.sources.movielens import movielens
 from data.sources.online_retail import online_retail
 from data.sources.retailrocket import retailrocket
@@ -29,7 +29,7 @@ from data.sources.starbucks_offers import starbucks_offers
 from data.sources.tables import tables
 from data.sources.write import ImportSummary, refuse_overwriting, write_refused, write_tables
 from data.sql import literal
-from data.tables import cause, connect
+from data.tables import NOT_UTF_8, cause, connect
 from data.workspace import Workspace
 
 FILE_ERRORS = (
@@ -120,8 +120,10 @@ def import_source(
         refused |= {REASON: erased}
     if not rows:
         why = ", ".join(f"{reason} (rows: {count:,})" for reason, count in refused.items()) or "it has no rows"
-        ask = f"Does {mapping} fit it?" if chosen.needs_mapping else f"Is it a file of the source {source!r}?"
-        raise DataError(f"nothing in {path} could be imported: {why}. {ask}")
+        where = f"; they are in {refused_file}" if refused_file.exists() else ""
+        fits = f"Does {mapping} fit it (how times are written, say by time_format)?"
+        ask = fits if chosen.needs_mapping else f"Is it a file of the source {source!r}?"
+        raise DataError(f"nothing in {path} could be imported: {why}{where}. {ask}")
     notes = brought.notes
     if chosen.needs_mapping and "orders" in rows and not home.settings_file.exists():
         notes += (f"money is taken to be USD: if it is not, say so in {home.settings_file}, [shop] currency",)

@@ -15,7 +15,7 @@ from ibis.expr import types as ir
 
 from data.errors import DataError
 from data.sql import literal, quoted
-from data.tables import delimiter_of, json_columns
+from data.tables import NOT_UTF_8, delimiter_of, json_columns
 
 READERS = {
     ".parquet": "read_parquet({files})",
@@ -29,8 +29,6 @@ READERS = {
 """How DuckDB streams a file, by the end of its name (`.gz` after it is fine). CSV columns stay text: a wrong value
 can then be told from a missing one. Their names and what parts them are those of the first line: DuckDB's own guess is
 misled by a line that is broken. Types in JSON come from all lines, so that a late odd value is no error."""
-
-NOT_UTF_8 = "{} is not UTF-8. Save it as CSV UTF-8, or `iconv -f cp1252 -t utf-8`, and import again."
 
 EPOCHS = {"epoch_seconds": 1, "epoch_milliseconds": 1000, "epoch_microseconds": 1_000_000}
 

@@ -196,6 +196,9 @@ def test_too_many_bad_rows_are_not_fit(audited) -> None:
         "orders: 10.0% of the rows are bad, more than data.max_bad_share = 5.0%; mostly orders.qu"
     )
     assert audited(**brought, toml="[data]\nmax_bad_share = 0.1").fit
+    (_, failure) = audited(orders=orders("9,5")).failures
+    assert "first: '9,5' at row 1" in failure
+    assert "`attune import tables` reads other ways to write numbers and times" in failure
 
 
 def test_old_tables_are_not_fit_where_the_settings_say_so(audited) -> None:

@@ -209,6 +209,15 @@ def test_a_file_that_is_empty_or_broken_off_or_of_another_encoding_is_named(
     assert "\n" not in str(told.value)
 
 
+def test_where_no_time_can_be_read_it_says_where_the_rows_are_and_what_tells_how_times_are_written(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(
+        DataError, match=r"is not a time \(rows: 4\); they are in .*tables.parquet.* say by time_format"
+    ):
+        run(tmp_path, ORDERS.replace("%d.%m.%Y %H:%M", "iso"), sales=SALES)
+
+
 def test_a_folder_of_files_is_one_table_if_they_have_the_same_columns(tmp_path: Path) -> None:
     months = tmp_path / "brought/sales"
     months.mkdir(parents=True)

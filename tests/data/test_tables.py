@@ -139,7 +139,7 @@ def test_what_was_not_brought_reads_as_empty_or_null(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("orders.csv", b"", "orders.csv is empty"),
-        ("orders.csv", b"order_id;caf\xe9\n", "orders.csv cannot be read.*utf-8"),
+        ("orders.csv", b"order_id;caf\xe9\n", "orders.csv is not UTF-8. Save it as CSV UTF-8"),
         ("orders.csv", b"order_id,a,A\n", "a name of its own"),
         ("orders.jsonl", b"", "orders.jsonl is empty"),
         ("orders.jsonl", b'{"order_id": "a"}\n{"order', "orders.jsonl cannot be read.*line"),

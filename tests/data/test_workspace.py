@@ -35,7 +35,7 @@ def test_two_workspaces_have_different_salts(tmp_path: Path) -> None:
 
 def test_any_other_folder_is_no_workspace(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(WorkspaceError, match=r"is no workspace.*attune import"):
+        with pytest.raises(WorkspaceError, match=r"is no workspace.*--workspace \(`.` where.*attune import"):
             Workspace.open(path)
 
 
