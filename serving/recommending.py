@@ -245,7 +245,7 @@ def for_everybody(
     Raises:
         FieldError: a filter that cannot be read.
     """
-    context = Context(cart=ask.context.cart, viewing=ask.context.viewing)
+    context = ask.context.model_copy(update={"recent": [], "attributes": {}})
     nobody = ask.model_copy(update={"user_id": None, "anonymous_id": None, "context": context})
     rules = placed.rules.model_copy(update={"kind": "items", "explore": 0.0})
     return recommend(view.everybody, nobody, replace(placed, rules=rules), [], now=now, rng=rng)

@@ -526,6 +526,17 @@ def test_offers_slots_and_variants_of_any_imported_id_stop_no_message(shared):
     assert filling._offered(ann, due, "email", now=now, at=now).items == []
 
 
+@pytest.mark.parametrize("arm", ["model", "usual"])
+def test_an_item_of_any_imported_id_stops_no_message_in_any_arm(shared, arm):
+    due = SimpleNamespace(
+        trigger=SimpleNamespace(declared=SimpleNamespace(same="")),
+        step=SimpleNamespace(items=2, placement="default"),
+        beginning=SimpleNamespace(about="", items=("an imported id" * 50,)),
+    )
+    items, _ = Filling(shared.engine)._items(Person("ann", arm=Arm(arm, 1.0)), due, "email", datetime.now(UTC))
+    assert len(items) == 2
+
+
 def test_who_did_nothing_since_the_check_is_told_as_if_it_were_read_anew(shared, monkeypatch):
     engine, tables = shared.engine, Tables.open(shared.workspace.checked_dir)
     happenings = Happenings(tables, engine.state, engine.profiles, answers=(), asked={"lifecycle_changed"})
