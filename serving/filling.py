@@ -185,7 +185,7 @@ class Filling:
         ask = RecommendAsk(
             user_id=person.user_id,
             placement=step.placement,
-            k=step.items,
+            k=min(step.items, self._engine.settings.serving.max_k),
             context=Context.model_construct(cart=list(beginning.items)),
             filter=only,
         )

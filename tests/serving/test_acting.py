@@ -526,6 +526,15 @@ def test_offers_slots_and_variants_of_any_imported_id_stop_no_message(shared):
     assert filling._offered(ann, due, "email", now=now, at=now).items == []
 
 
+def test_a_message_has_no_more_items_than_an_answer_may_have(shared, tmp_path, monkeypatch):
+    (tmp_path / "attune.toml").write_text("[serving]\nmax_k = 5\n")
+    monkeypatch.setattr(shared.engine, "settings", Settings.load(tmp_path / "attune.toml"))
+    did(shared, "max", {"event": "form_submitted"}, hours=1)
+    says(shared, "max", email=True)
+    [action] = actions(shared, "max")["actions"]
+    assert (action["trigger"], len(action["items"])) == ("form_submitted", 5)
+
+
 @pytest.mark.parametrize("arm", ["model", "usual"])
 def test_an_item_of_any_imported_id_stops_no_message_in_any_arm(shared, arm):
     due = SimpleNamespace(
