@@ -34,7 +34,10 @@ class Interval:
     level: float
 
     def __str__(self) -> str:
-        return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}]"
+        if np.isnan(self.estimate):
+            return "not known"
+        ends = "not known" if np.isnan([self.low, self.high]).any() else f"{self.low:.4f}, {self.high:.4f}"
+        return f"{self.estimate:.4f} [{ends}]"
 
     @classmethod
     def around(cls, estimate: float, half: float = np.nan, *, level: float = 0.95) -> Interval:
@@ -42,7 +45,7 @@ class Interval:
 
         Example:
             >>> str(Interval.around(2.0, 0.5)), str(Interval.around(2.0))
-            ('2.0000 [1.5000, 2.5000]', '2.0000 [nan, nan]')
+            ('2.0000 [1.5000, 2.5000]', '2.0000 [not known]')
         """
         return cls(float(estimate), float(estimate - half), float(estimate + half), level)
 

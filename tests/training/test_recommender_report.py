@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -109,6 +110,11 @@ def test_lines_of_the_terminal_name_the_people_and_have_a_word_for_what_is_not_k
     first, *others = report.rankers
     nothing = replace(first, measures={**first.measures, "popularity_lift": Interval.around(float("nan"))})
     assert "popularity lift not known" in text(replace(report, rankers=(nothing, *others)))
+    groups = tuple(replace(report.groups[0], gain=Interval.around(gain)) for gain in (0.5, np.nan))
+    lines = text(replace(report, groups=groups)).splitlines()[-2:]
+    assert [line.partition("people): ")[2].removesuffix(" NDCG more than the best baseline") for line in lines] == [
+        "0.5000 [not known]", "not known",
+    ]  # fmt: skip
 
 
 def test_the_verb_writes_the_same_bytes_again(shop: Workspace, report: RecommenderReport, tmp_path: Path) -> None:
