@@ -5,7 +5,9 @@ import zipfile
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from training.jobs import train
 
 OF_PEOPLE = ("tables", "checked", "quarantine", "snapshots")
@@ -51,3 +53,10 @@ def test_no_model_and_no_artifact_names_anybody(trained):
     cards = {card.parent.name for card in trained.path.rglob("card.json")}
     assert cards >= {"recommender", "propensity-churn", "value"}
     assert naming(trained.path, "person-", leave_out=OF_PEOPLE) == []
+
+
+def test_what_mlflow_keeps_of_a_report_names_nobody(trained):
+    words = ["report", "recommender", "--workspace", str(trained.path)]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    assert naming(trained.path / "reports", "person-")
+    assert naming(trained.path, "person-", leave_out=(*OF_PEOPLE, "reports")) == []
