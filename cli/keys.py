@@ -18,7 +18,7 @@ app = typer.Typer(help="Make, list and revoke API keys: `attune keys create --ro
 @app.command()
 def create(
     *,
-    role: Annotated[str, typer.Option(help="`app` asks and sends events; `admin` also changes tables.")],
+    role: Annotated[str, typer.Option(help="`app` asks and sends events; `admin` also changes tables, erases people.")],
     name: Annotated[str, typer.Option(help="What the key is for, to know it by later.")] = "",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
