@@ -286,8 +286,6 @@ def _let_a_week_pass(shop: Workspace, state: State, started: datetime) -> None:
             if times:
                 connection.execute(sa.update(table).values({c.name: _earlier(c, connection) for c in times}))
     for file in sorted(shop.tables_dir.rglob("*.parquet")):
-        if file.name == "state.parquet":
-            continue  # the next sync writes it anew
         con = connect().con
         source = f"read_parquet('{file}')"
         described = con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()

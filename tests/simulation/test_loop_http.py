@@ -19,6 +19,7 @@ from data.checks import check
 from data.state import State, keys
 from data.state.schema import tables as state_tables
 from data.state.sync import sync
+from data.workspace import Workspace
 from features.decided import brought
 from models.offers import BEST, OfferModel
 from models.uplift import PooledEffects
@@ -159,3 +160,15 @@ def test_http_decides_as_the_process_does_and_weeks_pass(shop):
     known = week[week["user_id"].isin(users)]
     total = (known["quantity"] * known["unit_price"] - known["discount"].fillna(0)).sum()
     assert sold.sum() == pytest.approx(total, rel=0.02)
+
+
+def test_what_was_synced_is_of_the_same_state_a_week_later(tmp_path):
+    shop = Workspace.create(tmp_path)
+    state = State.of(shop)
+    no = {"user_id": "ann", "purpose": "email", "granted": False, "at": MIDNIGHT}
+    with state.writing() as connection:
+        connection.execute(sa.insert(state_tables["consents"]).values(**no))
+    sync(shop, state)
+    loop_http._let_a_week_pass(shop, state, datetime.now(UTC))
+    assert sync(shop, state).gone == {}
+    assert Workspace.open(tmp_path).tables["consents"].execute()["at"].tolist() == [MIDNIGHT - timedelta(weeks=1)]
