@@ -22,8 +22,8 @@ def features(
 ) -> None:
     """Write one row of features per customer for each cutoff; what is there already is kept.
 
-    Nothing at or after a cutoff is in its snapshot. Without `--at`: the end of the data, and the cutoffs that the
-    labels of `[propensity]` are trained on.
+    Nothing at or after a cutoff is in its snapshot. Without `--at`: the end of the data, and for each label of
+    `[propensity]` one every `training.step_days` that leaves its horizon. Training adds those that it needs beside them.
 
     Example: `attune features --at 2026-01-01 --at 2026-02-01`
     """
