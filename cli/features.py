@@ -23,7 +23,7 @@ def features(
     """Write one row of features per customer for each cutoff; what is there already is kept.
 
     Nothing at or after a cutoff is in its snapshot. Without `--at`: the end of the data, and for each label of
-    `[propensity]` one every `training.step_days` that leaves its horizon. Training adds those that it needs beside them.
+    `[propensity]` one every `training.step_days` that leaves its horizon. Training adds what else it needs.
 
     Example: `attune features --at 2026-01-01 --at 2026-02-01`
     """
