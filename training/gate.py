@@ -39,9 +39,10 @@ def decide(challenger: Version, comparison: Comparison, *, same_data: bool = Fal
     """Whether the comparison's first model may take the place of the champion in it.
 
     It must answer its stored examples, raise no suspicion of a leak, and be calibrated where it gives probabilities.
-    Against a champion it must be better on the paired interval; or equal and lighter, or equal and the same recipe
-    learnt anew. A first champion must beat the best baseline, or be a baseline that no other is surely better than:
-    which one that is was settled on earlier rows, and the test rows may only veto.
+    Against a champion it must be better on the paired interval; or equal and lighter, or equal (or so few were judged
+    that it cannot be told) and the same recipe learnt anew. A first champion must beat the best baseline, or be a
+    baseline that no other is surely better than: which one that is was settled on earlier rows, and the test rows may
+    only veto.
 
     Args:
         challenger: The version asked about.
@@ -73,7 +74,10 @@ def _beats_champion(first: Judged, champion: Judged, same_data: bool) -> tuple[b
         return False, f"worse than {champion.name}: {gain}"
     if first.recipe == champion.recipe:
         data = "the same data" if same_data else "newer data"
-        return True, f"the same recipe as {champion.name} on {data}, and no worse: {gain}"
+        worse = "not known to be worse" if np.isnan(gain.low) else "no worse"
+        return True, f"the same recipe as {champion.name} on {data}, and {worse}: {gain}"
+    if np.isnan(gain.low):
+        return False, f"it cannot be told whether it is worse than {champion.name} ({gain}); the champion stays"
     if (first.size_bytes or 0) < (champion.size_bytes or 0):
         return True, f"no worse than {champion.name} ({gain}) and lighter ({first.size_bytes:,} bytes)"
     return False, f"not surely better than {champion.name} ({gain}) and not lighter; the champion stays"

@@ -91,6 +91,16 @@ def test_a_first_champion_must_hold_its_own_against_the_baselines(
     assert why in str(verdict)
 
 
+def test_a_lighter_model_of_which_it_is_not_known_whether_it_is_worse_stays_out() -> None:
+    champion = replace(judged("champion 1", gain=0.0, size=200), gain=Interval.around(-0.3))
+    verdict = decide(version(), comparison(judged("challenger 2", size=50), champion))
+    assert not verdict.passed
+    assert "cannot be told whether it is worse than champion 1 (-0.3000 [not known])" in str(verdict)
+    again = decide(version(), comparison(judged("challenger 2", recipe="champion 1"), champion))
+    assert again.passed
+    assert "not known to be worse" in str(again)
+
+
 def test_a_gain_without_an_interval_is_told_as_unknown() -> None:
     few = comparison(judged("challenger 1"), best=0.3)
     rows = tuple(
