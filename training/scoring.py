@@ -256,12 +256,15 @@ class Bulk:
         for name in self.where.names:
             if name in workspace.settings.propensity and name not in self.champions:
                 raise DataError(_without_champion(name))
+        lacks = lacking(workspace.checked, workspace.settings.features)
+        for segment in self.segments.values():
+            segment.check(self.snapshot.columns, lacking=lacks)
         told = f"There are {', '.join(self.columns[1:])}, and the features of docs/features.md."
         self.where.check(
             [*self.columns[1:], *self.snapshot.columns],
             called="column",
             told=told,
-            lacking=lacking(workspace.checked, workspace.settings.features),
+            lacking=lacks,
         )
 
 

@@ -70,6 +70,16 @@ def test_an_expression_that_cannot_be_used_is_told_with_its_place_and_leaves_no_
     assert not list(tmp_path.iterdir())
 
 
+def test_a_segment_of_what_the_shop_did_not_bring_is_told_by_what_it_needs(
+    shop_with_churn: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTUNE_SEGMENTS__WRITTEN_TO", "sent_90d > 0")
+    with pytest.raises(
+        WorkspaceError, match=r"segments.written_to: 'sent_90d' needs messages, which this shop did not"
+    ):
+        score(Workspace.open(shop_with_churn.path), tmp_path / "a.csv")
+
+
 def test_other_files_labels_and_names_that_mean_two_things_are_refused(
     shop_with_churn: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
