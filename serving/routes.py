@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from data import erasing
 from data.contract import TABLES
 from data.errors import StateUnavailableError
+from data.settings import Features
 from data.state import keys
 from data.state.answers import append_consents, sort_outcomes
 from data.state.arrivals import Refusal, refuse_erased, sort_events
@@ -20,6 +21,7 @@ from data.state.rows import RowRefusedError, fit, refuse_times
 from data.state.schema import UPSERTED
 from data.state.tombstones import ERASED
 from data.state.writes import append, upsert
+from features.profile import sensitive
 from serving import deciding
 from serving.channels import channels_of
 from serving.choices import consent_rows, consents_of, preference_rows
@@ -356,6 +358,8 @@ async def _tables(service: Service, ask: TablesAsk, request_id: str) -> TablesAn
     for name in UPSERTED:
         for position, row in enumerate(getattr(ask, name)):
             try:
+                if name == "users":
+                    _refuse_hidden(row, service.workspace.settings.features)
                 fitted = fit(TABLES[name], row)
                 refuse_times(TABLES[name], fitted, now=now, skew=skew)
                 refuse_erased(fitted, engine.state.tombstones.holds)
@@ -369,6 +373,16 @@ async def _tables(service: Service, ask: TablesAsk, request_id: str) -> TablesAn
         lambda connection: {name: upsert(connection, name, found, at=now) for name, found in rows.items()}
     )
     return TablesAnswer(request_id=request_id, model_version=engine.view.version, upserted=upserted, refused=refused)
+
+
+def _refuse_hidden(row: Mapping[str, Any], settings: Features) -> None:
+    """Names are stored in lower case, in which the words of `customerGender` cannot be told apart."""
+    for name in row:
+        word = sensitive(name, settings)
+        if word and not sensitive(name.lower(), settings):
+            raise RowRefusedError(
+                name[:64], f"is sensitive ({word}), which lower case would hide: write its words with _"
+            )
 
 
 async def _erase(service: Service, ask: EraseAsk, request_id: str) -> EraseAnswer:

@@ -191,6 +191,16 @@ def test_rows_of_tables_from_the_future_are_refused(shared):
     assert [(refused["id"], refused["field"]) for refused in answer["refused"]] == [("i1", "updated_at")]
 
 
+def test_an_attribute_that_lower_case_would_no_longer_call_sensitive_is_refused(shared):
+    users = [
+        {"user_id": "u1", "customerGender": "woman"},
+        {"user_id": "u2", "customer_gender": "man", "firstName": "X"},
+    ]
+    answer = shared.post("/v1/tables", {"users": users}, key=shared.admin).json()
+    assert answer["upserted"] == {"users": 1}
+    assert [(refused["id"], refused["field"]) for refused in answer["refused"]] == [("u1", "customerGender")]
+
+
 def test_rows_beyond_the_limits_of_their_columns_are_refused_alone_with_the_reason(shared):
     offers = [
         {"offer_id": "odd", "kind": "miracle"},
