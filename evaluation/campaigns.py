@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -264,7 +265,9 @@ def time_to_conversion(days: np.ndarray, watched_days: np.ndarray, *, level: flo
         none = np.zeros(0)
         return TimeToConversion(none, none, none, none, np.nan, len(days), 0, level)
     kept = ecdf(CensoredData(uncensored=days[done], right=watched_days[~done])).sf
-    ends = kept.confidence_interval(confidence_level=level, method="log-log")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of the days where all or none have converted: NaN, see below
+        ends = kept.confidence_interval(confidence_level=level, method="log-log")
     steps = np.isin(kept.quantiles, days[done])
     day, converted = kept.quantiles[steps], 1 - kept.probabilities[steps]
     low, high = (np.nan_to_num(1 - end.probabilities[steps], nan=edge) for end, edge in ((ends.high, 0), (ends.low, 1)))

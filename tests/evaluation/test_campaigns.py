@@ -106,6 +106,12 @@ def test_people_not_yet_converted_are_not_people_who_never_will():
         time_to_conversion(np.array([-1.0]), np.array([1.0]))
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_everybody_converted_nothing_is_known_of_the_last_day_and_no_library_complains():
+    found = time_to_conversion(np.array([1.0, 2.0]), np.array([3.0, 3.0]))
+    assert (found.converted[-1], found.low[-1], found.high[-1]) == (1, 0, 1)
+
+
 def test_every_decision_ends_in_one_step_of_the_funnel():
     rows = pd.DataFrame({
         "user_id": list("abcdefg"),
