@@ -160,7 +160,8 @@ class Routes:
 
     A lost answer is asked for again where that changes nothing: rows of events, outcomes and tables have their own ids,
     a person's own choice holds whether told once or twice, and a decision that got lost is evidence of nothing, for no
-    outcome names it. It is not where asking is taking: an action is handed out once, and would then seem not to be due.
+    outcome names it. It is not where asking is taking: an action whose answer got lost would come with `again: true`,
+    and whoever skips those would never send it.
     """
 
     recommend = Route("/v1/recommend", RecommendAsk, RecommendAnswer)
