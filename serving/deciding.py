@@ -67,21 +67,21 @@ class Begun:
     def refusal(self) -> dict[str, Any]:
         """The row of `decisions` that says that nothing is sent."""
         decision_id = new_decision_id(self.now)
-        channel = self.ask.channel
+        channel, campaign = self.ask.channel, self.ask.campaign_id
         against = [{"id": channel, "rule": one.rule, "reason": one.reason} for one in self.held_back]
         return {
             "decision_id": decision_id,
             "user_id": self.person.user_id or stranger(decision_id),
             "at": self.now,
             "kind": "action",
-            "slot": self.ask.campaign_id or MESSAGE,
+            "slot": campaign or MESSAGE,
             "arm": self.person.arm.name,
             "arm_share": self.person.arm.share,
             "chosen": [NOTHING],
             "probability": [1.0],
             "suppressed": json.dumps(against),
             "model_version": "rules",
-            "context": json.dumps({"channel": channel}),
+            "context": json.dumps({"channel": channel} | ({} if campaign is None else {"campaign_id": campaign})),
         }
 
 
@@ -117,7 +117,7 @@ def begin(engine: Engine, ask: DecideAsk, *, now: datetime) -> Begun:
 def vary(engine: Engine, begun: Begun, offer_id: str) -> list[Varied]:
     """The variants of each slot, that go with the offer shown (`none` = without one) and with the campaign."""
     ask = begun.ask
-    about = {**_who(ask), "campaign_id": ask.campaign_id, "channel": ask.channel, "format": ask.format, "k": 1}
+    about = {**_who(ask), "channel": ask.channel, "format": ask.format, "k": 1}
     return [
         engine.varying.decide(
             begun.person,
@@ -219,4 +219,4 @@ def _time(
 
 
 def _who(ask: DecideAsk) -> Mapping[str, Any]:
-    return {"user_id": ask.user_id, "anonymous_id": ask.anonymous_id}
+    return {"user_id": ask.user_id, "anonymous_id": ask.anonymous_id, "campaign_id": ask.campaign_id}

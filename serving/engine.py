@@ -655,7 +655,7 @@ def _decision(
     now: datetime,
     channel: str | None,
 ) -> dict[str, Any]:
-    context = ask.model_dump(include={"k", "context", "exclude", "filter"}, exclude_defaults=True)
+    context = ask.model_dump(include={"k", "context", "exclude", "filter", "campaign_id"}, exclude_defaults=True)
     if channel is not None:
         context["channel"] = channel  # that an unsubscription is a no to
     if ask.user_id is None:

@@ -135,6 +135,8 @@ class Offered:
             context["k"] = self.ask.k
         if self.ask.user_id is None:
             context["stranger"] = True
+        if self.ask.campaign_id is not None:
+            context["campaign_id"] = self.ask.campaign_id
         suppressed = [{"id": one.offer_id, "rule": one.rule, "reason": one.reason} for one in self.against]
         return {
             "decision_id": self.decision_id,

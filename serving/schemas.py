@@ -70,10 +70,15 @@ class Context(Ask):
 
 
 class PersonAsk(Ask):
-    """Who asks: a customer, a visitor or, with neither, a stranger."""
+    """Who asks, a customer, a visitor or, with neither, a stranger; and for what."""
 
     user_id: Id | None = Field(None, description="the customer; an unknown one is a stranger, not an error")
     anonymous_id: Id | None = Field(None, description="the visitor")
+    campaign_id: Id | None = Field(
+        None,
+        description="of what is being sent or shown: kept with the decision, for the report of the campaign; its "
+        "variants may be shown too, those of others may not",
+    )
 
 
 class ItemsPart(Ask):
@@ -545,9 +550,6 @@ class VariantsAsk(VariantPart, PersonAsk):
         }
     )
 
-    campaign_id: Id | None = Field(
-        None, description="of what is being sent or shown: its variants may be shown too, those of others may not"
-    )
     channel: Id | None = Field(None, description="on which it is shown: a variant may suit one better than another")
     offer_id: Id | None = Field(
         None,
@@ -608,7 +610,6 @@ class DecideAsk(PersonAsk):
     )
 
     channel: Id = Field("web", description="on which all of it is shown or sent: rules and costs go by it")
-    campaign_id: Id | None = Field(None, description="of what is sent or shown: variants of others are left out")
     context: Context = Field(Context(), description=MOMENT)
     format: Literal["text", "html"] = Field("text", description="`html` escapes what merge fields are filled with")
     offer: OfferPart | None = Field(None, description="one offer, or none; left out = without asking")

@@ -107,6 +107,12 @@ def test_a_campaign_has_its_own_variants_in_every_slot(stocked, monkeypatch):
     assert subject.decision["candidates"] == ["a-plain", "d-spring"]
 
 
+def test_every_decision_of_a_message_names_its_campaign(stocked):
+    decide(stocked, user_id="u1", channel="web", campaign_id="spring", **PARTS)
+    told = {row["kind"]: json.loads(row["context"]).get("campaign_id") for row in stored(stocked, "u1")}
+    assert told == {"items": "spring", "offer": "spring", "variant": "spring"}
+
+
 def test_what_must_not_be_sent_is_not_decided_and_that_is_logged(stocked):
     answer = decide(stocked, user_id="u31", channel="email", campaign_id="spring")
     assert answer["held_back"] == [{"rule": "consent", "reason": "there is no yes to email"}]
@@ -114,6 +120,7 @@ def test_what_must_not_be_sent_is_not_decided_and_that_is_logged(stocked):
     [row] = stored(stocked, "u31")
     assert (row["kind"], row["slot"], row["chosen"]) == ("action", "spring", ["none"])
     assert json.loads(row["suppressed"]) == [{"id": "email", **answer["held_back"][0]}]
+    assert json.loads(row["context"]) == {"channel": "email", "campaign_id": "spring"}
     assert decide(stocked, user_id="u31")["held_back"] == [], "on the web they came themselves"
 
 
