@@ -17,8 +17,8 @@ from evaluation.experiments.means import difference_of_means
 ALARM = 0.001
 """A check fails below this p-value: one sound experiment in a thousand (Fabijan et al. 2019 use .0005 to .01)."""
 TOLERATED_SHARE = 0.01
-"""So many of the people may be in two arms, or treated before they were assigned; they are left out. So much of an
-outcome's sum of squares may be told by what was known before."""
+"""So many of the people may be in two arms, or treated before they were assigned; they are left out. So many of those
+who have an outcome, and so much of its sum of squares, may be told by what was known before."""
 LEAK_AUC = 0.75
 """No campaign separates its people from the control by their outcomes as well as this."""
 ONE_SIDED = 20
@@ -396,7 +396,8 @@ def _in_disguise(squared: np.ndarray, columns: Sequence[tuple[str, np.ndarray]],
                     finding = f"All {n:,} people {who} {column} have {metric}, of everybody {100 * share:.1f} %."
     if not most:
         return Check(name, "passed", "No column gives it away.")
-    if squared[told].sum() > TOLERATED_SHARE * squared.sum():
+    # Of an outcome whose largest values are capped, its people count rather than its squares.
+    if max(squared[told].sum() / squared.sum(), told.sum() / having.sum()) > TOLERATED_SHARE:
         return Check(name, "failed", finding, "It is known only since then: leave it out of what was known before.")
     remedy = "If it is known only since then, leave it out of what was known before; so few hardly move the effect."
     return Check(name, "warning", finding, remedy)

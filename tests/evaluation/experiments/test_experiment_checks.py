@@ -197,6 +197,10 @@ def test_what_only_people_with_the_outcome_can_have_was_not_known_before(told):
     few = pd.DataFrame({"tier": np.where(gold, "gold", np.tile(["none", "iron"], 20_000))})
     found = checks.outcomes_in_disguise({"bought": often * 1.0}, few)["bought"]
     assert (found.status, "All 24 people with tier = gold have bought" in found.finding) == ("warning", True)
+    spend = np.where(often, 20.0, 0.0)
+    spend[np.flatnonzero(often)[-1]] = 1e6  # squared it is nearly all, and capped it is one of many
+    told = few.assign(refund=(spend == 20) * 5.0)
+    assert checks.outcomes_in_disguise({"spend": spend}, told)["spend"].status == "failed"
     both = few.assign(refund=often * 5.0)
     assert "with refund" in checks.outcomes_in_disguise({"bought": often * 1.0}, both)["bought"].finding
     item = pd.DataFrame({"item": rng.choice(["hat", "tea"], 40_000)})
