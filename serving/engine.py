@@ -214,7 +214,9 @@ class Engine:
     def refresh(self) -> None:
         """Take over what changed in the state: the catalogue, the offers and the variants."""
         with self._changing:
-            self.view = replace(self.view, catalogue=self.view.catalogue.refreshed(self.state))
+            catalogue = self.view.catalogue.refreshed(self.state)
+            if catalogue is not self.view.catalogue:
+                self.view = replace(self.view, catalogue=catalogue).prepared()
         self.offering.refresh()
         self.varying.refresh()
 
@@ -229,7 +231,7 @@ class Engine:
         # Each by itself, whatever changed: what could not be taken over while the state was away is so the next time.
         if (champion := self.champions.current.get(RECOMMENDER)) is not self.view.champion:
             with self._changing:
-                self.view = replace(self.view, champion=champion)
+                self.view = replace(self.view, champion=champion).prepared()
         if (champion := self.champions.current.get(OFFERS)) is not self.offering.champion:
             self.offering = self.offering.under(champion)
         if (champion := self.champions.current.get(VARIANTS)) is not self.varying.champion:
@@ -617,7 +619,7 @@ class Engine:
         self._troubles = troubles | ({"features": profiles.trouble} if profiles and profiles.trouble else {})
         with self._changing:
             champion = self.champions.current.get(RECOMMENDER)
-            self.view = View(champion, past, catalogue.refreshed(self.state))
+            self.view = View(champion, past, catalogue.refreshed(self.state)).prepared()
             self.profiles, self.people, self.acting = profiles, people, acting
             self.offering, self.varying = offering, varying
 

@@ -115,6 +115,11 @@ class View:
         """The code in `items` of each item of the past, -1 for one that is not there."""
         return self.items.codes(self.past.items.all_ids)
 
+    def prepared(self) -> View:
+        """Itself, with the codes looked up: with many items no request is to wait for them."""
+        _ = self.codes
+        return self
+
 
 @dataclass(frozen=True)
 class Ranked:

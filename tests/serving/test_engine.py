@@ -155,6 +155,15 @@ def test_an_item_sent_without_saying_whether_it_is_available_is(client):
     assert client.items(k=1, filter="price == 77") == [top]
 
 
+def test_no_request_waits_for_what_is_worked_out_of_all_items(client):
+    view = client.engine.view
+    client.engine.refresh()
+    assert client.engine.view is view, "nothing changed, so that nothing is worked out again"
+    client.post("/v1/tables", {"items": [{"item_id": "brand new", "name": "New"}]}, key=client.admin)
+    client.wait(lambda: client.engine.view is not view, 2)
+    assert "codes" in vars(client.engine.view)
+
+
 def test_many_filters_at_once_do_not_take_one_anothers_answers(shared, monkeypatch):
     monkeypatch.setattr("serving.catalogue.FILTERS_KEPT", 1)
     engine = shared.engine
