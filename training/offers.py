@@ -94,7 +94,7 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
             test = compared(workspace, judging, {BEST: BEST})
             policy = chosen(workspace, judging, test)
             if policy != BEST:
-                test = compared(workspace, judging, {_names(workspace, rows)[policy]: policy})
+                test = compared(workspace, judging, {_names(workspace, rows)[policy]: policy, BEST: BEST})
         for row in test.rows:
             child_run(row.name, params={}, metrics=row.metrics)
         log_comparison(test)

@@ -219,6 +219,7 @@ def test_where_nothing_pays_nobody_gets_an_offer(a_shop: Callable[..., Workspace
     shop = a_shop(tmp_path / "null", SETTINGS, **tables_of(1, worth=0))
     result = jobs.train(shop, "offers").results[0]
     assert result.chosen == "nobody"
+    assert BEST in [row.name for row in result.test.rows], "what was not taken is told too"
     verdict = jobs.promote(shop, "offers")
     assert verdict.passed, str(verdict)
     assert "nobody is the best there is" in str(verdict)
