@@ -155,6 +155,7 @@ def _refuse_sensitive(setting: str, names: tuple[str, ...], settings: config.Fea
             )
 
 
+@lru_cache(maxsize=4096)  # every row of users that the service is sent asks
 def _words(name: str) -> str:
     """The words of a name between underscores, so that `age` is in `customerAge` and not in `language`."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
