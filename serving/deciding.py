@@ -23,6 +23,7 @@ from serving.schemas import (
     DecidedTime,
     DecidedVariant,
     OffersAsk,
+    PersonAsk,
     RecommendAsk,
     VariantsAsk,
 )
@@ -109,7 +110,7 @@ def begin(engine: Engine, ask: DecideAsk, *, now: datetime) -> Begun:
     offered = None
     items = _items(engine, ask, person, now)
     if ask.offer is not None:
-        asked = OffersAsk(**_who(ask), **ask.offer.model_dump(), channel=ask.channel)
+        asked = OffersAsk(**_shared(ask), **ask.offer.model_dump(), channel=ask.channel)
         offered = engine.offering.decide(person, asked, now=now, at=at)
     return Begun(ask, person, now, at, (), items, offered, time, time_row)
 
@@ -117,7 +118,7 @@ def begin(engine: Engine, ask: DecideAsk, *, now: datetime) -> Begun:
 def vary(engine: Engine, begun: Begun, offer_id: str) -> list[Varied]:
     """The variants of each slot, that go with the offer shown (`none` = without one) and with the campaign."""
     ask = begun.ask
-    about = {**_who(ask), "channel": ask.channel, "format": ask.format, "k": 1}
+    about = {**_shared(ask), "channel": ask.channel, "format": ask.format, "k": 1}
     return [
         engine.varying.decide(
             begun.person,
@@ -182,7 +183,9 @@ def _items(engine: Engine, ask: DecideAsk, person: Person, now: datetime) -> lis
     shown: list[str] = []
     found = []
     for number, part in enumerate(ask.items):
-        asked = RecommendAsk(**_who(ask), placement=part.placement, k=part.k, filter=part.filter, context=ask.context)
+        asked = RecommendAsk(
+            **_shared(ask), placement=part.placement, k=part.k, filter=part.filter, context=ask.context
+        )
         exclude = list(dict.fromkeys([*part.exclude, *shown]))  # may be more than anybody may ask for
         asked = asked.model_copy(update={"exclude": exclude})
         try:
@@ -218,5 +221,6 @@ def _time(
     return told, row
 
 
-def _who(ask: DecideAsk) -> Mapping[str, Any]:
-    return {"user_id": ask.user_id, "anonymous_id": ask.anonymous_id, "campaign_id": ask.campaign_id}
+def _shared(ask: DecideAsk) -> Mapping[str, Any]:
+    """What the request for each part says too: who asks, and of which campaign it is."""
+    return {name: getattr(ask, name) for name in PersonAsk.model_fields}

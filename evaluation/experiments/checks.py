@@ -379,12 +379,12 @@ def outcomes_in_disguise(outcomes: Mapping[str, np.ndarray], before: pd.DataFram
         'failed'
     """
     columns = _numbers(before)
-    return {metric: _in_disguise(outcome.astype(float) ** 2, columns, metric) for metric, outcome in outcomes.items()}
+    return {metric: _in_disguise(outcome, columns, metric) for metric, outcome in outcomes.items()}
 
 
-def _in_disguise(squared: np.ndarray, columns: Sequence[tuple[str, np.ndarray]], metric: str) -> Check:
+def _in_disguise(outcome: np.ndarray, columns: Sequence[tuple[str, np.ndarray]], metric: str) -> Check:
     name = f"nothing known before tells {metric}"
-    having = squared != 0
+    having, squared = outcome != 0, outcome.astype(float) ** 2
     share, told, most, finding = float(having.mean()), np.zeros_like(having), 0, ""
     for column, values in columns:
         for those, who in ((values != 0, "with"), (values == 0, "without")):
