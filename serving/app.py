@@ -180,6 +180,9 @@ class Service:
                 engine = await self.in_thread(Engine, self.workspace)
                 await self.in_thread(engine.load)
                 self._writer = Writer(engine.state)
+                if engine.state.is_file:
+                    self.items.at_once = self.variants.at_once = partial(log_decisions, self, wait=False)
+                    self.offers.at_once = partial(give_offers, self, wait=False)
                 if per_minute := self.settings.requests_per_minute:
                     self.limit = RateLimit(per_minute, self._commit)
                 gc.collect()

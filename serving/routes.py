@@ -112,20 +112,30 @@ async def _recommend(service: Service, ask: RecommendAsk, request_id: str) -> Re
     )
 
 
-def log_decisions(service: Service, found: Sequence[Logged]) -> list[tuple[Logged, bool]]:
-    """What was found, and whether its decision could be stored, if it has one."""
+def log_decisions(service: Service, found: Sequence[Logged], *, wait: bool = True) -> list[tuple[Logged, bool]]:
+    """What was found, and whether its decision could be stored, if it has one.
+
+    Raises:
+        StateUnavailableError: it would have to be waited for, and nobody is to wait.
+    """
     decisions = [one.decision for one in found if one.decision is not None]
-    stored = not decisions or _stored(service, decisions)
+    stored = not decisions or _stored(service, decisions, wait=wait)
     return [(one, stored or one.decision is None) for one in found]
 
 
-def give_offers(service: Service, offered: Sequence[Offered]) -> list[tuple[Offered, bool]]:
-    """The offers that are given once what is limited was counted, and whether that could be stored."""
+def give_offers(service: Service, offered: Sequence[Offered], *, wait: bool = True) -> list[tuple[Offered, bool]]:
+    """The offers that are given once what is limited was counted, and whether that could be stored.
+
+    Raises:
+        StateUnavailableError, NotFlushedError: it would have to be waited for, and nobody is to wait.
+    """
+    patience_seconds = PATIENCE_SECONDS if wait else 0
 
     def store(*, flush: bool) -> list[Offered]:
-        return service.writer.commit(
-            partial(store_offers, asked=offered, flushed=flush), flush=flush, patience_seconds=PATIENCE_SECONDS
-        )
+        if flush and not wait:
+            raise NotFlushedError
+        job = partial(store_offers, asked=offered, flushed=flush)
+        return service.writer.commit(job, flush=flush, patience_seconds=patience_seconds)
 
     try:
         try:
@@ -133,21 +143,25 @@ def give_offers(service: Service, offered: Sequence[Offered]) -> list[tuple[Offe
         except NotFlushedError:  # what was to be given is used up, and the next best is limited too
             given = store(flush=True)
     except StateUnavailableError as error:
+        if not wait:
+            raise
         _lost(service, len(offered), error)
         return [(one.unstored(), False) for one in offered]
     return [(one, True) for one in given]
 
 
-def _stored(service: Service, decisions: Sequence[Mapping[str, Any]]) -> bool:
+def _stored(service: Service, decisions: Sequence[Mapping[str, Any]], *, wait: bool = True) -> bool:
     """Whether the decisions are stored; what is not is no evidence."""
     # Not flushed: an answer must not wait for the disk, and a power cut takes the last moments of decisions at most.
     try:
         service.writer.commit(
             lambda connection: append(connection, "decisions", decisions),
             flush=False,
-            patience_seconds=PATIENCE_SECONDS,
+            patience_seconds=PATIENCE_SECONDS if wait else 0,
         )
     except StateUnavailableError as error:
+        if not wait:
+            raise
         _lost(service, len(decisions), error)
         return False
     return True

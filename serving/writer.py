@@ -53,7 +53,7 @@ class Writer:
         Args:
             job: Stores rows.
             flush: Wait for the disk, see `State.writing`.
-            patience_seconds: So long the turn is waited for.
+            patience_seconds: So long the turn is waited for; with 0 nothing is, nor another program that writes.
 
         Raises:
             StateUnavailableError: nothing was stored.
@@ -61,7 +61,7 @@ class Writer:
         if not self._turn.acquire(timeout=patience_seconds):
             raise StateUnavailableError(BEHIND)
         try:
-            with self._state.writing(flush=flush) as connection:
+            with self._state.writing(flush=flush, wait=patience_seconds > 0) as connection:
                 return job(connection)
         finally:
             self._turn.release()

@@ -123,21 +123,29 @@ class State:
             yield connection
 
     @contextmanager
-    def writing(self, *, flush: bool = True) -> Iterator[sa.Connection]:
+    def writing(self, *, flush: bool = True, wait: bool = True) -> Iterator[sa.Connection]:
         """A connection in a transaction: committed when the body ends, undone if it fails.
 
         Args:
             flush: Wait for the disk, so that the rows survive a power cut; PostgreSQL's always do. Without it they
                 survive a `kill -9` of this process only (the operating system has them), and the commit takes a
                 tenth of the time.
+            wait: For another program that is writing; PostgreSQL's writers always do.
 
         Raises:
             StateUnavailableError: locked for longer than a second, disk full, or not reachable. Nothing was stored.
         """
+        synchronous = "FULL" if flush else "NORMAL"
+        busy_timeout = BUSY_TIMEOUT_MS[synchronous] if wait else 0
         with _translated(self.engine), self.engine.connect() as connection:
-            writer = connection.execution_options(attune_synchronous="FULL" if flush else "NORMAL")
+            writer = connection.execution_options(attune_writes=(synchronous, busy_timeout))
             with writer.begin():
                 yield writer
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of this machine, which answers without a server that may be away."""
+        return self.engine.dialect.name == "sqlite"
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file, beside who writes; else a commit does so, and waits for the disk.
@@ -154,7 +162,7 @@ class State:
 
     def _checkpoint(self, mode: str) -> bool:
         """Whether it was done."""
-        if self.engine.dialect.name != "sqlite":
+        if not self.is_file:
             return True
         with _translated(self.engine), self.engine.connect() as connection:
             raw = connection.connection.dbapi_connection
@@ -225,15 +233,15 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:  # noqa: ARG001
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    synchronous = connection.get_execution_options().get("attune_synchronous")
-    if synchronous is None:
+    writes = connection.get_execution_options().get("attune_writes")
+    if writes is None:
         raw: Any = connection.connection.dbapi_connection
         raw.execute("BEGIN").close()  # nothing is waited for yet, and by SQLAlchemy it takes ten times as long
         return
-    if connection.info.get("synchronous") != synchronous:
-        connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS[synchronous]}")
-        connection.info["synchronous"] = synchronous
+    if connection.info.get("writes") != writes:
+        for name, value in zip(("synchronous", "busy_timeout"), writes, strict=True):
+            connection.exec_driver_sql(f"PRAGMA {name}={value}")
+        connection.info["writes"] = writes
     # IMMEDIATE: a writer waits for its turn at the start; a reader that turns writer would be refused at once.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -245,7 +253,7 @@ def _begin_postgresql(connection: sa.Connection) -> None:
     tombstones and stores while another erases. All wait for the disk: what a commit leaves to later is in the server's
     own memory until then, and is lost with its process.
     """
-    if connection.get_execution_options().get("attune_synchronous") is not None:
+    if connection.get_execution_options().get("attune_writes") is not None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
         connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -95,10 +96,73 @@ def test_who_waits_when_it_is_closed_is_answered():
         gathering = Gathering(list, list)
         waiting = [asyncio.create_task(gathering.answer(number)) for number in range(40)]
         await asyncio.sleep(0)
-        await asyncio.to_thread(gathering.close)
+        gathering.close()
         return await asyncio.gather(*waiting)
 
     assert asyncio.run(run()) == list(range(40))
+
+
+class Told:
+    """Tells of each ask how large its group was, and whether it was stored in the event loop."""
+
+    def __init__(self, *, seconds=0.0):
+        self.seconds, self.decided, self.loop = seconds, [], threading.get_ident()
+
+    def decide(self, asks):
+        self.decided.append(len(asks))
+        time.sleep(self.seconds * len(asks))
+        return asks
+
+    def store(self, found):
+        return [(ask, len(found), threading.get_ident() == self.loop) for ask in found]
+
+    def rounds(self, at_once, *rounds):
+        """The answers to several rounds of asks, those of a round sent together."""
+
+        async def run():
+            with closing(Gathering(self.decide, self.store)) as gathering:
+                gathering.at_once = at_once
+                return [await asyncio.gather(*map(gathering.answer, asks)) for asks in rounds]
+
+        return asyncio.run(run())
+
+
+def test_a_quick_group_is_worked_on_in_the_event_loop():
+    told = Told()
+    answers = told.rounds(told.store, "a", "bcd", "e")
+    assert answers == [[("a", 1, False)], [("b", 3, True), ("c", 3, True), ("d", 3, True)], [("e", 1, True)]]
+
+
+def test_asks_that_take_long_leave_the_event_loop_free():
+    told = Told(seconds=0.04)
+    assert told.rounds(told.store, "a", "bc", "d") == [
+        [("a", 1, False)],
+        [("b", 2, False), ("c", 2, False)],
+        [("d", 1, True)],
+    ]
+
+
+def test_what_cannot_be_stored_at_once_is_stored_beside_without_being_decided_again():
+    told, tried = Told(), []
+
+    def busy(found):
+        tried.extend(found)
+        raise StateUnavailableError("busy")
+
+    assert told.rounds(busy, "a", "bc") == [[("a", 1, False)], [("b", 2, False), ("c", 2, False)]]
+    assert (tried, told.decided) == (["b", "c"], [1, 2])
+
+
+def test_who_comes_in_the_next_turn_of_the_event_loop_goes_with_the_group():
+    told = Told()
+
+    async def run():
+        with closing(Gathering(told.decide, told.store)) as gathering:
+            first = asyncio.create_task(gathering.answer("a"))
+            await asyncio.sleep(0)
+            return await asyncio.gather(first, gathering.answer("b"))
+
+    assert asyncio.run(run()) == [("a", 2, False), ("b", 2, False)]
 
 
 ASKS = [

@@ -32,7 +32,7 @@ from serving.decisions.arms import Arm
 from serving.decisions.offers import Offer, Profit, explored, give, ranked, withheld
 from serving.decisions.rules import Consent, Person
 from serving.metrics import Metrics
-from serving.offered import BUDGET, GIVEN, REDEMPTIONS
+from serving.offered import BUDGET, GIVEN, REDEMPTIONS, NotFlushedError
 from serving.offering import Offering
 from serving.past import Past
 from serving.profiles import Profiles
@@ -251,9 +251,12 @@ def test_only_what_is_limited_waits_for_the_disk_and_always_does(state, monkeypa
     ]
     flushed: list[bool] = []
     writing = State.writing
-    monkeypatch.setattr(State, "writing", lambda self, flush: (flushed.append(flush), writing(self, flush=flush))[1])
+    monkeypatch.setattr(State, "writing", lambda self, **how: (flushed.append(how["flush"]), writing(self, **how))[1])
     service = SimpleNamespace(writer=Writer(state), metrics=Metrics())
     for one in asked:
+        if one.given.chosen != ("free",):
+            with pytest.raises(NotFlushedError):
+                give_offers(service, [one], wait=False)
         flushed.clear()
         [(told, stored)] = give_offers(service, [one])
         assert stored
