@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ class Row:
 
     frame: pd.DataFrame
     position: int
+
+
+@lru_cache
+def _since(name: str) -> sa.Select[Any]:
+    """Who has rows in a table of the state after `seen`, with their newest."""
+    table = state_tables[name].c
+    order = table.seq if name in APPENDED else table.changed_at
+    whose = [table.user_id, table.anonymous_id] if name == "events" else [table.user_id]
+    seen: sa.BindParameter[Any] = sa.bindparam("seen", type_=order.type)
+    return sa.select(sa.func.max(order), *whose).where(order > seen).group_by(*whose)
 
 
 def _newer() -> sa.CompoundSelect[Any]:
@@ -239,12 +250,8 @@ class Profiles:
 
     def _touched_in(self, name: str) -> list[str]:
         """Who has rows in a table of the state that were not looked at yet; a visitor's are of whom they became."""
-        table = state_tables[name]
-        order = table.c.seq if name in APPENDED else table.c.changed_at
-        whose = [table.c.user_id, table.c.anonymous_id] if name == "events" else [table.c.user_id]
-        query = sa.select(sa.func.max(order), *whose).where(order > self._seen[name]).group_by(*whose)
         with self._state.reading() as connection:
-            found = connection.execute(query).all()
+            found = connection.execute(_since(name), {"seen": self._seen[name]}).all()
         visitors = [row.anonymous_id for row in found if row.user_id is None and name == "events"]
         became = self._became(visitors)
         if found:  # once nothing of it can get lost any more
@@ -254,9 +261,10 @@ class Profiles:
     def _became(self, visitors: Sequence[str]) -> list[str]:
         """The users whom visitors became, in the checked tables or in the state."""
         found: list[str] = []
-        with self._reading() as connection:
-            for some in slices(visitors):
-                found += self._known(connection, "identities", "anonymous_id", some)["user_id"].to_pylist()
+        if visitors:
+            with self._reading() as connection:
+                for some in slices(visitors):
+                    found += self._known(connection, "identities", "anonymous_id", some)["user_id"].to_pylist()
         return found
 
     def newer(self, user_ids: Sequence[str]) -> set[str]:

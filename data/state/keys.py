@@ -82,9 +82,11 @@ def listed(state: State) -> list[Key]:
 
 def in_force(state: State) -> dict[str, tuple[Role, str]]:
     """Role and hash of every key in force, by key id: what `role_of` looks keys up in."""
-    query = sa.select(api_keys.c.key_id, api_keys.c.role, api_keys.c.hash).where(api_keys.c.revoked_at.is_(None))
     with state.reading() as connection:
-        return {row.key_id: (row.role, row.hash) for row in connection.execute(query)}
+        return {row.key_id: (row.role, row.hash) for row in connection.execute(IN_FORCE)}
+
+
+IN_FORCE = sa.select(api_keys.c.key_id, api_keys.c.role, api_keys.c.hash).where(api_keys.c.revoked_at.is_(None))
 
 
 def role_of(key: str, known: dict[str, tuple[Role, str]]) -> Role | None:

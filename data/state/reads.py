@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -96,8 +97,13 @@ class Newest:
             ...     (seen := Newest()).of(connection, "offers") is seen
             True
         """
-        newest = connection.scalar(sa.select(sa.func.max(tables[name].c.changed_at)))
+        newest = connection.scalar(_changed_last(name))
         return self if newest is None or newest <= self.at else Newest(newest)
+
+
+@lru_cache
+def _changed_last(name: str) -> sa.Select[Any]:
+    return sa.select(sa.func.max(tables[name].c.changed_at))
 
 
 class Who(NamedTuple):
