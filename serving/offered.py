@@ -110,7 +110,7 @@ class Offered:
 
     @property
     def gives_limited(self) -> bool:
-        """Whether anything that is given is counted, and so to be on the disk before it is told."""
+        """Whether anything that is given is counted, and so to be on the disk before it is told the first time."""
         return any(map(self._is_limited, self.given.chosen))
 
     def store(self, connection: sa.Connection) -> Offered:
@@ -267,7 +267,7 @@ class Offered:
 
 
 class NotFlushedError(Exception):
-    """Something limited would be given, and it would not be on the disk before it is told."""
+    """Something limited would be used up, and that would not be on the disk before it is told."""
 
 
 def store_offers(connection: sa.Connection, asked: Sequence[Offered], *, flushed: bool = True) -> list[Offered]:
@@ -279,7 +279,7 @@ def store_offers(connection: sa.Connection, asked: Sequence[Offered], *, flushed
         flushed: Whether the transaction waits for the disk.
 
     Raises:
-        NotFlushedError: it must, for something limited is given.
+        NotFlushedError: it must, for something limited is given that this person did not get before.
     """
     known = tombstones.of(connection)
     # Counters of somebody who was erased since they asked would keep their id.
@@ -287,8 +287,9 @@ def store_offers(connection: sa.Connection, asked: Sequence[Offered], *, flushed
     counts: dict[Counted, float] = {}
     if any(one.limited for one in asked):
         counts = used(connection, (GIVEN, REDEMPTIONS, BUDGET), user_ids={one._who for one in asked})
+    before = dict(counts)
     found = [one._counted(connection, counts) for one in asked]
-    if not flushed and any(one.gives_limited for one in found):
+    if not flushed and counts != before:
         raise NotFlushedError
     append(connection, "decisions", [one.decision for one in found])
     return found

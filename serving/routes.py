@@ -129,22 +129,19 @@ def give_offers(service: Service, offered: Sequence[Offered], *, wait: bool = Tr
     Raises:
         StateUnavailableError, NotFlushedError: it would have to be waited for, and nobody is to wait.
     """
-    patience_seconds = PATIENCE_SECONDS if wait else 0
 
     def store(*, flush: bool) -> list[Offered]:
-        if flush and not wait:
-            raise NotFlushedError
         job = partial(store_offers, asked=offered, flushed=flush)
-        return service.writer.commit(job, flush=flush, patience_seconds=patience_seconds)
+        return service.writer.commit(job, flush=flush, patience_seconds=PATIENCE_SECONDS if wait else 0)
 
+    if not wait:
+        return [(one, True) for one in store(flush=False)]
     try:
         try:
             given = store(flush=any(one.gives_limited for one in offered))
         except NotFlushedError:  # what was to be given is used up, and the next best is limited too
             given = store(flush=True)
     except StateUnavailableError as error:
-        if not wait:
-            raise
         _lost(service, len(offered), error)
         return [(one.unstored(), False) for one in offered]
     return [(one, True) for one in given]

@@ -254,9 +254,6 @@ def test_only_what_is_limited_waits_for_the_disk_and_always_does(state, monkeypa
     monkeypatch.setattr(State, "writing", lambda self, **how: (flushed.append(how["flush"]), writing(self, **how))[1])
     service = SimpleNamespace(writer=Writer(state), metrics=Metrics())
     for one in asked:
-        if one.given.chosen != ("free",):
-            with pytest.raises(NotFlushedError):
-                give_offers(service, [one], wait=False)
         flushed.clear()
         [(told, stored)] = give_offers(service, [one])
         assert stored
@@ -269,6 +266,25 @@ def test_only_what_is_limited_waits_for_the_disk_and_always_does(state, monkeypa
             break
     else:
         pytest.fail("nobody's draw changed")
+    service.writer.close()
+
+
+def test_what_is_given_again_need_not_wait_for_the_disk(state) -> None:
+    found = offering_of(state, offer("gift", max_redemptions=5))
+    one = replace(found.decide(person("ann"), OffersAsk(user_id="ann"), now=NOW), order=["gift"])
+    service = SimpleNamespace(writer=Writer(state), metrics=Metrics())
+    with pytest.raises(NotFlushedError):
+        give_offers(service, [one], wait=False)
+    with state.reading() as connection:
+        assert used(connection, [GIVEN, REDEMPTIONS], user_ids=["ann"]) == {}
+    for wait in (True, False):
+        again = replace(one, decision_id=f"{one.decision_id} {wait}")
+        [(told, stored)] = give_offers(service, [again], wait=wait)
+        assert (told.given.chosen, stored) == (("gift",), True)
+    with state.reading() as connection:
+        counted = used(connection, [GIVEN, REDEMPTIONS], user_ids=["ann"])
+        assert connection.scalar(sa.select(sa.func.count()).select_from(state_tables["decisions"])) == 2
+    assert set(counted.values()) == {1}
     service.writer.close()
 
 
