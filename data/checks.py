@@ -206,6 +206,10 @@ def _no_shares(rows: Rows, column: str) -> ir.BooleanValue:
     return rows[column].filter(lambda share: ~share.between(SMALLEST_SHARE, 1)).length() > 0
 
 
+def _one_text(rows: Rows, column: str) -> ir.BooleanValue:
+    return rows[column].filter(lambda one: one.re_search("[;|]")).length() > 0
+
+
 def _unknown_field(rows: Rows) -> ir.BooleanValue:
     users = rows.good.get("users")
     columns = known_columns(() if users is None else users.columns)
@@ -268,6 +272,10 @@ CHECKS: tuple[Check, ...] = (
         for spec in TABLES.values() for column in spec.columns if column.follows
     ),
     Check("events", "event", "not in the contract", partial(_none_of, column="event", known=EVENT_NAMES), refuse=False),
+    *(
+        Check(table, "channels", "parted by ; or |, not by commas", partial(_one_text, column="channels"), refuse=False)
+        for table in ("users", "offers")
+    ),
     Check("orders", "discount", NEGATIVE, partial(_negative, column="discount"), refuse=False),
 )  # fmt: skip
 """Every check. Of rows with one key that stays which has no other fault and reached us first, then the first by all

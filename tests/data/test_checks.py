@@ -102,6 +102,8 @@ DOUBTFUL: list[tuple[str, dict, str]] = [
     ),
     ("orders", {"item_id": "gone"}, "item_id: not in items"),
     ("orders", {"discount": -1.0}, "discount: negative"),
+    ("users", {"channels": ["email;sms"]}, "channels: parted by ; or |, not by commas"),
+    ("offers", {"channels": ["web", "email|sms"]}, "channels: parted by ; or |, not by commas"),
     ("messages", {"user_id": "gone"}, "user_id: not in users"),
     ("messages", {"opened_at": A_LITTLE_BEFORE}, "opened_at: before sent_at, within the clock skew"),
 ]
