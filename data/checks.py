@@ -363,8 +363,9 @@ def _explained(table: Path) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
+        file = table if table.exists() else next(iter(sorted(table.parent.glob(f"{table.name}.*"))), table)
         raise DataError(
-            f"{table} cannot be checked: {cause(error)}. "
+            f"{file} cannot be checked: {cause(error)}. "
             "Mend it (or make room on the disk) and run `attune check` again."
         ) from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import itertools
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -94,9 +93,9 @@ def _readable(path: Path) -> Iterator[None]:
 
 def cause(error: Exception) -> str:
     """What DuckDB says is wrong, on one line and without its advice."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    said = itertools.takewhile(lambda line: line.strip() and not line.startswith("Possible"), lines)
-    return ", ".join(line.strip().rstrip(".") for line in said)
+    told = str(error).strip() or type(error).__name__
+    told = told.partition("\nPossible")[0] if "CSV Error" in told else told.partition("\n\n")[0]
+    return ", ".join(line.strip().rstrip(".") for line in told.splitlines() if line.strip())
 
 
 def _read_csv(backend: Backend, path: Path) -> ir.Table:

@@ -469,11 +469,16 @@ def test_no_table_at_all_is_an_error_with_a_remedy(workspace: Workspace) -> None
         check(workspace, now=NOW)
 
 
-def test_a_bad_line_is_an_error_that_names_it_and_leaves_what_was_checked_before(workspace: Workspace) -> None:
+@pytest.mark.parametrize(
+    ("line", "why"), [("1,2,3", "Expected Number of Columns: 2 Found: 3"), ('1,"2', "unterminated quote")]
+)
+def test_a_bad_line_is_an_error_that_names_it_and_leaves_what_was_checked_before(
+    workspace: Workspace, line: str, why: str
+) -> None:
     bring(workspace, events=[GOOD["events"]])
     check(workspace, now=NOW)
-    (workspace.tables_dir / "orders.csv").write_text("order_id,line_id\n1,2\n1,2,3\n")
-    with pytest.raises(DataError, match=r"orders cannot be checked.*Line: 3.*Expected Number of Columns: 2 Found: 3"):
+    (workspace.tables_dir / "orders.csv").write_text(f"order_id,line_id\n1,2\n{line}\n")
+    with pytest.raises(DataError, match=rf"orders\.csv cannot be checked.*Line: 3.*{why}"):
         check(workspace, now=NOW)
     assert len(good_rows(workspace, "events")) == 1
     assert sorted(path.name for path in workspace.path.iterdir()) == [
