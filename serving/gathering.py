@@ -18,8 +18,12 @@ Group: TypeAlias = list[tuple[Ask, asyncio.Future[Done]]]
 
 MOST = 16
 """Asks in a group: the first of them waits for the last."""
-LONGEST_SECONDS = 0.05
-"""A group that is likely to take longer leaves the event loop free."""
+LONGEST_SECONDS = 0.025
+"""So long a group may keep the event loop, as far as the last one tells: it is of fewer asks where they take longer."""
+TICK_SECONDS = 1e-6
+"""No ask takes less, whatever the clock says."""
+FEW = 4
+"""Where not even so many asks go into that time, the event loop is left free."""
 
 
 class Gathering(Generic[Ask, Found, Done]):
@@ -100,14 +104,16 @@ class Gathering(Generic[Ask, Found, Done]):
         if seen < n < MOST:
             asyncio.get_running_loop().call_soon(self._look, n)
             return
-        taken, self._asks = self._asks[: self._most], self._asks[self._most :]
+        at_once = self.at_once if FEW * self._seconds < LONGEST_SECONDS else None
+        most = self._most if at_once is None else min(self._most, int(LONGEST_SECONDS / self._seconds))
+        taken, self._asks = self._asks[:most], self._asks[most:]
         group = [one for one in taken if not one[1].done()]  # the others gave up
         if not group:
             self._go_on()
-        elif self.at_once is None or len(group) * self._seconds > LONGEST_SECONDS:
+        elif at_once is None:
             self._groups.put((group, None))
         else:
-            self._here(group, self.at_once)
+            self._here(group, at_once)
 
     def _here(self, group: Group[Ask, Done], at_once: Callable[[list[Found]], Sequence[Done | Exception]]) -> None:
         started = time.perf_counter()
@@ -143,7 +149,7 @@ class Gathering(Generic[Ask, Found, Done]):
             return [done for one in found for done in self._stored([one])]
 
     def _tell(self, group: Group[Ask, Done], done: Sequence[Done | Exception], seconds: float) -> None:
-        self._seconds = seconds / len(group)
+        self._seconds = max(seconds / len(group), TICK_SECONDS)
         for (_, answer), one in zip(group, done, strict=True):
             if answer.done():
                 continue

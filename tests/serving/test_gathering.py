@@ -3,16 +3,16 @@
 import asyncio
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
 
 from data.errors import StateUnavailableError
 from data.state.schema import tables
-from serving.gathering import MOST, Gathering
+from serving.gathering import FEW, LONGEST_SECONDS, MOST, Gathering
 from serving.recommending import FieldError
 from serving.schemas import OffersAsk, RecommendAsk
 
@@ -103,14 +103,15 @@ def test_who_waits_when_it_is_closed_is_answered():
 
 
 class Told:
-    """Tells of each ask how large its group was, and whether it was stored in the event loop."""
+    """Tells of each ask how large its group was, and whether it was stored in the event loop; a clock of its own."""
 
-    def __init__(self, *, seconds=0.0):
-        self.seconds, self.decided, self.loop = seconds, [], threading.get_ident()
+    def __init__(self, monkeypatch, *, seconds=1e-9):
+        self.seconds, self.decided, self.loop, self.clock = seconds, [], threading.get_ident(), 0.0
+        monkeypatch.setattr("serving.gathering.time", SimpleNamespace(perf_counter=lambda: self.clock))
 
     def decide(self, asks):
         self.decided.append(len(asks))
-        time.sleep(self.seconds * len(asks))
+        self.clock += self.seconds * len(asks)
         return asks
 
     def store(self, found):
@@ -127,23 +128,26 @@ class Told:
         return asyncio.run(run())
 
 
-def test_a_quick_group_is_worked_on_in_the_event_loop():
-    told = Told()
+def test_a_quick_group_is_worked_on_in_the_event_loop(monkeypatch):
+    told = Told(monkeypatch)
     answers = told.rounds(told.store, "a", "bcd", "e")
     assert answers == [[("a", 1, False)], [("b", 3, True), ("c", 3, True), ("d", 3, True)], [("e", 1, True)]]
 
 
-def test_asks_that_take_long_leave_the_event_loop_free():
-    told = Told(seconds=0.04)
-    assert told.rounds(told.store, "a", "bc", "d") == [
-        [("a", 1, False)],
-        [("b", 2, False), ("c", 2, False)],
-        [("d", 1, True)],
-    ]
+def test_asks_that_take_long_leave_the_event_loop_free(monkeypatch):
+    told = Told(monkeypatch, seconds=1.1 * LONGEST_SECONDS / FEW)
+    assert told.rounds(told.store, "a", "bc") == [[("a", 1, False)], [("b", 2, False), ("c", 2, False)]]
 
 
-def test_what_cannot_be_stored_at_once_is_stored_beside_without_being_decided_again():
-    told, tried = Told(), []
+def test_a_group_keeps_the_event_loop_for_a_moment_only(monkeypatch):
+    told = Told(monkeypatch, seconds=LONGEST_SECONDS / (FEW + 4.5))
+    [_, answers] = told.rounds(told.store, "a", range(MOST))
+    assert [ask for ask, *_ in answers] == list(range(MOST))
+    assert told.decided == [1, FEW + 4, MOST - FEW - 4]
+
+
+def test_what_cannot_be_stored_at_once_is_stored_beside_without_being_decided_again(monkeypatch):
+    told, tried = Told(monkeypatch), []
 
     def busy(found):
         tried.extend(found)
@@ -153,8 +157,8 @@ def test_what_cannot_be_stored_at_once_is_stored_beside_without_being_decided_ag
     assert (tried, told.decided) == (["b", "c"], [1, 2])
 
 
-def test_who_comes_in_the_next_turn_of_the_event_loop_goes_with_the_group():
-    told = Told()
+def test_who_comes_in_the_next_turn_of_the_event_loop_goes_with_the_group(monkeypatch):
+    told = Told(monkeypatch)
 
     async def run():
         with closing(Gathering(told.decide, told.store)) as gathering:
