@@ -39,7 +39,7 @@ from data.checks import check
 from data.errors import DataError
 from data.state import State, keys
 from data.state.reads import Who, recent
-from data.state.writes import append
+from data.state.writes import add
 from data.workspace import Workspace
 from features.interactions import interactions
 from features.snapshots import build, span
@@ -231,7 +231,7 @@ def parts_of_a_request(workspace: Workspace, bodies: Path) -> dict[str, float]:
         with timed("of which live events"), engine.state.reading() as connection:
             recent(connection, [Who(ask.user_id) for ask in asks], since=engine.view.past.until)
         with timed("log"), engine.state.writing(flush=False) as connection:
-            append(connection, "decisions", [found.decision for found in answered])
+            add(connection, "decisions", [found.decision for found in answered])
         with timed("answer"):
             for found in answered:
                 RecommendAnswer(

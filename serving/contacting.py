@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from data.settings import Settings
 from data.state.facts import HANDED_OUT
 from data.state.schema import tables as state_tables
-from data.state.writes import append
+from data.state.writes import add, append
 from serving.decisions.journeys import Due, settle
 from serving.decisions.rules import Contact, Person, Suppressed, held_back
 from serving.decisions.triggers import NONE
@@ -121,13 +121,13 @@ class Acted:
         if self.decision is None:
             return self
         if self.action is None:
-            append(connection, "decisions", [self.decision])
+            add(connection, "decisions", [self.decision])
             return self
         since = {"user_id": self.user_id, "newest": self.newest}
         if connection.scalar(LATER, since) is not None or not append(connection, "decisions", [self.decision]):
             return None
         if self.time is not None:
-            append(connection, "decisions", [self.time])
+            add(connection, "decisions", [self.time])
         return replace(self, action=self.action.model_copy(update=_shown(self.filled.store(connection))))
 
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from data.errors import DataError, WorkspaceError
 from data.state.schema import tables as state_tables
-from data.state.writes import append
+from data.state.writes import add
 from models.stored import StoredPropensity
 from serving.champions import PROPENSITY, SEND_TIME
 from serving.contacting import Filled, Row
@@ -73,7 +73,7 @@ class Fresh(Filled):
             again, rows = self.vary(_id(offer))
             variants = [one.model_copy(update={"decision_id": ids[one.slot]}) for one in again if one.slot in ids]
             rows = [row | {"decision_id": ids[row["slot"]]} for row in rows if row["slot"] in ids]
-        append(connection, "decisions", [*rows, *self.ranked])
+        add(connection, "decisions", [*rows, *self.ranked])
         return replace(self, offer=offer, variants=variants)
 
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from data.settings import Settings
 from data.state import tombstones
 from data.state.counting import Counted, take, used
-from data.state.writes import append
+from data.state.writes import add
 from models.offers import NOTHING
 from serving.decisions.offers import Given, Offer, Profit, Withheld, explored, give
 from serving.decisions.rules import Person
@@ -291,7 +291,7 @@ def store_offers(connection: sa.Connection, asked: Sequence[Offered], *, flushed
     found = [one._counted(connection, counts) for one in asked]
     if not flushed and counts != before:
         raise NotFlushedError
-    append(connection, "decisions", [one.decision for one in found])
+    add(connection, "decisions", [one.decision for one in found])
     return found
 
 

@@ -20,7 +20,7 @@ from data.state.arrivals import Refusal, refuse_erased, sort_events
 from data.state.rows import RowRefusedError, fit, refuse_times
 from data.state.schema import UPSERTED
 from data.state.tombstones import ERASED
-from data.state.writes import append, upsert
+from data.state.writes import add, upsert
 from features.profile import sensitive
 from serving import deciding
 from serving.channels import channels_of
@@ -152,7 +152,7 @@ def _stored(service: Service, decisions: Sequence[Mapping[str, Any]], *, wait: b
     # Not flushed: an answer must not wait for the disk, and a power cut takes the last moments of decisions at most.
     try:
         service.writer.commit(
-            lambda connection: append(connection, "decisions", decisions),
+            lambda connection: add(connection, "decisions", decisions),
             flush=False,
             patience_seconds=PATIENCE_SECONDS if wait else 0,
         )
@@ -328,7 +328,7 @@ async def _preferences(service: Service, ask: PreferencesAsk, request_id: str) -
     channels = channels_of(service.ready.settings)
     rows = preference_rows(ask, channels=channels, now=datetime.now(UTC), skew=_skew(service))
     if rows:
-        await service.writer.write(lambda connection: append(connection, "preferences", rows))
+        await service.writer.write(lambda connection: add(connection, "preferences", rows))
     person = await _who(service, ask)
     return PreferencesAnswer(
         request_id=request_id,

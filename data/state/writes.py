@@ -37,12 +37,28 @@ def append(connection: sa.Connection, name: str, rows: Sequence[Row]) -> set[Key
         ...     [append(connection, "identities", [row]) for sending in (1, 2)]
         [{('a1', 'ann')}, set()]
     """
-    rows = tombstones.without_erased(tombstones.of(connection), name, rows) if rows else ()
+    rows = _whole(connection, name, rows)
     if not rows:
         return set()
-    blank = _blank(name)  # or all rows would have the columns of the first: decisions of several kinds differ
-    whole = [{**blank, **row} for row in rows]
-    return {tuple(stored) for stored in connection.execute(_append(connection.dialect.name, name), whole)}
+    return {tuple(stored) for stored in connection.execute(_append(connection.dialect.name, name, told=True), rows)}
+
+
+def add(connection: sa.Connection, name: str, rows: Sequence[Row]) -> None:
+    """As `append`, without telling what was new, which costs less.
+
+    Args:
+        connection: From `State.writing`.
+        name: One of `schema.APPENDED`.
+        rows: As `rows.fit` gives them; a column that is left out is empty.
+    """
+    if rows := _whole(connection, name, rows):
+        connection.execute(_append(connection.dialect.name, name, told=False), rows)
+
+
+def _whole(connection: sa.Connection, name: str, rows: Sequence[Row]) -> list[Row]:
+    """The rows that may be stored, all with every column: decisions of several kinds differ."""
+    kept = tombstones.without_erased(tombstones.of(connection), name, rows) if rows else ()
+    return [{**_blank(name), **row} for row in kept]
 
 
 @lru_cache
@@ -52,10 +68,10 @@ def _blank(name: str) -> Row:
 
 
 @lru_cache
-def _append(dialect: str, name: str) -> sa.Executable:
+def _append(dialect: str, name: str, *, told: bool) -> sa.Executable:
     table, key = tables[name], TABLES[name].key
     insert = INSERTS[dialect](table).on_conflict_do_nothing(index_elements=key)
-    return insert.returning(*(table.c[column] for column in key))  # type: ignore[no-any-return]
+    return insert.returning(*(table.c[column] for column in key)) if told else insert  # type: ignore[no-any-return]
 
 
 def upsert(connection: sa.Connection, name: str, rows: Sequence[Row], *, at: datetime) -> int:

@@ -24,7 +24,7 @@ from data.state.engine import MIGRATIONS
 from data.state.reads import NEWEST, Newest, Who, recent
 from data.state.rows import RowRefusedError, fit
 from data.state.schema import APPENDED, UPSERTED, metadata, tables
-from data.state.writes import append, upsert
+from data.state.writes import add, append, upsert
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EVENT = {"event_id": "e1", "event": "product_viewed", "user_id": "ann", "item_id": "tea", "occurred_at": "2026-01-01"}
@@ -480,3 +480,21 @@ def test_a_change_is_seen_though_the_clock_of_who_changed_it_is_behind(state):
         upsert(connection, "offers", [fit(TABLES["offers"], {"offer_id": "gift"})], at=NOW)
     with state.reading() as connection:
         assert seen.of(connection, "offers") is not seen
+
+
+def test_what_is_added_without_being_told_is_stored_as_what_is_appended(state):
+    row = {"user_id": "ann", "at": NOW, "kind": "items", "arm": "model", "arm_share": 1.0, "model_version": "m 1"}
+    rows = [{**row, "decision_id": f"d{n}", "chosen": ["tea"], "probability": [0.5]} for n in range(3)]
+    rows[1] |= {"placement": "home", "context": "{}"}
+    with state.writing() as connection:
+        append(connection, "decisions", rows[:2])
+        add(connection, "decisions", [{**rows[1], "user_id": "bob"}, rows[2], rows[2]])
+        add(connection, "decisions", [])
+    log = tables["decisions"].c
+    with state.reading() as connection:
+        found = connection.execute(sa.select(log.decision_id, log.user_id, log.chosen, log.placement).order_by("seq"))
+        assert [tuple(stored) for stored in found] == [
+            ("d0", "ann", ["tea"], None),
+            ("d1", "ann", ["tea"], "home"),
+            ("d2", "ann", ["tea"], None),
+        ]
