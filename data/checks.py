@@ -38,7 +38,7 @@ from data.files import alone, replacing
 from data.merge_fields import NAME, known_columns
 from data.progress import track
 from data.sql import literal
-from data.tables import EPOCH, READERS, cause, conform, connect, read_raw, typed
+from data.tables import EPOCH, READERS, cause, conform, connect, files_of, read_raw, typed
 from data.workspace import Workspace
 
 SMALLEST_SHARE = 1e-12
@@ -335,7 +335,7 @@ def _check(workspace: Workspace, moment: datetime) -> Audit:
         for name in track(list(raw), "checking tables"):
             table = raw[name].drop(*{ROW, REASONS} & set(raw[name].columns))
             rows = Rows(raw=table, spec=TABLES[name], now=moment, skew=skew, good=good)
-            with _explained(workspace.tables_dir / name):
+            with _explained(workspace.tables_dir, name):
                 refused[name] = _quarantine(backend, rows, quarantine / f"{name}.parquet")
                 kept[name] = _keep(backend, rows, quarantine / f"{name}.parquet", checked / f"{name}.parquet")
                 good[name] = conform(kept[name], TABLES[name])
@@ -359,11 +359,11 @@ def _check(workspace: Workspace, moment: datetime) -> Audit:
 
 
 @contextmanager
-def _explained(table: Path) -> Iterator[None]:
+def _explained(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        file = table if table.exists() else next(iter(sorted(table.parent.glob(f"{table.name}.*"))), table)
+        file = next(iter(files_of(folder, name)), folder / name)
         raise DataError(
             f"{file} cannot be checked: {cause(error)}. "
             "Mend it (or make room on the disk) and run `attune check` again."

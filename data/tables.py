@@ -57,12 +57,7 @@ def read_raw(backend: Backend, folder: Path, *, names: Collection[str] = tuple(T
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. `attune import` makes it.")
-    found: dict[str, list[Path]] = {name: [] for name in names}
-    for name in names:
-        files = [folder / f"{name}{ending}" for ending in READERS]
-        found[name] += [path for path in files if path.is_file()]
-        if (folder / name).is_dir():
-            found[name].append(folder / name)
+    found = {name: files_of(folder, name) for name in names}
     raw: dict[str, ir.Table] = {}
     for number, file in enumerate(sorted(folder.glob("*.duckdb"))):
         with _readable(file):
@@ -79,6 +74,12 @@ def read_raw(backend: Backend, folder: Path, *, names: Collection[str] = tuple(T
             with _readable(paths[0]):
                 raw[name] = READERS[paths[0].suffix](backend, paths[0])
     return {name: _spelt(raw[name], spec) for name, spec in TABLES.items() if name in raw}
+
+
+def files_of(folder: Path, name: str) -> list[Path]:
+    """The files that a table is read from, its folder of Parquet files among them; none where a DuckDB file has it."""
+    files = [path for ending in READERS if (path := folder / f"{name}{ending}").is_file()]
+    return [*files, folder / name] if (folder / name).is_dir() else files
 
 
 @contextmanager

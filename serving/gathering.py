@@ -64,7 +64,7 @@ class Gathering(Generic[Ask, Found, Done]):
         most: int = MOST,
     ) -> None:
         self._decide, self._store, self._most = decide, store, most
-        self._asks: list[tuple[Ask, asyncio.Future[Done]]] = []
+        self._asks: Group[Ask, Done] = []
         self._under_way = False
         self._seconds = math.inf  # that an ask of the last group took: what the first one takes is not known
         self._groups: SimpleQueue[tuple[Group[Ask, Done], Sequence[Found | Exception] | None] | None] = SimpleQueue()

@@ -133,7 +133,8 @@ class State:
             wait: For another program that is writing; PostgreSQL's writers always do.
 
         Raises:
-            StateUnavailableError: locked for longer than a second, disk full, or not reachable. Nothing was stored.
+            StateUnavailableError: locked (for longer than a second, where that is waited for), disk full, or not
+                reachable. Nothing was stored.
         """
         synchronous = "FULL" if flush else "NORMAL"
         busy_timeout = BUSY_TIMEOUT_MS[synchronous] if wait else 0

@@ -477,6 +477,7 @@ def test_a_bad_line_is_an_error_that_names_it_and_leaves_what_was_checked_before
 ) -> None:
     bring(workspace, events=[GOOD["events"]])
     check(workspace, now=NOW)
+    (workspace.tables_dir / "orders.backup").write_text("no table")
     (workspace.tables_dir / "orders.csv").write_text(f"order_id,line_id\n1,2\n{line}\n")
     with pytest.raises(DataError, match=rf"orders\.csv cannot be checked.*Line: 3.*{why}"):
         check(workspace, now=NOW)
