@@ -32,6 +32,8 @@ SQLITE_PRAGMAS = {
     "secure_delete": "ON",  # what is erased is overwritten
     "wal_autocheckpoint": 20_000,  # in pages: the service moves the log into the file before, see `State.checkpoint`
 }
+LONG_LOG = 4_000
+"""Pages of the write-ahead log from which on it is begun anew, well before a commit would have to."""
 
 
 DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
@@ -151,24 +153,30 @@ class State:
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file, beside who writes; else a commit does so, and waits for the disk.
 
-        PostgreSQL does so by itself.
+        What is written meanwhile stays in the log, which would never end while somebody writes. Once it is long, who
+        writes waits for the few pages that were left, unless somebody else is writing or reading just then. PostgreSQL
+        does so by itself.
         """
-        self._checkpoint("PASSIVE")
+        _, pages = self._checkpoint("PASSIVE", busy_timeout=0)
+        if pages > LONG_LOG:
+            self._checkpoint("RESTART", busy_timeout=0)
 
     def wipe(self) -> None:
         """Let deleted rows go from the write-ahead log too; PostgreSQL's autovacuum does so by itself."""
         until = time.monotonic() + BUSY_TIMEOUT_SECONDS
-        while not self._checkpoint("TRUNCATE") and time.monotonic() < until:  # another one is under way
-            time.sleep(0.01)
+        while not self._checkpoint("TRUNCATE", busy_timeout=BUSY_TIMEOUT_MS["FULL"])[0] and time.monotonic() < until:
+            time.sleep(0.01)  # another one is under way
 
-    def _checkpoint(self, mode: str) -> bool:
-        """Whether it was done."""
+    def _checkpoint(self, mode: str, *, busy_timeout: int) -> tuple[bool, int]:
+        """Whether it was done, and how many pages the log has."""
         if not self.is_file:
-            return True
+            return True, 0
         with _translated(self.engine), self.engine.connect() as connection:
-            raw = connection.connection.dbapi_connection
-            [(busy, *_)] = raw.execute(f"PRAGMA wal_checkpoint({mode})")  # type: ignore[union-attr]
-        return not busy
+            raw: Any = connection.connection.dbapi_connection
+            connection.info.pop("writes", None)  # the next writer says anew how long it waits
+            raw.execute(f"PRAGMA busy_timeout={busy_timeout}")
+            [(busy, pages, _)] = raw.execute(f"PRAGMA wal_checkpoint({mode})")
+        return not busy, pages
 
     def close(self) -> None:
         """Close the connections."""

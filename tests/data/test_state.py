@@ -17,7 +17,7 @@ from alembic.migration import MigrationContext
 
 from data.contract import TABLES
 from data.errors import DataError, StateUnavailableError
-from data.state import State, keys
+from data.state import State, engine, keys
 from data.state.arrivals import sort_events
 from data.state.counting import Counted, take, used
 from data.state.engine import MIGRATIONS
@@ -73,6 +73,30 @@ def test_the_log_is_moved_into_the_file_where_somebody_asks_for_it_and_at_no_com
     assert in_the_file_alone() == 0
     sqlite.checkpoint()
     assert in_the_file_alone() == 3_000
+
+
+def test_a_long_log_is_begun_anew_though_somebody_always_writes_and_nobody_waits_for_it(sqlite, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "LONG_LOG", 10)
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+
+    def pages():
+        return other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+
+    for number in range(3):
+        with sqlite.writing() as connection:
+            arrivals(*({**EVENT, "event_id": f"{number} {row}" * 100} for row in range(100))).store(connection)
+    long = pages()
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    sqlite.checkpoint()
+    assert time.monotonic() - began < engine.BUSY_TIMEOUT_SECONDS / 4
+    other.execute("ROLLBACK")
+    assert pages() == long > 10
+    sqlite.checkpoint()
+    with sqlite.writing() as connection:
+        arrivals({**EVENT, "event_id": "another"}).store(connection)
+    assert 0 < pages() < long
+    assert count(sqlite, "events") == 301
 
 
 def test_what_does_not_wait_for_the_disk_waits_for_another_program_briefly_or_not_at_all(sqlite, tmp_path):
