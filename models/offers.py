@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from data.answers import answered_column, told_column
 from data.errors import ModelFileError
 from models.uplift import PooledEffects, best_arms
 from models.uplift.model import ArmEffect
@@ -45,6 +46,20 @@ class OfferProfit:
     low: np.ndarray
     high: np.ndarray
     best: np.ndarray
+
+
+def own_counts(table: pd.DataFrame, arms: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+    """How often each person was told of each arm before, and ordered over it, (n, K) each; None where nothing tells it.
+
+    Args:
+        table: With the columns of `features.answers.own_answers`, or without.
+        arms: Ids.
+    """
+    names = [[told_column(arm) for arm in arms], [answered_column(arm) for arm in arms]]
+    if not any(name in table.columns for name in names[0]):
+        return None
+    told, answered = (table.reindex(columns=columns, fill_value=0.0).to_numpy(dtype=np.float64) for columns in names)
+    return told, answered
 
 
 def unless_usual(found: OfferProfit, usual: np.ndarray) -> np.ndarray:
@@ -112,8 +127,16 @@ class OfferModel:
         """What it reads of a person."""
         return [] if self.uplift is None else list(self.uplift.columns.read)
 
+    @property
+    def reads_answers(self) -> bool:
+        """Whether it reads, beside features, how people answered each offer before (`features.answers`)."""
+        return self.uplift is not None and self.uplift.shape is not None
+
     def predict(self, table: pd.DataFrame) -> OfferProfit:
         """Expected extra profit of each arm for each row of features.
+
+        Args:
+            table: With `features.answers.own_answers` beside the features; without, people are as others alike.
 
         Raises:
             DataError: a column is not there.
@@ -125,7 +148,7 @@ class OfferModel:
             mean, error = (np.tile(told, (len(table), 1)) for told in averages)
             best = np.eye(len(self.arms))[mean.argmax(axis=1)]
         else:
-            mean, error, best = self.uplift.posterior(table)
+            mean, error, best = self.uplift.posterior(table, own_counts(table, self.arms))
             mean = mean - self.contact_cost * (np.arange(len(self.arms)) > 0)
         spread = WIDTH / 2 * error
         return OfferProfit(mean, mean - spread, mean + spread, best)

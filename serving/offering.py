@@ -6,7 +6,7 @@ import logging
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from data.settings import Settings
 from data.state import State
 from data.state.reads import Newest
 from data.tables import Tables
+from features.answers import own_answers
 from features.expressions import Expression
 from features.rules import Rule, parse_rule
 from features.segments import members
@@ -91,6 +92,7 @@ class Offering:
         self._segments = segments_of(settings.segments)
         self._checked = {} if tables is None else _of_rows(tables["offers"].select(*COLUMNS).execute())
         self._told: dict[int, _Told] = {}
+        self._answers = _answers_of(tables, self._model)
         self.prepare()
         self._stranger = self._of_nobody()
         self.offers: Mapping[str, Offer] = {}
@@ -210,7 +212,7 @@ class Offering:
         profit = None
         if self._model is not None:
             starts = range(0, max(n, 1), ROWS_AT_ONCE)
-            parts = [self._model.predict(frame.iloc[start : start + ROWS_AT_ONCE]) for start in starts]
+            parts = [self._model.predict(self._with_answers(frame.iloc[at : at + ROWS_AT_ONCE])) for at in starts]
             columns = zip(*((part.profit, part.low, part.high, part.best) for part in parts), strict=True)
             profit = tuple(np.concatenate(column) for column in columns)
         told = _Told(
@@ -221,6 +223,12 @@ class Offering:
         self._told[id(frame)] = told
         weakref.finalize(frame, _forget, weakref.ref(self), id(frame)).atexit = False
         return told
+
+    def _with_answers(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Features with how each person answered offers before, where the model reads it."""
+        if self._answers is None:
+            return frame
+        return frame.join(self._answers.reindex(frame.index, fill_value=0.0))
 
     def _of_nobody(self) -> _Told:
         """A stranger: the averages, in no segment; the usual rule says what it says of all others."""
@@ -247,6 +255,15 @@ def _model_of(champion: Champion | None, profiles: Profiles | None) -> OfferMode
         log.error("%s is not asked: it reads %r, which is no feature here. Train anew.", champion, lacking[0])
         return None
     return champion.model
+
+
+def _answers_of(tables: Tables | None, model: OfferModel | None) -> pd.DataFrame | None:
+    """How everybody answered each offer so far, by user_id, if the model reads it: who has no row was told of none."""
+    if tables is None or model is None or not model.reads_answers:
+        return None
+    people = tables["messages"].select("user_id").distinct().execute()
+    found = own_answers(tables, people.assign(at=pd.Timestamp.now(tz=UTC)), model.arms[1:]).set_axis(people["user_id"])
+    return found[found.any(axis=1)]
 
 
 def _rule_of(settings: Settings, profiles: Profiles | None, offers: Collection[str] | None) -> Rule | None:

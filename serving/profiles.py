@@ -141,7 +141,8 @@ class Profiles:
             name: [0.0 if pd.api.types.is_numeric_dtype(nobody[name].dtype) else ""] for name in self.columns
         })  # fmt: skip
         frame = pd.read_parquet(newest, partitioning=None) if newest else nobody
-        self._users = Vocabulary(frame.pop("user_id").astype(object))
+        frame = frame.set_index(frame.pop("user_id").astype(object))
+        self._users = Vocabulary(frame.index)
         self._snapshot = frame
         self._touched: dict[str, Row] = {}
         self._waiting: dict[str, None] = {}
@@ -169,7 +170,7 @@ class Profiles:
 
     @property
     def frames(self) -> list[pd.DataFrame]:
-        """In which `row` finds people, without ids: the snapshot's, and those of who was touched since."""
+        """In which `row` finds people, by id: the snapshot's, and those of who was touched since."""
         return list(
             {id(frame): frame for frame in (self._snapshot, *(r.frame for r in [*self._touched.values()]))}.values()
         )
@@ -245,8 +246,8 @@ class Profiles:
             half = len(user_ids) // 2
             return self._computed(user_ids[:half]) | self._computed(user_ids[half:])
         asked = set(user_ids)
-        ids = frame.pop("user_id").tolist()
-        return {user_id: Row(frame, position) for position, user_id in enumerate(ids) if user_id in asked}
+        frame = frame.set_index("user_id")
+        return {user_id: Row(frame, position) for position, user_id in enumerate(frame.index) if user_id in asked}
 
     def _touched_in(self, name: str) -> list[str]:
         """Who has rows in a table of the state that were not looked at yet; a visitor's are of whom they became."""

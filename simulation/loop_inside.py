@@ -21,6 +21,7 @@ from data.tables import Tables, connect
 from data.workspace import SETTINGS_FILE, Workspace
 from evaluation.choices import NOBODY, compare_choices
 from evaluation.intervals import Interval
+from features.answers import own_answers
 from features.decided import brought
 from features.rules import parse_rule
 from features.snapshots import definitions_hash, set_cutoff, steady_features, symbolic_sql, top_categories
@@ -147,6 +148,8 @@ class Inside:
         now = self.world.starts(week)
         users = [self.world.user_ids[row] for row in self.world.asked(week)]
         known = self.features(now).reindex(users)
+        asked = pd.DataFrame({"user_id": users, "at": pd.Timestamp(now)}, index=known.index)
+        known = known.join(own_answers(self._tables, asked, self.arms[1:]))
         self.usual = dict(zip(users, self._by_rule(known), strict=True))
         rows = pd.DataFrame(self._decided(users, known, now))
         rows.insert(0, "decision_id", [f"w{week}-{user}" for user in users])
@@ -287,7 +290,8 @@ class Inside:
             for _, rows in log.groupby(moment, sort=True)
         ]
         known = pd.concat(parts, ignore_index=True) if parts else self.features(self.world.begin).iloc[:0]
-        return log.reset_index(drop=True), known
+        log = log.reset_index(drop=True)
+        return log, known.join(own_answers(self._tables, log, self.arms[1:]))
 
     def _profit(self, made: pd.DataFrame, now: datetime) -> np.ndarray:
         days = self.settings.offers.horizon_days

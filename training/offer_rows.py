@@ -12,6 +12,7 @@ import pandas as pd
 from data.errors import DataError
 from data.tables import Tables
 from data.workspace import Workspace
+from features.answers import own_answers
 from features.decided import brought, context_of
 from features.definitions import slugs
 from features.snapshots import span, steady_features, stored_categories
@@ -31,7 +32,7 @@ class OfferRows:
     """Decisions about one offer or none, in the order of time, n rows; arms by code, no offer first.
 
     Attributes:
-        table: Features of each person, known strictly before the decision.
+        table: Features of each person, known strictly before the decision, and their own answers to offers before it.
         steady: Those of them by which people are told apart, see `features.definitions.Feature`.
         user: Ids, (n,).
         at: When.
@@ -112,7 +113,7 @@ def offer_rows(workspace: Workspace) -> OfferRows:
     profit = brought(tables, end, made, value="profit", horizon_days=days, margin=margin).to_numpy(dtype=np.float64)
     orders, by_message = over_message(tables, end, made, profit, days, margin=margin)
     return OfferRows(
-        table=known.table.reset_index(drop=True),
+        table=known.table.reset_index(drop=True).join(own_answers(tables, made, arms[1:])),
         steady=steady_features(tables, workspace.settings.features, categories=categories),
         user=made["user_id"].to_numpy(dtype=object),
         at=made["at"],

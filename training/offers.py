@@ -18,7 +18,7 @@ from evaluation.experiments.checks import Check, assignment_foreseen, leak, samp
 from evaluation.off_policy import action_values, deterministic
 from evaluation.policies import PolicyComparison, compare_policies
 from features.rules import Rule, parse_rule
-from models.offers import BEST, NOTHING, USUAL, OfferModel, OfferProfit, unless_usual
+from models.offers import BEST, NOTHING, USUAL, OfferModel, OfferProfit, own_counts, unless_usual
 from models.uplift import PooledEffects, best_arms, fit_policy_tree
 from models.uplift.model import MIN_ARM, ArmEffect
 from training import cards, uplift
@@ -124,6 +124,7 @@ def fit(rows: OfferRows, *, policy: str = BEST, seed: int = 0) -> OfferModel:
         by_message=rows.by_message[some],
         arms=rows.arms,
         about=rows.about,
+        own=own_counts(rows.table.iloc[some], rows.arms),
         seed=seed,
     )
     contact_cost = float(rows.contact_cost[rows.arm > 0].mean())

@@ -4,13 +4,19 @@ An order that an offer brings is rare, and what people would have ordered anyway
 is taken apart: orders that came over the message itself, of which people who were left alone have next to none, what
 such an order is worth, and all the rest:
 
-    tau_k(x) = (a_k + v_k x - a_0 - v_0 x) worth(x) + r_k level(x)
+    tau_k(x) = (a_k + v_k x - a_0 - v_0 x) g_k worth(x) + r_k level(x)
 
 a, v: orders over the message, a linear regression in which arms share what treatments have in common; worth: profit of
 an order; r_k: the share of their usual profit, level(x), that the offer costs (orders that it scares off, or that
 redeem it without having needed it). Each part is normal around zero, around what the arms have in common, with a
 variance of its own for every column, which makes the outcomes most likely (MacKay 1992; Tipping 2001): what says
 nothing is shrunk to nothing, arms to one another, people to the average.
+
+g_k: how much more readily than others alike somebody orders over this arm, told by what they did before. Such factors
+are taken as drawn from a gamma distribution around 1, whose shape makes likely who ordered this time (empirical Bayes:
+Robbins 1956), so that after n messages, y of them ordered over, with m orders expected of somebody like this over each,
+
+    g_k = (shape + y) / (shape + n m)
 """
 
 from __future__ import annotations
@@ -41,6 +47,12 @@ EXTREME = 0.98
 LOSS_OF_ALL, LOSS_OF_ONE = 0.15, 0.05
 """Standard deviations of the share of people's usual profit that an offer costs or adds: of what offers have in common,
 and of each alone. Outcomes tell so little of it that it must be held."""
+SHAPES = np.geomspace(0.25, 64, 33)
+"""Of the gamma that people's own factors are drawn from: small where they differ much."""
+USUAL_SHAPE, SHAPE_SPREAD = 2.0, 1.0
+"""What it is believed to be before anything is seen: the middle, and the standard deviation of its log."""
+RAREST = 1e-3
+"""Fewer orders over a message are not foreseen of anybody: what they did themselves could not be held against it."""
 LEAST = 1e-9
 ROWS_AT_ONCE = 20_000
 
@@ -62,6 +74,8 @@ class PooledEffects:
     arms: tuple[str, ...]
     columns: Columns
     effects: tuple[ArmEffect, ...]
+    shape: float | None
+    """Of the gamma that people's own factors are drawn from; None = what they did before is not known."""
 
     def fit(
         self,
@@ -73,6 +87,7 @@ class PooledEffects:
         by_message: np.ndarray,
         arms: Sequence[str] | None = None,
         about: Mapping[str, str] | None = None,
+        own: tuple[np.ndarray, np.ndarray] | None = None,
         seed: int = 0,
     ) -> Self:
         """Learn from decisions that hung on nothing but the table and chance.
@@ -86,6 +101,7 @@ class PooledEffects:
             arms: Names, by code.
             about: Arm -> the column that tells how much somebody likes what the arm is about: such columns say alike of
                 their arms, so that these tell more together than one by one.
+            own: How often each person was told of each arm before, and ordered over it, (n, K) each; None = not known.
             seed: Of the draws.
         """
         n_arms = int(arm.max()) + 1 if arms is None else len(arms)
@@ -102,23 +118,30 @@ class PooledEffects:
         # The posterior's mean first, then its draws: (1 + DRAWS, K, 1 + p) and (1 + DRAWS, K).
         self._of_orders = np.concatenate([mean[None], draws])
         self._of_level = np.concatenate([losses[None], loss_draws])
+        self.shape = None if own is None else self._found_shape(Z, arm, brought, own)
         mean_effects = self._effects(Z).mean(axis=0)
         self.effects = tuple(
             ArmEffect(float(told[0]), float(told[1:].std()), 1.0, 0.0, 1.0, 0.0) for told in mean_effects[1:]
         )
         return self
 
-    def predict(self, table: pd.DataFrame) -> np.ndarray:
+    def predict(self, table: pd.DataFrame, own: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
         """Extra profit under each arm over none, the posterior's mean, (n, K).
+
+        Args:
+            table: Of n people.
+            own: As of `fit`.
 
         Raises:
             DataError: a column is not there.
         """
-        return self._told(table, only_mean=True)[0]
+        return self._told(table, own, only_mean=True)[0]
 
-    def posterior(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The mean, the standard deviation and the chance of each arm to be the best, (n, K) each."""
-        return self._told(table, only_mean=False)
+    def posterior(
+        self, table: pd.DataFrame, own: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The mean, the standard deviation and the chance of each arm to be the best, (n, K) each; see `predict`."""
+        return self._told(table, own, only_mean=False)
 
     def expected(self, table: pd.DataFrame) -> np.ndarray:
         """The profit itself under each arm, (n, K)."""
@@ -138,6 +161,7 @@ class PooledEffects:
             "level": self._level.tolist(),
             "of_orders": self._of_orders.tolist(),
             "of_level": self._of_level.tolist(),
+            "shape": self.shape,
         }
         saving.write(folder, about)
 
@@ -156,29 +180,58 @@ class PooledEffects:
             model.effects = tuple(ArmEffect(**told) for told in about["effects"])
             model._worth, model._level = np.array(about["worth"]), np.array(about["level"])
             model._of_orders, model._of_level = np.array(about["of_orders"]), np.array(about["of_level"])
+            model.shape = about["shape"]
         return model
 
-    def _told(self, table: pd.DataFrame, *, only_mean: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _told(
+        self, table: pd.DataFrame, own: tuple[np.ndarray, np.ndarray] | None, *, only_mean: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         Z = self._seen(encoded(self.columns, table))
         K = len(self.arms)
         mean, spread, best = (np.zeros((len(Z), K)) for _ in range(3))
         for start in range(0, len(Z), ROWS_AT_ONCE):
             here = slice(start, start + ROWS_AT_ONCE)
-            found = self._effects(Z[here], n_draws=0 if only_mean else DRAWS)
+            before = None if own is None else (own[0][here], own[1][here])
+            found = self._effects(Z[here], before, n_draws=0 if only_mean else DRAWS)
             mean[here] = found[:, :, 0]
             if not only_mean:
                 spread[here] = found[:, :, 1:].std(axis=2)
                 best[here] = (found[:, :, 1:].argmax(axis=1)[:, None, :] == np.arange(K)[None, :, None]).mean(axis=2)
         return mean, spread, best
 
-    def _effects(self, Z: np.ndarray, n_draws: int = DRAWS) -> np.ndarray:
+    def _effects(
+        self, Z: np.ndarray, own: tuple[np.ndarray, np.ndarray] | None = None, *, n_draws: int = DRAWS
+    ) -> np.ndarray:
         """Of each person and arm the mean's and each draw's, (n, K, 1 + draws)."""
-        orders, losses = self._of_orders[: 1 + n_draws], self._of_level[: 1 + n_draws]
-        more = orders[:, 1:] - orders[:, :1]
-        found = np.einsum("ij,dkj->ikd", Z, more[:, :, 1:], optimize=True) + more[:, :, 0].T
+        losses = self._of_level[: 1 + n_draws]
+        found = self._more_orders(Z, n_draws)
+        if own is not None and self.shape is not None:
+            found *= _factor(found[:, :, 0], own, self.shape)[:, :, None]
         found *= self._per_order(Z)[:, None, None]
         found += np.maximum(_linear(Z, self._level), 0.0)[:, None, None] * losses.T[1:]
         return np.concatenate([np.zeros((len(Z), 1, 1 + n_draws)), found], axis=1)
+
+    def _more_orders(self, Z: np.ndarray, n_draws: int = 0) -> np.ndarray:
+        """Orders over the message under each arm but none, more than under none, (n, K - 1, 1 + draws)."""
+        orders = self._of_orders[: 1 + n_draws]
+        more = orders[:, 1:] - orders[:, :1]
+        return np.asarray(np.einsum("ij,dkj->ikd", Z, more[:, :, 1:], optimize=True) + more[:, :, 0].T)
+
+    def _found_shape(
+        self, Z: np.ndarray, arm: np.ndarray, brought: np.ndarray, own: tuple[np.ndarray, np.ndarray]
+    ) -> float:
+        """The likeliest of `SHAPES`, by whether who was told before ordered this time."""
+        some = np.flatnonzero((arm > 0) & (np.take_along_axis(own[0], arm[:, None], axis=1)[:, 0] > 0))
+        code = arm[some, None] - 1
+        more, before = self._more_orders(Z[some])[:, :, 0], (own[0][some], own[1][some])
+        base = self._of_orders[0, 0, 0] + Z[some] @ self._of_orders[0, 0, 1:]
+        ordered = brought[some] > 0
+        likely = -0.5 * (np.log(SHAPES / USUAL_SHAPE) / SHAPE_SPREAD) ** 2
+        for place, shape in enumerate(SHAPES):
+            here = np.take_along_axis(more * _factor(more, before, shape), code, axis=1)[:, 0]
+            chance = np.clip(base + here, RAREST, 1 - RAREST)
+            likely[place] += np.log(np.where(ordered, chance, 1 - chance)).sum()
+        return float(SHAPES[likely.argmax()])
 
     def _liked(self, about: Mapping[str, str]) -> dict[int, int]:
         """Arm -> place among what `_seen` gives of the column that the arm is about."""
@@ -199,6 +252,12 @@ class PooledEffects:
         kept = [3 * place + view for place in range(n_numbers) for view in (1, 2)]
         n_views = len(self._views.mean)
         return np.asarray(self._views(matrix)[:, [*kept, *range(3 * n_numbers, n_views)]])
+
+
+def _factor(more: np.ndarray, own: tuple[np.ndarray, np.ndarray], shape: float) -> np.ndarray:
+    """How much more readily people order over each arm than others alike, (n, K - 1), by what is expected of these."""
+    told, answered = (counts[:, 1:] for counts in own)
+    return np.asarray((shape + answered) / (shape + told * np.maximum(more, RAREST)))
 
 
 def _linear(Z: np.ndarray, weights: np.ndarray) -> np.ndarray:
