@@ -180,7 +180,7 @@ class PooledEffects:
             model.effects = tuple(ArmEffect(**told) for told in about["effects"])
             model._worth, model._level = np.array(about["worth"]), np.array(about["level"])
             model._of_orders, model._of_level = np.array(about["of_orders"]), np.array(about["of_level"])
-            model.shape = about["shape"]
+            model.shape = about.get("shape")  # versions from before it was learnt have none
         return model
 
     def _told(
@@ -255,9 +255,12 @@ class PooledEffects:
 
 
 def _factor(more: np.ndarray, own: tuple[np.ndarray, np.ndarray], shape: float) -> np.ndarray:
-    """How much more readily people order over each arm than others alike, (n, K - 1), by what is expected of these."""
+    """How much more readily people order over each arm than others alike, (n, K - 1), by what is expected of these.
+
+    Of arms over which `more` orders are not expected nothing is said: one for each.
+    """
     told, answered = (counts[:, 1:] for counts in own)
-    return np.asarray((shape + answered) / (shape + told * np.maximum(more, RAREST)))
+    return np.where(more > 0, (shape + answered) / (shape + told * np.maximum(more, RAREST)), 1.0)
 
 
 def _linear(Z: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from data.contract import TABLES, TableSpec
 from data.settings import Features
 from data.tables import Tables
+from features.answers import own_answers
 from features.behaviour import EVENTS
 from features.online import OnlineFeatures
 from features.snapshots import features, lacking, snapshot
@@ -134,6 +135,14 @@ def computed(online: OnlineFeatures, rows: dict[str, list[dict]]) -> pd.DataFram
 def test_nothing_at_or_after_the_cutoff_changes_any_feature(online, worlds):
     one, other = worlds
     pd.testing.assert_frame_equal(computed(online, one), computed(online, other), check_exact=True)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(worlds=two_worlds())
+def test_nothing_at_or_after_the_moment_changes_how_somebody_answered_offers(worlds):
+    people = pd.DataFrame({"user_id": ["ann", "bob"], "at": pd.Timestamp(CUTOFF)})
+    one, other = (own_answers(tables_of(world), people, ["x", "y"]) for world in worlds)
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
 @settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))

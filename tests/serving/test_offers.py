@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +24,7 @@ from data.state.schema import tables as state_tables
 from data.state.writes import upsert
 from data.tables import Tables
 from data.workspace import Workspace
+from features.answers import own_answers
 from models.kinds import write_examples
 from models.offers import BEST, OfferModel, OfferProfit, unless_usual
 from models.uplift import PooledEffects, best_arms
@@ -363,6 +365,39 @@ def test_served_and_offline_rankings_are_worth_the_same(served: Offering, model:
         worth += told.items[0].expected_profit or 0.0 if told.items else 0.0
     assert worth == pytest.approx(expected.profit[np.arange(len(ids)), model.choose(expected.profit)].sum(), abs=1e-9)
     assert {"gift", "ten"} <= set(offline)
+
+
+def test_how_somebody_answered_an_offer_before_tells_what_it_brings_of_them(
+    served: Offering, model: OfferModel, tmp_path: Path
+) -> None:
+    assert served._profiles is not None
+    assert model.uplift is not None
+    model.save(tmp_path / "own")
+    told_apart = OfferModel.load(tmp_path / "own")
+    assert told_apart.uplift is not None
+    assert not told_apart.reads_answers
+    told_apart.uplift.shape = 1.0
+    everybody, users = served._profiles.of(served._profiles.everybody)
+    fans = [user for user, gain in zip(users, model.predict(everybody).profit[:, 1], strict=True) if gain > 1][:2]
+    sent = pd.DataFrame({
+        "message_id": [f"m{number}" for number in range(12)], "user_id": [fans[0]] * 6 + [fans[1]] * 6,
+        "channel": "email", "offer_id": "gift", "sent_at": [NOW - timedelta(days=60 - number % 6) for number in range(12)],
+    })  # fmt: skip
+    bought = sent.iloc[8:].assign(event_id=sent["message_id"], event="order_completed", occurred_at=sent["sent_at"])
+    tables = Tables.from_frames(
+        messages=sent, events=bought[["event_id", "user_id", "event", "channel", "occurred_at"]]
+    )
+    own = Offering(served._settings, tables, served._state, served._profiles, Champion("offers", 2, told_apart))
+    frame, ids = served._profiles.of([*fans, "fresh"])
+    people = pd.DataFrame({"user_id": ids, "at": pd.Timestamp(NOW)}, index=frame.index)
+    offline = told_apart.predict(frame.join(own_answers(tables, people, ["gift", "ten"])))
+    for row, user in enumerate(ids):
+        found, before = (of.decide(person(user), OffersAsk(user_id=user), now=NOW).profits for of in (own, served))
+        assert found["gift"].expected == pytest.approx(offline.profit[row, 1], abs=1e-9)
+        assert found["ten"] == before["ten"]
+        usual = before["gift"].expected
+        told = found["gift"].expected / usual if usual > 0 else 1.0
+        assert told < 0.9 if user == ids[0] else told > 1.1 if user == ids[1] else told == 1.0
 
 
 def test_a_stranger_gets_what_pays_on_average_and_a_reason_in_words(served: Offering, model: OfferModel) -> None:

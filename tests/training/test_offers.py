@@ -129,6 +129,34 @@ def test_features_are_those_known_strictly_before_the_decision(
     pd.testing.assert_frame_equal(rows.table, changed.table)
 
 
+def test_how_people_answered_each_offer_before_is_learnt_from_and_kept(
+    a_shop: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    tables = tables_of()
+    made = tables["decisions"]
+    told = made[made["chosen"].str[0] != "none"]
+    tables["messages"] = pd.DataFrame({
+        "message_id": "m" + told["decision_id"], "user_id": told["user_id"], "channel": "email",
+        "decision_id": told["decision_id"], "sent_at": told["at"] + pd.Timedelta(minutes=1),
+    })  # fmt: skip
+    bought = tables["orders"].drop_duplicates(["user_id", "occurred_at"]).reset_index(drop=True)
+    tables["events"] = pd.DataFrame({
+        "event_id": bought.index.astype(str), "user_id": bought["user_id"], "event": "order_completed",
+        "channel": "email", "item_id": "tea", "occurred_at": bought["occurred_at"],
+    })  # fmt: skip
+    rows = offer_rows(a_shop(tmp_path / "answers", SETTINGS, **tables))
+    first = (rows.at < days(WAVES[1])).to_numpy()
+    assert (rows.table.loc[first, ["told of gift", "told of ten"]] == 0).all(axis=None)
+    later = rows.table[~first]
+    assert set(later["told of gift"]) == {0.0, 2.0}  # who was asked again two days later got it again
+    assert set(later["ordered over gift"]) == {0.0, 1.0}
+    model = offers.fit(rows)
+    assert model.reads_answers
+    assert not any(" " in name for name in model.features)
+    given = model.predict(later)
+    assert not np.allclose(given.profit, model.predict(later[model.features]).profit)
+
+
 def test_chances_that_are_not_those_of_the_choices_are_not_believed(shop: Workspace, rows: OfferRows) -> None:
     chosen = np.arange(3) == rows.arm[:, None]
     wrong = replace(rows, probabilities=np.where(chosen, 0.6, 0.2), even=np.zeros(len(rows.arm), dtype=bool))

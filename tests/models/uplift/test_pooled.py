@@ -112,3 +112,66 @@ def test_it_comes_back_from_its_folder(model: PooledEffects, tmp_path: Path) -> 
 def test_the_same_data_give_the_same_model() -> None:
     asked = people(20, seed=3)
     assert (fitted(1500).posterior(asked)[2] == fitted(1500).posterior(asked)[2]).all()
+
+
+def one_by_one(spread: float, *, n: int = 900, times: int = 14) -> tuple[PooledEffects, np.ndarray]:
+    """Learnt from people who were told of an arm each week, and each one's own readiness, (n, K): gamma around 1."""
+    rng = np.random.default_rng(3)
+    table, told, answered = people(n, seed=5), np.zeros((n, len(ARMS))), np.zeros((n, len(ARMS)))
+    ready = rng.gamma(1 / spread, spread, (n, len(ARMS))) if spread else np.ones((n, len(ARMS)))
+    chance, every = np.minimum(chances(table) * ready, 1), np.arange(n)
+    rows = []
+    for _ in range(times):
+        arm = rng.integers(len(ARMS), size=n)
+        orders = (rng.uniform(size=n) < chance[every, arm]).astype(float)
+        rows.append((arm, orders, told.copy(), answered.copy()))
+        told[every, arm] += 1
+        answered[every, arm] += orders
+    arm, orders, before, ordered = (np.concatenate(part) for part in zip(*rows, strict=True))
+    tables = pd.concat([table] * times, ignore_index=True)
+    money = {"brought": orders, "by_message": WORTH * orders}
+    model = PooledEffects().fit(tables, arm, WORTH * orders, **money, arms=ARMS, own=(before, ordered))
+    return model, ready
+
+
+def test_who_ordered_over_an_arm_before_is_expected_to_again_as_far_as_people_differ() -> None:
+    differing, _ = one_by_one(1.0)
+    alike, _ = one_by_one(0.0)
+    assert differing.shape is not None
+    assert alike.shape is not None
+    assert 0.5 < differing.shape < 2.5
+    assert alike.shape > 6
+    asked, told = people(1, seed=9), np.array([[0.0, 8.0, 8.0, 0.0]])
+    ordered = np.array([[0.0, 3.0, 0.0, 0.0]])
+    usual, own = differing.predict(asked)[0], differing.predict(asked, (told, ordered))[0]
+    assert own[1] > 1.2 * usual[1]
+    assert own[2] < 0.9 * usual[2]
+    assert own[3] == usual[3]
+    assert alike.predict(asked, (told, ordered))[0] == pytest.approx(alike.predict(asked)[0], rel=0.35)
+
+
+def test_own_answers_lead_to_better_choices() -> None:
+    model, ready = one_by_one(1.0)
+    rng, asked = np.random.default_rng(8), people(900, seed=5)
+    chance = np.minimum(chances(asked) * ready, 1)
+    told = np.full((900, len(ARMS)), 4.0)
+    ordered = rng.binomial(4, chance).astype(float)
+
+    def worth(chosen: np.ndarray) -> float:
+        return float(chance[np.arange(900), chosen].mean())
+
+    assert worth(model.predict(asked, (told, ordered)).argmax(axis=1)) > 1.1 * worth(
+        model.predict(asked).argmax(axis=1)
+    )
+
+
+def test_a_version_from_before_own_answers_were_learnt_is_read(tmp_path: Path) -> None:
+    model, _ = one_by_one(1.0, n=300, times=6)
+    model.save(tmp_path / "m")
+    assert PooledEffects.load(tmp_path / "m").shape == model.shape
+    about = json.loads((tmp_path / "m" / "model.json").read_text())
+    del about["shape"]
+    (tmp_path / "m" / "model.json").write_text(json.dumps(about))
+    old, asked, own = PooledEffects.load(tmp_path / "m"), people(5), (np.ones((5, 4)), np.ones((5, 4)))
+    assert old.shape is None
+    assert (old.predict(asked, own) == old.predict(asked)).all()
