@@ -6,8 +6,8 @@ arm, with the decision code of the service; a model is trained and judged as by 
 week and after every fourth. The true profit of what the model arm got in the last four weeks is held against that of
 the oracle, who knows everybody's true effects, of `usual`, the rule on one feature that truly earns most, and of
 `random`, on the same people. The report's interval of what the model arm gained over those left alone is asked each
-week whether it holds the truth. `visible` is the limit of what can be told from the features: the best policy by
-regressions that learnt the true effects themselves, of other people.
+week whether it holds the truth. `visible` is the limit of what can be told from what is known of people, how they
+answered earlier offers included: the best policy by regressions that learnt the true effects themselves, of others.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _visible(shop: Inside, world: Loop) -> float:
     """Share of the oracle's profit in the last week by regressions of the true effects that did not see the person."""
     asked = world.asked(WEEKS - 1)
     true, K = world.profit(WEEKS - 1)[asked], len(world.offers)
-    known = shop.features(world.starts(WEEKS - 1)).reindex([world.user_ids[row] for row in asked])
+    known = shop.known([world.user_ids[row] for row in asked], world.starts(WEEKS - 1))
     table = pd.concat([known] * K, ignore_index=True)
     action = np.repeat(np.arange(K), len(asked))
     expected = expected_rewards(table, action, true.T.ravel(), n_actions=K)
@@ -174,7 +174,7 @@ def _result(played: list[Played], visible: float) -> Result:
     oracle = float(np.mean([one.oracle for one in played]))
     print(f"\nthe last {LAST} weeks of {len(played)} shops, per decision: the oracle {oracle:.3f}")
     print(f"  share of the oracle's profit {share}")
-    print(f"  as far as the features tell, it could be {visible:.1%} (first shop, learnt from the truth itself)")
+    print(f"  as far as is known of people, it could be {visible:.1%} (first shop, learnt from the truth itself)")
     for name, gain in gains.items():
         print(f"  over {name:7} {gain}")
     print(f"  intervals that hold the truth: {coverage:.1%} of {len(covered)}")

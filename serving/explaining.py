@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from data.contract import TABLES
 from data.state.arrow import EXTRA, SEQ, batches, schema
 from data.state.schema import tables as state_tables
-from models.offers import NOTHING
+from models.offers import NOTHING, OfferModel
 from models.recommenders import Recommender
 from models.timing import Timing
 from serving.champions import PROPENSITY, VALUE, Champion
@@ -36,6 +36,7 @@ ARMS = {
     "usual": "chosen by the shop's usual rule",
     "holdout": "as everybody has it: this person is left alone, to compare with",
 }
+ANSWERS = "of which offers messages told them, and over which of these messages they ordered"
 ERASED_NOTE = "they were erased: nothing is known of them, and nothing will be taken in"
 UNKNOWN_NOTE = "nothing is known of this id: no row of any table names it, and whoever has it is answered as a stranger"
 
@@ -180,7 +181,10 @@ def _use(champion: Champion) -> ModelUse:
     about = "what they are likely to spend" if champion.name == VALUE else champion.name
     if champion.name.startswith(PROPENSITY):
         about = f"how likely it is: {champion.name.removeprefix(PROPENSITY)}"
-    return ModelUse(model=str(champion), about=about, uses=list(map(str, getattr(model, "features", ()))))
+    uses = list(map(str, getattr(model, "features", ())))
+    if isinstance(model, OfferModel) and model.reads_answers:
+        uses.append(ANSWERS)
+    return ModelUse(model=str(champion), about=about, uses=uses)
 
 
 def _last(rows: pa.Table | None, name: str, value: str) -> dict[str, Chosen]:

@@ -8,6 +8,7 @@ channel, which the world asks for: they hold back alike in every arm.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -143,13 +144,16 @@ class Inside:
         self._backend.raw_sql(set_cutoff(at))
         return self._backend.con.execute(self._query).df().set_index("user_id").sort_index()
 
+    def known(self, users: Sequence[str], at: datetime) -> pd.DataFrame:
+        """Features of these users, and how each of them answered each offer before, by user_id."""
+        asked = pd.DataFrame({"user_id": users, "at": pd.Timestamp(at)}, index=pd.Index(users, name="user_id"))
+        return self.features(at).reindex(users).join(own_answers(self._tables, asked, self.arms[1:]))
+
     def decide(self, week: int) -> pd.DataFrame:
         """Decide for all who can be reached as a week begins; the rows of `decisions`."""
         now = self.world.starts(week)
         users = [self.world.user_ids[row] for row in self.world.asked(week)]
-        known = self.features(now).reindex(users)
-        asked = pd.DataFrame({"user_id": users, "at": pd.Timestamp(now)}, index=known.index)
-        known = known.join(own_answers(self._tables, asked, self.arms[1:]))
+        known = self.known(users, now)
         self.usual = dict(zip(users, self._by_rule(known), strict=True))
         rows = pd.DataFrame(self._decided(users, known, now))
         rows.insert(0, "decision_id", [f"w{week}-{user}" for user in users])

@@ -33,6 +33,7 @@ from serving.champions import Champion, load_champion
 from serving.decisions.arms import Arm
 from serving.decisions.offers import Offer, Profit, explored, give, ranked, withheld
 from serving.decisions.rules import Consent, Person
+from serving.explaining import ANSWERS, _use
 from serving.metrics import Metrics
 from serving.offered import BUDGET, GIVEN, REDEMPTIONS, NotFlushedError
 from serving.offering import Offering
@@ -376,12 +377,15 @@ def test_how_somebody_answered_an_offer_before_tells_what_it_brings_of_them(
     told_apart = OfferModel.load(tmp_path / "own")
     assert told_apart.uplift is not None
     assert not told_apart.reads_answers
+    assert ANSWERS not in _use(Champion("offers", 2, told_apart)).uses
     told_apart.uplift.shape = 1.0
+    assert _use(Champion("offers", 2, told_apart)).uses == [*model.features, ANSWERS]
     everybody, users = served._profiles.of(served._profiles.everybody)
     fans = [user for user, gain in zip(users, model.predict(everybody).profit[:, 1], strict=True) if gain > 1][:2]
     sent = pd.DataFrame({
         "message_id": [f"m{number}" for number in range(12)], "user_id": [fans[0]] * 6 + [fans[1]] * 6,
-        "channel": "email", "offer_id": "gift", "sent_at": [NOW - timedelta(days=60 - number % 6) for number in range(12)],
+        "channel": "email", "offer_id": "gift",
+        "sent_at": [NOW - timedelta(days=60 - number % 6) for number in range(12)],
     })  # fmt: skip
     bought = sent.iloc[8:].assign(event_id=sent["message_id"], event="order_completed", occurred_at=sent["sent_at"])
     tables = Tables.from_frames(
