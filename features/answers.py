@@ -49,9 +49,9 @@ def own_answers(tables: Tables, people: pd.DataFrame, offers: Sequence[str]) -> 
     told = sent.select("user_id", "offer_id", "known", answered=ibis.literal(0))
     every = told.union(_answered(sent, tables["events"]).mutate(answered=ibis.literal(1)))
     every = every.filter(every.offer_id.isin(list(offers)))
-    moments = people["at"].astype("datetime64[us, UTC]").to_numpy()
-    asked = ibis.memtable(pd.DataFrame({"row": range(len(people)), "asked": people["user_id"], "moment": moments}))
-    asked = asked.mutate(moment=asked.moment.cast("timestamp('UTC')"))
+    moments = people["at"].astype("datetime64[us, UTC]").array
+    users = people["user_id"].to_numpy(dtype=object)
+    asked = ibis.memtable(pd.DataFrame({"row": range(len(people)), "asked": users, "moment": moments}))
     known = every.inner_join(asked, [every.user_id == asked.asked, every.known < asked.moment])
     counts = known.group_by("row", "offer_id").agg(answered=known.answered.sum(), both=known.count()).execute()
     found = np.zeros((len(people), 2 * len(offers)))
