@@ -101,6 +101,8 @@ def train_offers(workspace: Workspace, *, seed: int | None = None) -> TrainingRe
         mlflow.log_params({"policy": policy, "judged": "later decisions" if judging.since else "cross-fitted"})
         with timed("refitting offers on all decisions"):
             final = fit(rows, policy=policy, seed=seed)
+            if final.uplift is not None and final.uplift.shape is not None:
+                mlflow.log_param("own_answers_shape", final.uplift.shape)
             final.save(run.folder)
             Card(seed, rows.end, rows.horizon_days, rows.definitions_hash).save(run.folder)
             write_feature_examples(NAME, final, rows.table, run.folder)
