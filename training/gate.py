@@ -40,7 +40,8 @@ def decide(challenger: Version, comparison: Comparison, *, same_data: bool = Fal
 
     It must answer its stored examples, raise no suspicion of a leak, and be calibrated where it gives probabilities.
     Against a champion it must be better on the paired interval; or equal and lighter, or equal (or so few were judged
-    that it cannot be told) and the same recipe learnt anew. A first champion must beat the best baseline, or be a
+    that it cannot be told) and the same recipe learnt anew; or not surely worse, where the champion is of those that
+    make way (`Comparison.yielding`). A first champion must beat the best baseline, or be a
     baseline that no other is surely better than: which one that is was settled on earlier rows, and the test rows may
     only veto.
 
@@ -59,25 +60,30 @@ def decide(challenger: Version, comparison: Comparison, *, same_data: bool = Fal
         right = f" (of which so few people make about {noise:.3f})" if noise else ""
         refusals.append(f"its probabilities are off by {error}{right}, surely more than {MAX_CALIBRATION_ERROR}")
     champion = next((row for row in comparison.rows if row.name.startswith("champion")), None)
-    beaten, why = _beats_champion(first, champion, same_data) if champion else _beats_baselines(comparison)
+    yields = champion is not None and champion.recipe in comparison.yielding
+    beaten, why = _beats_champion(first, champion, same_data, yields) if champion else _beats_baselines(comparison)
     if refusals:
         return Verdict(challenger, passed=False, reasons=tuple(refusals))
     return Verdict(challenger, passed=beaten, reasons=(why,))
 
 
-def _beats_champion(first: Judged, champion: Judged, same_data: bool) -> tuple[bool, str]:
+def _beats_champion(first: Judged, champion: Judged, same_data: bool, yields: bool) -> tuple[bool, str]:
     gain = champion.gain
     assert gain is not None  # noqa: S101 - only the first row has none
-    if gain.low > 0:
-        return True, f"better than {champion.name} by {gain}"
-    if gain.high < 0:
-        return False, f"worse than {champion.name}: {gain}"
+    if gain.low > 0 or gain.high < 0:
+        better = gain.low > 0
+        return better, f"better than {champion.name} by {gain}" if better else f"worse than {champion.name}: {gain}"
     if first.recipe == champion.recipe:
         data = "the same data" if same_data else "newer data"
         worse = "not known to be worse" if np.isnan(gain.low) else "no worse"
         return True, f"the same recipe as {champion.name} on {data}, and {worse}: {gain}"
     if np.isnan(gain.low):
         return False, f"it cannot be told whether it is worse than {champion.name} ({gain}); the champion stays"
+    if yields:
+        return (
+            True,
+            f"{champion.name}, {champion.recipe}, is not surely better, and what decides is measured on: {gain}",
+        )
     if (first.size_bytes or 0) < (champion.size_bytes or 0):
         return True, f"no worse than {champion.name} ({gain}) and lighter ({first.size_bytes:,} bytes)"
     return False, f"not surely better than {champion.name} ({gain}) and not lighter; the champion stays"

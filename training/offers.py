@@ -177,7 +177,8 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
 
     Where the first is itself a simple policy, only those others count as baselines that are surely better than the
     usual rule, or than no offer in a shop without one: of ten offers that do nothing one looks good. Where the arm
-    `model` explores, only those count against the best offer for each that are surely better than it, see `chosen`.
+    `model` explores, only those count against the best offer for each that are surely better than it, see `chosen`; and
+    a champion that is a simple policy makes way for it where none is.
     """
     fitted, rows = judging.fitted, judging.rows
     of = fitted.experiment
@@ -199,11 +200,12 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
     first = next(iter(policies))
     found = _values(of, policies, fitted)
     gains = {gain.against: gain.gain for gain in found.gains}
-    proven = set(_proven(judging, others, names))
+    proven, yielding = set(_proven(judging, others, names)), frozenset[str]()
     if recipes[first] in simple:
         counted = {*proven, recipes[first]}
     elif workspace.settings.offers.explore and not all(gains[name].low > 0 for name in simple):
         counted = {BEST, *(name for name in {names.get(USUAL, NOBODY), *proven} if gains[name].high < 0)}
+        yielding = frozenset(simple if counted == {BEST} else ())
     else:
         counted = simple
     judged = tuple(
@@ -224,7 +226,7 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
         *rows.notes,
         *note,
     ]
-    return Comparison(NAME, METRIC, n, judged, tuple(notes))
+    return Comparison(NAME, METRIC, n, judged, tuple(notes), yielding=yielding)
 
 
 def chosen(workspace: Workspace, judging: Judging, test: Comparison) -> str:

@@ -47,6 +47,7 @@ class Comparison:
         notes: What a reader must know to read the figures rightly.
         calibration_noise: The calibration error that the first one's probabilities would show with so few people if
             they were exactly right.
+        yielding: Recipes of champions that make way for the first one unless they are surely better than it.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Comparison:
     rows: tuple[Judged, ...]
     notes: tuple[str, ...] = ()
     calibration_noise: float = 0.0
+    yielding: frozenset[str] = frozenset()
 
     @property
     def best_baseline(self) -> Judged:

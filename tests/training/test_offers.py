@@ -271,3 +271,21 @@ def test_the_interval_of_an_average_is_its_own() -> None:
 def test_a_single_offer_for_all_is_found_where_only_that_is_proven(shop: Workspace, rows: OfferRows) -> None:
     outcome = np.random.default_rng(0).normal(size=len(rows.arm)) + 0.5 * (rows.arm == 2)
     assert offers.best_simple(shop, offers.judge(replace(rows, outcome=outcome))) == "ten"
+
+
+def test_a_champion_that_is_the_same_for_all_makes_way_only_where_the_arm_explores_and_nothing_is_surely_better(
+    shop: Workspace, rows: OfferRows, a_shop: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    noise = replace(rows, outcome=rng.normal(size=len(rows.arm)))
+    surely_ten = replace(rows, outcome=rng.normal(size=len(rows.arm)) + 9.0 * (rows.arm == 2))
+    certain = a_shop(tmp_path / "certain", SETTINGS.replace("[offers]", "[offers]\nexplore = 0", 1), **tables_of())
+
+    def yielding(of: Workspace, told: OfferRows, policy: str = BEST) -> frozenset[str]:
+        return offers.compared(of, offers.judge(told), {policy: policy}).yielding
+
+    assert {"nobody", "gift to all", "ten to all"} <= yielding(shop, noise)
+    assert yielding(shop, noise, "none") == frozenset()
+    assert yielding(certain, noise) == frozenset()
+    assert yielding(shop, rows) == frozenset(), "it is surely better, and needs no favour"
+    assert "ten to all" not in yielding(shop, surely_ten)
