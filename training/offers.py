@@ -200,12 +200,13 @@ def compared(workspace: Workspace, judging: Judging, contestants: Mapping[str, s
     first = next(iter(policies))
     found = _values(of, policies, fitted)
     gains = {gain.against: gain.gain for gain in found.gains}
-    proven, yielding = set(_proven(judging, others, names)), frozenset[str]()
+    proven = set(_proven(judging, others, names))
+    yielding: tuple[str, ...] = ()
     if recipes[first] in simple:
         counted = {*proven, recipes[first]}
     elif workspace.settings.offers.explore and not all(gains[name].low > 0 for name in simple):
         counted = {BEST, *(name for name in {names.get(USUAL, NOBODY), *proven} if gains[name].high < 0)}
-        yielding = frozenset(simple if counted == {BEST} else ())
+        yielding = tuple(sorted(simple)) if counted == {BEST} else ()
     else:
         counted = simple
     judged = tuple(

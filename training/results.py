@@ -56,7 +56,7 @@ class Comparison:
     rows: tuple[Judged, ...]
     notes: tuple[str, ...] = ()
     calibration_noise: float = 0.0
-    yielding: frozenset[str] = frozenset()
+    yielding: tuple[str, ...] = ()
 
     @property
     def best_baseline(self) -> Judged:

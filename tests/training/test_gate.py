@@ -79,11 +79,11 @@ def test_a_challenger_must_be_better_or_equal_and_cheaper(champion: Judged, size
 def test_a_champion_that_makes_way_stays_only_where_it_is_surely_better(gain: float, passes: bool) -> None:
     found = comparison(judged("challenger 2", size=200), judged("champion 1", gain=gain, recipe="rfm"))
     assert not decide(version(), found).passed
-    verdict = decide(version(), replace(found, yielding=frozenset({"rfm"})))
+    verdict = decide(version(), replace(found, yielding=("rfm",)))
     assert verdict.passed is passes
     assert ("champion 1, rfm, is not surely better" in str(verdict)) is passes
     few = replace(found.rows[1], gain=Interval.around(0.3))
-    unknown = replace(found, rows=(found.rows[0], few, *found.rows[2:]), yielding=frozenset({"rfm"}))
+    unknown = replace(found, rows=(found.rows[0], few, *found.rows[2:]), yielding=("rfm",))
     assert not decide(version(), unknown).passed
 
 
