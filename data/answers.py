@@ -1,6 +1,6 @@
 """Where a person's own answers to offers lie in a table of features: written by `features`, read by `models`.
 
-No feature has such a name, for those have no blanks.
+Features have no blanks in their names, but for attributes that a shop calls so.
 """
 
 from __future__ import annotations

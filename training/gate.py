@@ -41,9 +41,8 @@ def decide(challenger: Version, comparison: Comparison, *, same_data: bool = Fal
     It must answer its stored examples, raise no suspicion of a leak, and be calibrated where it gives probabilities.
     Against a champion it must be better on the paired interval; or equal and lighter, or equal (or so few were judged
     that it cannot be told) and the same recipe learnt anew; or not surely worse, where the champion is of those that
-    make way (`Comparison.yielding`). A first champion must beat the best baseline, or be a
-    baseline that no other is surely better than: which one that is was settled on earlier rows, and the test rows may
-    only veto.
+    make way (`Comparison.yielding`). A first champion must beat the best baseline, or be a baseline that no other is
+    surely better than: which one that is was settled on earlier rows, and the test rows may only veto.
 
     Args:
         challenger: The version asked about.
@@ -80,10 +79,7 @@ def _beats_champion(first: Judged, champion: Judged, same_data: bool, yields: bo
     if np.isnan(gain.low):
         return False, f"it cannot be told whether it is worse than {champion.name} ({gain}); the champion stays"
     if yields:
-        return (
-            True,
-            f"{champion.name}, {champion.recipe}, is not surely better, and what decides is measured on: {gain}",
-        )
+        return True, f"{champion.name}, {champion.recipe}, makes way: it is not surely better ({gain})"
     if (first.size_bytes or 0) < (champion.size_bytes or 0):
         return True, f"no worse than {champion.name} ({gain}) and lighter ({first.size_bytes:,} bytes)"
     return False, f"not surely better than {champion.name} ({gain}) and not lighter; the champion stays"

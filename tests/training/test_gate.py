@@ -81,7 +81,7 @@ def test_a_champion_that_makes_way_stays_only_where_it_is_surely_better(gain: fl
     assert not decide(version(), found).passed
     verdict = decide(version(), replace(found, yielding=("rfm",)))
     assert verdict.passed is passes
-    assert ("champion 1, rfm, is not surely better" in str(verdict)) is passes
+    assert ("champion 1, rfm, makes way: it is not surely better" in str(verdict)) is passes
     few = replace(found.rows[1], gain=Interval.around(0.3))
     unknown = replace(found, rows=(found.rows[0], few, *found.rows[2:]), yielding=("rfm",))
     assert not decide(version(), unknown).passed
